@@ -1,0 +1,41 @@
+# Everything starts from python3 (3.11 or later) and make; the virtual environment is made once.
+PYTHON ?= python3
+BIN := .venv/bin
+export MPLBACKEND := Agg
+
+.PHONY: help demo test lint bench verify clean
+
+help:
+	@echo "make demo    simulate, read a real model, compare; ends in a table and demo/report.html"
+	@echo "make test    the ordinary test run (CI)"
+	@echo "make lint    ruff, mypy, import-linter"
+	@echo "make verify  slow checks against theory and literature"
+	@echo "make bench   speed against named peers"
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[models,dev]'
+	@touch $@
+
+demo: .venv/.installed
+	$(BIN)/python -m routegraph.demo
+
+test: .venv/.installed
+	$(BIN)/python -m pytest -q --durations=10
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q tests/kernels
+
+lint: .venv/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+verify: .venv/.installed
+	$(BIN)/python -m pytest -q -m verify tests --durations=0
+
+bench: .venv/.installed
+	$(BIN)/python -m pytest -q benchmarks --benchmark-enable
+
+clean:
+	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,58 @@
+"""Files are written to a temporary name in the same folder and renamed: whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path`; on success it replaces `path`, on any error it is removed.
+
+    Raises
+    ------
+    ValueError
+        If the folder of `path` does not exist, or `path` is a folder.
+    OSError
+        If the disk is full or the file cannot be written.
+    """
+    target = Path(path)
+    check_writable(target)
+    # mkstemp makes the file private; a finished result gets the permissions any new file would.
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Refuse, before anything is computed, a path whose folder is missing or which is a folder."""
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise ValueError(f"cannot write {str(target)!r}: folder {str(target.parent)!r} does not exist")
+    if target.is_dir():
+        raise ValueError(f"cannot write {str(target)!r}: it is a folder")
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(f"cannot write {str(target)!r}: folder {str(target.parent)!r} is read-only")
+
+
+def write_json(path: str | os.PathLike[str], document: Any) -> None:
+    """Write `document` as indented JSON, atomically; NaN is refused."""
+    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    with atomic_open(path, "w") as stream:
+        stream.write(text)

@@ -1,0 +1,121 @@
+"""The one-pass kernels of reachability: widest path over levels, one layer at a time.
+
+The value of a node is the highest level, plus one, at which it is still reached (0: never). Reading slot
+(head, key) from queries of value v gives ``min(max v, drop)``: the maximum over readers first, so that
+`drop` is read once a slot and not once an edge.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+UNREACHED = np.iinfo(np.int32).max
+
+
+@nb.njit(cache=True, nogil=True)
+def scatter(value, best, indptr, slots, start, stop):  # type: ignore[no-untyped-def]
+    """Raise best[slot] to the value of every query in start..stop-1 that reads the slot."""
+    for query in range(start, stop):
+        v = value[query]
+        if v > 0:
+            for e in range(indptr[query], indptr[query + 1]):
+                s = slots[e]
+                if best[s] < v:
+                    best[s] = v
+
+
+@nb.njit(cache=True, nogil=True)
+def fold(best, value, drop, n_heads, n_tokens):  # type: ignore[no-untyped-def]
+    """Raise value[key] to the best of its slots, capped by drop[head, key]; clear best.
+
+    Keys from drop.shape[1] on are not cache rows and never die.
+    """
+    n_capped = drop.shape[1]
+    for key in range(n_tokens):
+        v = value[key]
+        for head in range(n_heads):
+            b = best[key * n_heads + head]
+            best[key * n_heads + head] = 0
+            if key < n_capped:
+                b = min(b, drop[head, key])
+            v = max(v, b)
+        value[key] = v
+
+
+@nb.njit(cache=True, nogil=True)
+def layer_pass(value, below, best, indptr, slots, drop, columns, residual):  # type: ignore[no-untyped-def]
+    """Carry the values of one layer to the layer below.
+
+    Parameters
+    ----------
+    value, below : int[n_tokens]
+        Values of the upper layer; values of the lower layer (overwritten).
+    best : int[n_tokens * n_heads]
+        Scratch, zero on entry and on exit.
+    indptr, slots : int64[n_tokens + 1], int[...]
+        Edges of the layer by query; slot = key * n_heads + head.
+    drop : int[n_heads, n_context]
+        Level at which each slot dies.
+    columns : bool
+        Eviction cuts every edge into a dead slot; otherwise ("decode") only those of queries
+        at or after n_context.
+    residual : bool
+        Whether a token also carries itself down.
+    """
+    n_tokens = len(value)
+    n_heads, n_context = drop.shape
+    for i in range(n_tokens):
+        below[i] = value[i] if residual else 0
+    first = 0
+    if not columns:
+        scatter(value, best, indptr, slots, 0, n_context)
+        fold(best, below, drop[:, :0], n_heads, n_tokens)
+        first = n_context
+    scatter(value, best, indptr, slots, first, n_tokens)
+    fold(best, below, drop, n_heads, n_tokens)
+
+
+@nb.njit(cache=True, nogil=True)
+def reach_pass(value, indptr, slots, drop, columns, residual):  # type: ignore[no-untyped-def]
+    """Carry the values of the top layer to the bottom; returns int[n_tokens].
+
+    indptr is int64[n_layers * n_tokens + 1], drop int[n_layers, n_heads, n_context].
+    """
+    n_tokens = len(value)
+    n_layers, n_heads, _ = drop.shape
+    value = value.copy()
+    below = np.empty_like(value)
+    best = np.zeros(n_tokens * n_heads, value.dtype)
+    for layer in range(n_layers, 0, -1):
+        rows = indptr[(layer - 1) * n_tokens : layer * n_tokens + 1]
+        layer_pass(value, below, best, rows, slots, drop[layer - 1], columns, residual)
+        value, below = below, value
+    return value
+
+
+@nb.njit(cache=True, nogil=True)
+def fewest_reads(indptr, slots, drop, sources, level, columns, residual):  # type: ignore[no-untyped-def]
+    """Return int32[n_layers + 1, n_tokens]: fewest read edges from a source to each node at `level`.
+
+    UNREACHED where no route survives.
+    """
+    n_layers, n_heads, n_context = drop.shape
+    n_tokens = (len(indptr) - 1) // n_layers
+    reads = np.full((n_layers + 1, n_tokens), UNREACHED, np.int32)
+    for source in sources:
+        reads[n_layers, source] = 0
+    for layer in range(n_layers, 0, -1):
+        for query in range(n_tokens):
+            r = reads[layer, query]
+            if r == UNREACHED:
+                continue
+            if residual:
+                reads[layer - 1, query] = min(reads[layer - 1, query], r)
+            row = (layer - 1) * n_tokens + query
+            for e in range(indptr[row], indptr[row + 1]):
+                key, head = slots[e] // n_heads, slots[e] % n_heads
+                spared = key >= n_context or (not columns and query < n_context)
+                if spared or drop[layer - 1, head, key] > level:
+                    reads[layer - 1, key] = min(reads[layer - 1, key], r + 1)
+    return reads

@@ -1,0 +1,119 @@
+"""House style of the figures: vector by default, colour-blind safe, error bands, intervals marked."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from routegraph.files import atomic_open, check_writable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Okabe and Ito's palette, safe for colour-blind readers.
+COLOURS = {
+    "blue": "#0072B2",
+    "orange": "#E69F00",
+    "green": "#009E73",
+    "red": "#D55E00",
+    "purple": "#CC79A7",
+    "sky": "#56B4E9",
+    "yellow": "#F0E442",
+    "black": "#000000",
+}
+FORMATS = ("pdf", "svg", "png")
+
+_STYLE: dict[Any, Any] = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.titlesize": "medium",
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "legend.fontsize": "small",
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 150,
+    "svg.hashsalt": "routegraph",
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Use the house style inside a with block; global settings of matplotlib stay as they were."""
+    import matplotlib
+
+    with matplotlib.rc_context(_STYLE):
+        yield
+
+
+def figure(rows: int = 1, columns: int = 1, width: float = 6.4, height: float = 4.0) -> tuple[Figure, Any]:
+    """Return a figure and its axes (a single Axes, or an array of them) that need no display."""
+    from matplotlib.figure import Figure
+
+    with style():
+        made = Figure(figsize=(width * columns, height * rows))
+        return made, made.subplots(rows, columns)
+
+
+def axes_or_new(ax: Axes | None) -> Axes:
+    """Return `ax`, or the axes of a new figure."""
+    return figure()[1] if ax is None else ax
+
+
+def band(ax: Axes, x: ArrayLike, mean: ArrayLike, error: ArrayLike | None, **line: Any) -> None:
+    """Draw a curve with a band of `error` on either side; no band where `error` is None."""
+    centre = np.asarray(mean, dtype=float)
+    (drawn,) = ax.plot(x, centre, **line)
+    if error is not None:
+        half = np.asarray(error, dtype=float)
+        ax.fill_between(x, centre - half, centre + half, color=drawn.get_color(), alpha=0.2, linewidth=0)
+
+
+def mark_critical(
+    ax: Axes, value: float, interval: tuple[float, float] | None, label: str, colour: str
+) -> None:
+    """Mark a critical ratio by a vertical line and its interval by a shaded span."""
+    ax.axvline(value, color=colour, linestyle="--", linewidth=1, label=label)
+    if interval is not None:
+        ax.axvspan(*interval, color=colour, alpha=0.12, linewidth=0)
+
+
+def check_figure_path(path: str | os.PathLike[str]) -> None:
+    """Refuse, before anything is computed, a figure file that could not be written."""
+    suffix = Path(path).suffix.lstrip(".").lower()
+    if suffix not in FORMATS:
+        raise ValueError(
+            f"cannot draw {str(path)!r}: unknown format {suffix!r}; choose from: {', '.join(FORMATS)}"
+        )
+    check_writable(path)
+
+
+def save(made: Figure, path: str | os.PathLike[str]) -> None:
+    """Save a figure atomically; the ending of `path` names the format."""
+    check_figure_path(path)
+    kind = Path(path).suffix.lstrip(".").lower()
+    with style(), atomic_open(path) as stream:
+        made.savefig(stream, format=kind, metadata=_metadata(kind))
+
+
+def to_svg(made: Figure) -> str:
+    """Return a figure as an <svg> element, ready to be placed in a page."""
+    buffer = io.StringIO()
+    with style():
+        made.savefig(buffer, format="svg", metadata=_metadata("svg"))
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _metadata(kind: str) -> dict[str, Any] | None:
+    """No dates in files: the same data give the same bytes."""
+    return {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)

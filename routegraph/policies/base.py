@@ -1,0 +1,58 @@
+"""The policy registry and what all policies share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from routegraph.registry import Registry
+from routegraph.survival import Survival
+
+#: Registry of eviction policies; `policy` is its decorator.
+policies = policy = Registry("policy")
+
+
+def check_scores(scores: ArrayLike, n_context: int) -> NDArray[Any]:
+    """Return scores as an array [layers, heads, n_context]; ValueError unless finite and of that shape."""
+    array = np.asarray(scores)
+    if array.ndim != 3 or array.shape[2] != n_context or array.size == 0:
+        raise ValueError(f"scores must be [layers, heads, n_context = {n_context}], got {list(array.shape)}")
+    if not np.isfinite(array).all():
+        raise ValueError("scores must be finite, got NaN or infinity")
+    return array
+
+
+def eviction_order(scores: NDArray[Any]) -> NDArray[np.int32]:
+    """Return the rank of each score within the last axis, 1 for the lowest, int32.
+
+    Of equal scores the higher position ranks lower: among ties, the lowest position is kept longest.
+    """
+    n = scores.shape[-1]
+    order = n - 1 - np.argsort(scores[..., ::-1], axis=-1, kind="stable")
+    ranks = np.empty(scores.shape, dtype=np.int32)
+    np.put_along_axis(
+        ranks, order, np.broadcast_to(np.arange(1, n + 1, dtype=np.int32), scores.shape), axis=-1
+    )
+    return ranks
+
+
+def apply(name: str, scores: ArrayLike, **parameters: Any) -> Survival:
+    """Run the policy called `name` on scores[layers, heads, n_context].
+
+    Raises
+    ------
+    ValueError
+        If the policy is unknown, does not take a parameter, or the scores are malformed.
+    """
+    function = policies[name]
+    taken = policies.parameters(name)
+    for given in parameters:
+        if given not in taken:
+            choices = ", ".join(taken) or "none"
+            raise ValueError(f"policy {name!r} takes no parameter {given!r}; choose from: {choices}")
+    array = np.asarray(scores)
+    n_context = array.shape[-1] if array.ndim else 0
+    survival: Survival = function(check_scores(array, n_context), n_context=n_context, **parameters)
+    return survival

@@ -1,0 +1,158 @@
+"""What one prefill of a real model showed, as arrays with load and save."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routegraph._version import __version__
+from routegraph.files import atomic_open
+
+_FORMAT = "routegraph trace"
+_FORMAT_VERSION = 1
+_ARRAYS = ("token_ids", "offsets", "answer", "evidence")
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Scores and spans of one prompt under one model.
+
+    Attributes
+    ----------
+    id, task, model, context : str
+        Name of the prompt, its task, the model, and the text that was prefilled.
+    n_layers, n_heads, n_query_heads, n_context : int
+        Layers, KV heads a layer, query heads a layer, cache rows.
+    token_ids : int64[n_context]
+        Tokens of the context.
+    offsets : int64[n_context, 2]
+        Character span of each token in `context`.
+    answer, evidence : int64[...]
+        Sorted positions of the tokens that overlap an answer span; an evidence span.
+    scores : mapping of str to float32[n_layers, n_heads, n_context]
+        Scores by scorer: "expected_attention" of the whole context, "expected_attention/chunk64" with each
+        chunk of 64 scored by itself.
+    scorers : mapping of str to mapping
+        Parameters of each scorer; "n_sink" rows are protected at the start of each "chunk_length" rows
+        (of the whole context where there is no chunk_length).
+    """
+
+    id: str
+    task: str
+    model: str
+    context: str
+    n_layers: int
+    n_heads: int
+    n_query_heads: int
+    n_context: int
+    token_ids: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    answer: NDArray[np.int64]
+    evidence: NDArray[np.int64]
+    scores: Mapping[str, NDArray[np.float32]]
+    scorers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def protected(self, scorer: str) -> NDArray[np.bool_]:
+        """Return which rows the scorer protects by construction (its sinks), bool[n_context]."""
+        parameters = self.scorers.get(scorer, {})
+        position = np.arange(self.n_context)
+        return np.asarray(
+            position % int(parameters.get("chunk_length", self.n_context)) < parameters.get("n_sink", 0)
+        )
+
+    @staticmethod
+    def save(path: str | os.PathLike[str], traces: Sequence[Trace], provenance: Mapping[str, Any]) -> None:
+        """Write the traces of one run to one compressed file, atomically.
+
+        Parameters
+        ----------
+        path : path
+            File to write.
+        traces : sequence of Trace
+            All prompts of the run.
+        provenance : mapping
+            What made them (command, parameters, versions), as JSON-ready values.
+        """
+        arrays: dict[str, NDArray[Any]] = {}
+        entries = []
+        for number, trace in enumerate(traces):
+            entry = {
+                f.name: getattr(trace, f.name) for f in fields(trace) if f.name not in (*_ARRAYS, "scores")
+            }
+            entries.append({**entry, "scores": list(trace.scores)})
+            for name in _ARRAYS:
+                arrays[f"{number}/{name}"] = getattr(trace, name)
+            for scorer, scores in trace.scores.items():
+                arrays[f"{number}/scores/{scorer}"] = scores
+        header = {
+            "format": _FORMAT,
+            "format_version": _FORMAT_VERSION,
+            "version": __version__,
+            "provenance": provenance,
+            "traces": entries,
+        }
+        arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+        with atomic_open(path) as stream:
+            np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> list[Trace]:
+        """Read all traces of a file.
+
+        Raises
+        ------
+        ValueError
+            If the file does not exist, is no trace file, is damaged, or of a later format.
+        """
+        header, arrays = _read(path)
+        try:
+            return [_trace(number, entry, arrays) for number, entry in enumerate(header["traces"])]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"trace file {str(path)!r} is damaged: {error}") from None
+
+    @staticmethod
+    def provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
+        """Return what made a trace file (command, parameters, versions)."""
+        header, _ = _read(path)
+        return {"version": header["version"], **header["provenance"]}
+
+
+def _trace(number: int, entry: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Trace:
+    read = {name: arrays[f"{number}/{name}"] for name in _ARRAYS}
+    scores = {scorer: arrays[f"{number}/scores/{scorer}"] for scorer in entry["scores"]}
+    shape = (entry["n_layers"], entry["n_heads"], entry["n_context"])
+    for scorer, table in scores.items():
+        if table.shape != shape:
+            raise ValueError(f"scores {scorer!r} of prompt {entry['id']!r} are {table.shape}, not {shape}")
+    return Trace(**{**entry, **read, "scores": scores})
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    if not Path(path).is_file():
+        raise ValueError(f"no trace file {str(path)!r}")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{str(path)!r} is not a routegraph trace file, or is damaged")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        header = json.loads(arrays.pop("header").tobytes())
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+        raise ValueError(f"trace file {str(path)!r} is damaged: {error}") from None
+    except KeyError:
+        header = {}
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise ValueError(f"{str(path)!r} is not a routegraph trace file")
+    if header["format_version"] > _FORMAT_VERSION:
+        raise ValueError(
+            f"trace file {str(path)!r} was written by routegraph {header['version']}; upgrade to read it"
+        )
+    return header, arrays
