@@ -128,7 +128,7 @@ class TokenGraph:
             causal=self.causal,
             weighted=self.weight is not None,
         )
-        graph.add_nodes_from((l, i) for l in range(self.n_layers + 1) for i in range(self.n_tokens))
+        graph.add_nodes_from((layer, i) for layer in range(self.n_layers + 1) for i in range(self.n_tokens))
         columns = (column.tolist() for column in self.edges())
         for e, (layer, head, query, key) in enumerate(zip(*columns, strict=True)):
             extra = {} if self.weight is None else {"weight": float(self.weight[e])}
@@ -151,7 +151,7 @@ class TokenGraph:
         for (layer, query), (below, key), data in graph.edges(data=True):
             if below != layer - 1:
                 raise ValueError(
-                    f"graph is not layered: edge ({layer}, {query}) -> ({below}, {key}) must go one layer down"
+                    f"graph is not layered: edge ({layer}, {query}) -> ({below}, {key}) skips or climbs"
                 )
             if "head" not in data:
                 raise ValueError(f"edge ({layer}, {query}) -> ({below}, {key}) lacks the attribute 'head'")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -61,6 +61,16 @@ class Registry(Mapping[str, Callable[..., Any]]):
             for parameter in signature.parameters.values()
             if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty
         }
+
+    def check_parameters(self, name: str, given: Iterable[str]) -> None:
+        """Raise ValueError if `name` is unknown or does not take one of the `given` parameters."""
+        taken = self.parameters(name)
+        for parameter in given:
+            if parameter not in taken:
+                choices = ", ".join(taken) or "none"
+                raise ValueError(
+                    f"{self.kind} {name!r} takes no parameter {parameter!r}; choose from: {choices}"
+                )
 
     def summary(self, name: str) -> str:
         """Return the first line of the docstring of `name`."""

@@ -16,6 +16,9 @@ _MIX2 = np.uint64(0x94D049BB133111EB)
 _S11, _S27, _S30, _S31, _S32 = (np.uint64(s) for s in (11, 27, 30, 31, 32))
 _UNIT = 2.0**-53
 
+#: Purposes of the generators of a replicate; each draws from a stream of its own.
+SCORES, ANSWERS = 0, 1
+
 
 @nb.njit(inline="always", cache=True)
 def _mix(x):  # type: ignore[no-untyped-def]
@@ -57,7 +60,7 @@ def keys(sequence: np.random.SeedSequence) -> tuple[np.uint64, np.uint64]:
     return np.uint64(edge_key), np.uint64(rank_key)
 
 
-def generator(sequence: np.random.SeedSequence) -> np.random.Generator:
-    """Return numpy's Generator of a replicate, for everything that is not an edge or a random rank."""
-    child = np.random.SeedSequence(sequence.entropy, spawn_key=(*sequence.spawn_key, 0))
+def generator(sequence: np.random.SeedSequence, purpose: int) -> np.random.Generator:
+    """Return numpy's Generator of a replicate for one purpose (`SCORES`, `ANSWERS`)."""
+    child = np.random.SeedSequence(sequence.entropy, spawn_key=(*sequence.spawn_key, purpose))
     return np.random.default_rng(child)

@@ -1,4 +1,4 @@
-"""Eviction policies: ``(scores[L, H, n], *, n_context, **parameters) -> Survival``, registered with `@policy`.
+"""Policies: ``(scores[L, H, n], *, n_context, **parameters) -> Survival``, registered with `@policy`.
 
 A policy sees the scores of every cache row (higher: more worth keeping) and says at which level each dies.
 Put a new one in a file of its own and import it here.

@@ -46,12 +46,8 @@ def apply(name: str, scores: ArrayLike, **parameters: Any) -> Survival:
     ValueError
         If the policy is unknown, does not take a parameter, or the scores are malformed.
     """
+    policies.check_parameters(name, parameters)
     function = policies[name]
-    taken = policies.parameters(name)
-    for given in parameters:
-        if given not in taken:
-            choices = ", ".join(taken) or "none"
-            raise ValueError(f"policy {name!r} takes no parameter {given!r}; choose from: {choices}")
     array = np.asarray(scores)
     n_context = array.shape[-1] if array.ndim else 0
     survival: Survival = function(check_scores(array, n_context), n_context=n_context, **parameters)
