@@ -142,13 +142,15 @@ class TokenGraph:
         Raises
         ------
         ValueError
-            If a size is missing, or an edge does not go one layer down; the first such edge is named.
+            If a size is missing, a node is no pair (layer, position), or an edge does not go one layer
+            down; the first such node or edge is named.
         """
         missing = [name for name in ("n_layers", "n_heads", "n_tokens") if name not in graph.graph]
         if missing:
             raise ValueError(f"networkx graph lacks the graph attribute {missing[0]!r}")
         rows, weights = [], []
-        for (layer, query), (below, key), data in graph.edges(data=True):
+        for upper, lower, data in graph.edges(data=True):
+            (layer, query), (below, key) = _node(upper), _node(lower)
             if below != layer - 1:
                 raise ValueError(
                     f"graph is not layered: edge ({layer}, {query}) -> ({below}, {key}) skips or climbs"
@@ -158,7 +160,7 @@ class TokenGraph:
             rows.append((layer, data["head"], query, key))
             weights.append(data.get("weight"))
         weighted = graph.graph.get("weighted", bool(rows) and all(w is not None for w in weights))
-        layers, heads, queries, keys = np.array(rows, dtype=np.int64).reshape(-1, 4).T
+        layers, heads, queries, keys = zip(*rows, strict=True) if rows else ((), (), (), ())
         return cls.from_edges(
             graph.graph["n_layers"],
             graph.graph["n_heads"],
@@ -174,6 +176,12 @@ class TokenGraph:
 
 
 _EDGE = ("layer", "head", "query", "key")
+
+
+def _node(node: Any) -> tuple[int, int]:
+    if not isinstance(node, tuple) or len(node) != 2 or not isinstance(node[0], int | np.integer):
+        raise ValueError(f"graph is not layered: node {node!r} is no pair (layer, position)")
+    return node
 
 
 def _integers(name: str, values: ArrayLike) -> NDArray[np.int64]:

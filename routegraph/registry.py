@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
+
+#: What a parameter may be, by the type of its default.
+_TYPES = (
+    (bool, (bool,), "True or False"),
+    (int, (int,), "a whole number"),
+    (float, (int, float), "a number"),
+    (str, (str,), "a word"),
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,7 +35,8 @@ class Registry(Mapping[str, Callable[..., Any]]):
 
         def register(function: F) -> F:
             taken = self._functions.get(name)
-            if taken is not None and taken.__qualname__ != function.__qualname__:
+            # The same function again (a module reloaded, a notebook cell run twice) is welcome.
+            if taken is not None and _home(taken) != _home(function):
                 raise ValueError(f"{self.kind} {name!r} is already registered")
             self._functions[name] = function
             return function
@@ -62,16 +71,24 @@ class Registry(Mapping[str, Callable[..., Any]]):
             if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty
         }
 
-    def check_parameters(self, name: str, given: Iterable[str]) -> None:
-        """Raise ValueError if `name` is unknown or does not take one of the `given` parameters."""
+    def check_parameters(self, name: str, given: Mapping[str, Any]) -> None:
+        """Raise ValueError if `name` is unknown, does not take a given parameter, or not of that type."""
         taken = self.parameters(name)
-        for parameter in given:
+        for parameter, value in given.items():
             if parameter not in taken:
                 choices = ", ".join(taken) or "none"
                 raise ValueError(
                     f"{self.kind} {name!r} takes no parameter {parameter!r}; choose from: {choices}"
                 )
+            default = taken[parameter]
+            for kind, accepted, words in _TYPES:
+                if type(default) is kind and (type(value) not in accepted):
+                    raise ValueError(f"{parameter} of {self.kind} {name!r} must be {words}, got {value!r}")
 
     def summary(self, name: str) -> str:
         """Return the first line of the docstring of `name`."""
         return (inspect.getdoc(self[name]) or "").partition("\n")[0]
+
+
+def _home(function: Callable[..., Any]) -> tuple[str, str]:
+    return function.__module__, function.__qualname__

@@ -90,7 +90,7 @@ class Survival:
         object.__setattr__(self, "drop", drop)
         if self.steps is not None:
             steps = np.asarray(self.steps, dtype=float)
-            if steps.ndim != 1 or np.any(np.diff(steps) < 0) or np.any((steps < 0) | (steps >= 1)):
+            if steps.ndim != 1 or np.any(np.diff(steps) < 0) or not np.all((steps >= 0) & (steps < 1)):
                 raise ValueError("steps must be a sorted list of ratios in [0, 1)")
             object.__setattr__(self, "steps", steps)
         low, high = int(drop.min()), int(drop.max())

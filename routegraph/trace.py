@@ -145,12 +145,16 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArr
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         header = json.loads(arrays.pop("header").tobytes())
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
-        raise ValueError(f"trace file {str(path)!r} is damaged: {error}") from None
-    except KeyError:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+        # RuntimeError: a flipped bit can make a member look encrypted or packed by another method.
+        # What zipfile says may quote the file's bytes: not for the user's eyes.
+        raise ValueError(f"trace file {str(path)!r} is damaged") from error
+    except (KeyError, AttributeError):
         header = {}
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise ValueError(f"{str(path)!r} is not a routegraph trace file")
+    if not isinstance(header.get("format_version"), int) or "version" not in header:
+        raise ValueError(f"trace file {str(path)!r} is damaged: its header lacks the version")
     if header["format_version"] > _FORMAT_VERSION:
         raise ValueError(
             f"trace file {str(path)!r} was written by routegraph {header['version']}; upgrade to read it"

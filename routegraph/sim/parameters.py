@@ -84,7 +84,8 @@ def split_settings(
         If neither takes a setting; the choices are named.
     """
     of_ensemble = ensembles.ensembles.parameters(ensemble)
-    of_policy = policies.policies.parameters(policy)
+    # A simulation seeds its policy itself.
+    of_policy = {k: v for k, v in policies.policies.parameters(policy).items() if k != "seed"}
     for name in settings:
         if name not in of_ensemble and name not in of_policy:
             choices = ", ".join([*of_ensemble, *of_policy]) or "none"

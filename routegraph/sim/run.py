@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -127,17 +127,17 @@ class Simulation:
     sample: Sample
     level_of: Survival
 
-    def curves(self, observable: str, ratios: float | Sequence[float]) -> NDArray[np.float64]:
+    def curves(self, observable: str, ratios: float | Iterable[float]) -> NDArray[np.float64]:
         """Return an observable at any ratios, float64[n_replicates, n_ratios]."""
         values: NDArray[np.float64] = observables[observable](self.sample, self.level_of.levels(ratios))
         return values
 
-    def theory(self, observable: str, ratios: float | Sequence[float]) -> NDArray[np.float64] | None:
+    def theory(self, observable: str, ratios: float | Iterable[float]) -> NDArray[np.float64] | None:
         """Return what theory predicts, float64[n_ratios], or None where no theory applies."""
         return predict(self.parameters, observable, self.level_of.levels(ratios))
 
     def estimate(
-        self, observable: str, ratios: float | Sequence[float]
+        self, observable: str, ratios: float | Iterable[float]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """Return (mean, standard error) over replicates, float64[n_ratios]; no error at one replicate."""
         values = self.curves(observable, ratios)
@@ -177,7 +177,7 @@ class Simulation:
 
 def simulate(
     n_tokens: int = 4096,
-    ratio: float | Sequence[float] = 0.9,
+    ratio: float | Iterable[float] = 0.9,
     *,
     n_layers: int = 32,
     n_heads: int = 8,

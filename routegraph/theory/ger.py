@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
+from routegraph.kernels.copula import count_all_below
+
 Curve = NDArray[np.float64]
 
 #: Nodes of the trapezoid rule for a standard normal factor. It converges exponentially for smooth
@@ -161,24 +163,20 @@ def gaussian_copula(
 
     Notes
     -----
-    No parameter is fitted to GER. Every draw serves all ratios: it is gone once the largest ratio at
-    which some slot still holds it is passed.
+    No parameter is fitted to GER. All ratios share the draws, so their errors are correlated.
     """
     slots = len(correlation)
     gone = np.atleast_2d(np.asarray(p, dtype=float))
-    thresholds = np.broadcast_to(ndtri(gone), (slots, gone.shape[1]))
-    root = _square_root(correlation)
+    # Tokens asked for lie `shift` higher: the same as thresholds that much lower.
     offset = np.broadcast_to(np.asarray(shift, dtype=float), (slots,))
+    thresholds = np.broadcast_to(ndtri(gone), (slots, gone.shape[1])).T - offset
+    root = _square_root(correlation)
     rng = np.random.default_rng(seed)
-    hits = np.zeros(gone.shape[1])
-    block = 20_000
-    shared = gone.shape[0] == 1 and not np.any(offset)
+    hits = np.zeros(gone.shape[1], dtype=np.int64)
+    block = 10_000
     for start in range(0, draws, block):
-        scores = rng.standard_normal((min(block, draws - start), slots)) @ root.T + offset
-        if shared:
-            hits += (scores.max(axis=1)[:, None] < thresholds[0]).sum(axis=0)
-        else:
-            hits += [(scores < column).all(axis=1).sum() for column in thresholds.T]
+        scores = rng.standard_normal((min(block, draws - start), slots)) @ root.T
+        hits += count_all_below(scores, np.ascontiguousarray(thresholds))
     mean = hits / draws
     return Estimate(mean, np.sqrt(mean * (1 - mean) / draws))
 

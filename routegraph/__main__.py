@@ -1,0 +1,5 @@
+"""``python -m routegraph`` is the command line."""
+
+from routegraph.cli import main
+
+main()

@@ -1,0 +1,94 @@
+"""What a policy does to one prompt, read off its scores exactly at every ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routegraph import policies
+from routegraph.survival import AXES, fraction_gone
+from routegraph.theory.ger import normal_scores
+from routegraph.trace import Trace
+
+Curve = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ReadOff:
+    """What one policy does to one prompt's slots, exact at every ratio.
+
+    Attributes
+    ----------
+    n_context : int
+    gone : float64[n_layers * n_heads, n_ratios]
+        Fraction of the evictable rows (not protected by the scorer) gone from each slot.
+    evictable, everything, answers : mapping of "model" / "layer" to float64[n_ratios]
+        Fraction of the evictable tokens; of all tokens (eviction rate); of the answer tokens (GER)
+        gone from all slots. Answers are NaN where a prompt has no answer span.
+    normal_scores : float64[n_layers * n_heads, n_evictable]
+        Normal scores of the evictable tokens' order in each slot.
+    answer_scores : float64[n_layers * n_heads, n_evictable answers]
+        Those of the answer tokens.
+    """
+
+    n_context: int
+    gone: Curve
+    evictable: dict[str, Curve]
+    everything: dict[str, Curve]
+    answers: dict[str, Curve]
+    normal_scores: Curve
+    answer_scores: Curve
+
+
+def scorer_of(trace: Trace, policy: str) -> str:
+    """Return the name of the score table a policy evicts by: made by chunk for "chunk", whole otherwise."""
+    policies.policies[policy]
+    by_chunk = policy == "chunk"
+    for name in trace.scores:
+        if ("chunk_length" in trace.scorers.get(name, {})) == by_chunk:
+            return name
+    raise ValueError(f"trace holds no {'chunk-wise ' if by_chunk else ''}scores for policy {policy!r}")
+
+
+def read_off(trace: Trace, policy: str, scorer: str, ratios: Sequence[float]) -> ReadOff:
+    """Evict one prompt by a policy and count, at every ratio, what is gone from where."""
+    parameters = {"chunk_length": trace.scorers[scorer]["chunk_length"]} if policy == "chunk" else {}
+    survival = policies.apply(policy, trace.scores[scorer], **parameters)
+    levels = survival.levels(ratios)
+    evictable = ~trace.protected(scorer)
+    drop = survival.drop.reshape(-1, trace.n_context)
+    last = {over: survival.last(over) for over in AXES}
+    answers = trace.answer
+    scores = normal_scores(drop[:, evictable])
+    is_answer = np.isin(np.flatnonzero(evictable), answers)
+    nothing = np.full(len(levels), np.nan)
+    return ReadOff(
+        n_context=trace.n_context,
+        gone=np.array([fraction_gone(slot, levels) for slot in drop[:, evictable]]),
+        evictable={over: fraction_gone(last[over][:, evictable], levels) for over in AXES},
+        everything={over: fraction_gone(last[over], levels) for over in AXES},
+        answers={
+            over: fraction_gone(last[over][:, answers], levels) if len(answers) else nothing for over in AXES
+        },
+        normal_scores=scores,
+        answer_scores=scores[:, is_answer],
+    )
+
+
+def structural_cliffs(traces: Sequence[Trace], scorer: str) -> dict[str, float]:
+    """Return the ratios beyond which code, not physics, decides: protected rows fill the budget."""
+    parameters = traces[0].scorers.get(scorer, {})
+    sinks = int(parameters.get("n_sink", 0))
+    if not sinks:
+        return {}
+    if "chunk_length" in parameters:
+        length = int(parameters["chunk_length"])
+        return {f"{sinks} sinks in each chunk of {length}": 1 - sinks / length}
+    lengths = [trace.n_context for trace in traces]
+    return {
+        f"{sinks} sinks in the shortest prompt, n = {min(lengths)}": 1 - sinks / min(lengths),
+        f"{sinks} sinks in the longest prompt, n = {max(lengths)}": 1 - sinks / max(lengths),
+    }
