@@ -46,15 +46,16 @@ def eviction_ratios(n: int) -> NDArray[np.float64]:
     Exact for the float expression of `n_kept`: at the returned ratio the row is gone, at the
     next smaller float it is still there.
     """
-    ratios = np.empty(n - 1)
-    for gone in range(1, n):
-        ratio = gone / n
-        while n_kept(n, ratio) > n - gone:
-            ratio = np.nextafter(ratio, 1)
-        while n_kept(n, np.nextafter(ratio, 0)) <= n - gone:
-            ratio = np.nextafter(ratio, 0)
-        ratios[gone - 1] = ratio
-    return ratios
+    kept = n - np.arange(1, n)
+    # Row k goes just above (k - 1) / n, for the first k at about 1e-16: no place to walk to float by float.
+    # Positive floats sort as their bits do, so bisect those; `low` keeps the row, `high` lost it.
+    low = np.zeros(n - 1, dtype=np.int64)
+    high = np.full(n - 1, np.float64(1).view(np.int64))
+    while np.any(high - low > 1):
+        middle = (low + high) // 2
+        gone = np.maximum(1, np.trunc(n * (1 - middle.view(np.float64)))) <= kept
+        low, high = np.where(gone, low, middle), np.where(gone, middle, high)
+    return high.view(np.float64)
 
 
 @dataclass(frozen=True, eq=False)

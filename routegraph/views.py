@@ -1,8 +1,10 @@
-"""Results in words and tables, for people at a terminal."""
+"""Results in words and tables: for a terminal through rich, for a page as HTML."""
 
 from __future__ import annotations
 
+import html
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +12,7 @@ from rich.table import Table
 
 from routegraph.sim.run import Simulation
 from routegraph.theory.scaling import Interval, half_point
+from routegraph.validate.compare import AxisComparison, Comparison, PolicyComparison
 
 #: What each observable of a simulation means, in one line.
 MEANING = {
@@ -24,6 +27,41 @@ MEANING = {
 }
 
 
+@dataclass(frozen=True)
+class Grid:
+    """A table of words, before it is drawn anywhere; columns from `right_from` on are right-aligned."""
+
+    columns: list[str]
+    rows: list[list[str]]
+    title: str = ""
+    right_from: int = 1
+
+    def to_rich(self) -> Table:
+        """Return the table for a terminal."""
+        made = Table(
+            title=self.title or None, title_justify="left", title_style="bold", header_style="bold", box=None
+        )
+        for position, column in enumerate(self.columns):
+            made.add_column(column, justify="right" if position >= self.right_from else "left")
+        for row in self.rows:
+            made.add_row(*row)
+        return made
+
+    def to_html(self) -> str:
+        """Return the table as HTML."""
+
+        def row(cells: list[str], tag: str) -> str:
+            drawn = (
+                f"<{tag}{' class=r' if i >= self.right_from else ''}>{html.escape(cell)}</{tag}>"
+                for i, cell in enumerate(cells)
+            )
+            return f"<tr>{''.join(drawn)}</tr>"
+
+        caption = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
+        body = "".join(row(cells, "td") for cells in self.rows)
+        return f"<table>{caption}<thead>{row(self.columns, 'th')}</thead><tbody>{body}</tbody></table>"
+
+
 def number(value: float, error: float | None, trials: int) -> str:
     """Return a mean with its uncertainty; none or all out of `trials` becomes a 95 % bound."""
     bound = 1 - 0.05 ** (1 / trials)
@@ -31,106 +69,196 @@ def number(value: float, error: float | None, trials: int) -> str:
         return f"< {bound:.2g}"
     if value == 1:
         return f"> {1 - bound:.{max(2, 1 - math.floor(math.log10(bound)))}f}"
-    if error is None:
-        return f"{value:.4g} (one replicate)"
+    if error is None or math.isnan(error):
+        return f"{value:.4g}"
     digits = 4 if error == 0 else min(8, max(2, 1 - math.floor(math.log10(error))))
     return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
-def interval(found: Interval) -> str:
-    """Return a critical ratio with its 95 % interval."""
+def interval(found: Interval, digits: int = 4) -> str:
+    """Return a critical ratio with its 95 % interval; ? where the curve does not get there."""
     if math.isnan(found.value):
         return "not reached"
-    low, high = ("?" if math.isnan(bound) else f"{bound:.4f}" for bound in (found.low, found.high))
-    return f"{found.value:.4f} [{low}, {high}]"
+    if math.isnan(found.low) and math.isnan(found.high):
+        return f"{found.value:.{digits}f}"
+    low, high = ("?" if math.isnan(bound) else f"{bound:.{digits}f}" for bound in (found.low, found.high))
+    return f"{found.value:.{digits}f} [{low}, {high}]"
 
 
-def table(*columns: str, title: str | None = None, right_from: int = 1) -> Table:
-    """Return an empty table in the house style; columns from `right_from` on are right-aligned."""
-    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None)
-    for position, column in enumerate(columns):
-        made.add_column(column, justify="right" if position >= right_from else "left", overflow="fold")
-    return made
+def show(console: Console, sentences: list[str], style: str | None = None) -> None:
+    """Print sentences, a line each."""
+    for sentence in sentences:
+        console.print(sentence, highlight=False, style=style)
+
+
+# --- simulate ---------------------------------------------------------------------------------------
 
 
 def simulation(console: Console, result: Simulation) -> None:
     """Print a simulation: what was asked, what came out, what theory says, what it means."""
+    console.print("[bold]Asked[/bold]")
+    show(console, [simulation_question(result)])
+    for grid in simulation_grids(result):
+        console.print()
+        console.print(grid.to_rich())
+    console.print("\n[bold]What it means[/bold]")
+    show(console, [f"- {line}" for line in simulation_reading(result)])
+    console.print()
+    show(console, [simulation_footnote(result)], style="dim")
+
+
+def simulation_question(result: Simulation) -> str:
+    """Return what a simulation was asked, in words."""
     p = result.parameters
-    slots = p.n_layers * p.n_heads
     order = "in random order" if p.policy == "random" else f"by the policy {p.policy!r}"
     agreement = (
         f"scores of one token correlated {p.score_correlation:g} between its slots"
         if p.score_correlation
         else "independently in every slot"
     )
-    console.print("[bold]Asked[/bold]")
-    console.print(
-        f"A context of {p.n_tokens:,} cached tokens, a model of {p.n_layers} layers x {p.n_heads} KV heads: "
-        f"every token has {slots} slots (layer, head). Slots lose the given fraction of their rows "
-        f"{order}, {agreement}. "
-        f"Each token reads {p.degree} key(s) in every layer and head ({p.ensemble} reads); one query follows "
-        f"the context. {p.n_answers} answer tokens are drawn; {result.replicates} replicates, "
-        f"seed {result.seed}.",
-        highlight=False,
+    return (
+        f"A context of {p.n_tokens:,} cached tokens, a model of {p.n_layers} layers x {p.n_heads} KV heads: every "
+        f"token has {p.n_layers * p.n_heads} slots (layer, head). Slots lose the given fraction of their rows "
+        f"{order}, {agreement}. Each token reads {p.degree} key(s) in every layer and head ({p.ensemble} reads); "
+        f"one query follows the context. {p.n_answers} answer tokens are drawn; {result.replicates} replicates, "
+        f"seed {result.seed}."
     )
-    document = result.to_dict()["results"]
-    for row in document:
-        console.print()
-        console.print(_ratio_table(result, row))
-    console.print()
-    console.print("[bold]What it means[/bold]")
-    for line in _reading(result, document[-1]):
-        console.print(f"- {line}", highlight=False)
-    console.print(
-        f"\n± is one standard error over {result.replicates} replicates; < and > are 95 % bounds where none "
-        f"or all were counted; - where no theory applies. Pruning {p.prune!r}, "
-        f"{'with' if p.residual else 'without'} residual edges, no sinks.",
-        style="dim",
-        highlight=False,
+
+
+def simulation_grids(result: Simulation) -> list[Grid]:
+    """Return one table a ratio."""
+    grids = []
+    for row in result.to_dict()["results"]:
+        lines = []
+        for name, meaning in MEANING.items():
+            cell = row[name]
+            theory = "-" if cell["theory"] is None else f"{cell['theory']:.4g}"
+            trials = _trials(result, name)
+            lines.append([name, meaning, number(cell["mean"], cell["stderr"], trials), theory])
+        grids.append(Grid([f"ratio {row['ratio']:g}", "meaning", "simulated", "theory"], lines, right_from=2))
+    return grids
+
+
+def simulation_reading(result: Simulation) -> list[str]:
+    """Return sentences that say what the figures at the last ratio mean."""
+    p = result.parameters
+    row: dict[str, Any] = result.to_dict()["results"][-1]
+    grid = [k / 400 for k in range(400)]
+    half = half_point(grid, result.curves("reach_fraction", grid))
+    lost = row["ger"]["mean"]
+    whole = (
+        "no answer token was lost from every slot"
+        if lost == 0
+        else f"{lost:.1%} of the answer tokens are gone from every slot"
+    )
+    return [
+        f"Retention at ratio {row['ratio']:g}: {whole}; in a single layer {row['ger_layer']['mean']:.1%} are gone "
+        f"from all {p.n_heads} heads.",
+        f"Accessibility: the query still reaches {row['reach_fraction']['mean']:.1%} of the context; some answer "
+        f"token in {row['reach_any']['mean']:.0%} of the replicates, all {p.n_answers} of them in "
+        f"{row['reach_all']['mean']:.0%}.",
+        "Half of the context is out of reach at some ratio below 1 / 400 of the end."
+        if math.isnan(half.value)
+        else f"Half of the context is out of reach from ratio {interval(half)} on (95 % interval).",
+        "Real heads agree more than this: with --score-correlation above 0, whole tokens die sooner."
+        if p.score_correlation == 0
+        else "One shared correlation is the simplest model of heads that agree; a real model's can be measured "
+        "with extract and compare.",
+    ]
+
+
+def simulation_footnote(result: Simulation) -> str:
+    """Return how to read the table."""
+    p = result.parameters
+    return (
+        f"± is one standard error over {result.replicates} replicates; < and > are 95 % bounds where none or all "
+        f"were counted; - where no theory applies. Pruning {p.prune!r}, "
+        f"{'with' if p.residual else 'without'} residual edges, no sinks."
     )
 
 
 def _trials(result: Simulation, name: str) -> int:
     """Return the number of independent trials behind a count of none: tokens for GER, graphs for reach."""
     p = result.parameters
-    tokens = {"ger": p.n_answers, "ger_layer": p.n_answers, "eviction_rate": p.n_tokens}
-    return result.replicates * tokens.get(name, p.n_tokens if name == "eviction_rate_layer" else 1)
+    if name.startswith("reach"):
+        return result.replicates
+    return result.replicates * (p.n_answers if name.startswith("ger") else p.n_tokens)
 
 
-def _ratio_table(result: Simulation, row: dict[str, Any]) -> Table:
-    made = table(f"ratio {row['ratio']:g}", "meaning", "simulated", "theory", right_from=2)
-    for name, meaning in MEANING.items():
-        cell = row[name]
-        theory = "-" if cell["theory"] is None else f"{cell['theory']:.4g}"
-        made.add_row(name, meaning, number(cell["mean"], cell["stderr"], _trials(result, name)), theory)
-    return made
+# --- compare ----------------------------------------------------------------------------------------
 
 
-def _reading(result: Simulation, row: dict[str, Any]) -> list[str]:
-    """Return sentences that say what the figures at one ratio mean."""
-    p = result.parameters
-    grid = [k / 400 for k in range(400)]
-    half = half_point(grid, result.curves("reach_fraction", grid))
-    lost, kept = row["ger"]["mean"], row["reach_fraction"]["mean"]
-    retention = (
-        f"Retention at ratio {row['ratio']:g}: "
-        + (
-            "no answer token was lost from every slot"
-            if lost == 0
-            else f"{lost:.1%} of the answer tokens are gone from every slot"
+def comparison(console: Console, result: Comparison) -> None:
+    """Print a comparison: what was read off, what theory and simulation say, what it means."""
+    show(console, [comparison_question(result)])
+    for found in result.policies.values():
+        console.print()
+        for grid in comparison_grids(found):
+            console.print(grid.to_rich())
+        show(console, [f"- {line}" for line in comparison_reading(found)])
+    console.print()
+    show(console, [COMPARISON_FOOTNOTE], style="dim")
+
+
+COMPARISON_FOOTNOTE = (
+    "Half point: ratio at which half of the tokens are gone, 95 % interval by bootstrap over prompts. Every "
+    "prediction is for evictable tokens (no sinks) of prompts it has not seen, 'shifted copula' for their answer "
+    "tokens; rmse over ratios .6-.98 that no fit used. Structural cliffs are put there by protected rows, not by "
+    "the model."
+)
+
+
+def comparison_question(result: Comparison) -> str:
+    """Return what was compared, in words."""
+    low, high = result.n_context
+    return (
+        f"Model {result.model}: {result.n_prompts} prompts of {low} to {high} tokens, question-agnostic (each "
+        f"context prefilled once, without its question); half of the prompts held out. How much is gone from every "
+        f"slot, at every compression ratio?"
+    )
+
+
+def comparison_grids(found: PolicyComparison, at: tuple[float, ...] = (0.7, 0.8, 0.9, 0.95)) -> list[Grid]:
+    """Return one table a head axis."""
+    return [_axis_grid(found, axis, at) for axis in found.axes.values()]
+
+
+def _axis_grid(found: PolicyComparison, axis: AxisComparison, at: tuple[float, ...]) -> Grid:
+    columns = [min(range(len(axis.ratios)), key=lambda i: abs(axis.ratios[i] - ratio)) for ratio in at]
+    rows = []
+    for name, curves in axis.observed.items():
+        means = curves.mean(axis=0)
+        errors = curves.std(axis=0, ddof=1) / math.sqrt(len(curves))
+        cells = [number(means[i], errors[i], len(curves)) for i in columns]
+        rows.append([f"read off: {name}", *cells, interval(axis.half(name), 3), ""])
+    for name, prediction in axis.predicted.items():
+        cells = [f"{prediction.mean[i]:.3f}" for i in columns]
+        rows.append([name, *cells, interval(axis.half(name), 3), f"{axis.rmse(name):.3f}"])
+    where = f"all {axis.slots} slots" if axis.over == "model" else f"all {axis.slots} heads of a layer, mean"
+    return Grid(
+        ["gone", *(f"{axis.ratios[i]:g}" for i in columns), "half point", "rmse"],
+        rows,
+        title=f"{found.policy} ({found.scorer}), head axis {axis.over!r}: gone from {where}",
+    )
+
+
+def comparison_reading(found: PolicyComparison) -> list[str]:
+    """Return sentences that say what the tables of one policy mean."""
+    axis = found.axes["model"]
+    slots = axis.effective_slots()
+    inside = [(r, m) for r, m in zip(axis.ratios, slots, strict=True) if not math.isnan(m) and r >= 0.8]
+    lines = []
+    if inside:
+        low, high = min(m for _, m in inside), max(m for _, m in inside)
+        lines.append(
+            f"Effective slots ln GER / ln p from ratio {inside[0][0]:g} to {inside[-1][0]:g}: {low:.1f} to {high:.1f} "
+            f"of {axis.slots}; heads agree, so tokens die sooner than {axis.slots} independent slots would let them."
         )
-        + f"; in a single layer {row['ger_layer']['mean']:.1%} are gone from all {p.n_heads} heads."
+    difference = axis.difference("measured copula")
+    best = min(("independent", "one factor", "measured copula", "simulated"), key=axis.rmse)
+    lines.append(
+        f"Predicted minus read-off half point, all slots: {interval(difference, 3)} by the measured copula, "
+        f"{interval(axis.difference('independent'), 3)} by independent slots; smallest rmse: {best}."
     )
-    access = (
-        f"Accessibility: the query still reaches {kept:.1%} of the context; some answer token in "
-        f"{row['reach_any']['mean']:.0%} of the replicates, all {p.n_answers} of them in "
-        f"{row['reach_all']['mean']:.0%}."
-    )
-    critical = f"Half of the context is out of reach from ratio {interval(half)} on (95 % interval)."
-    warning = (
-        "Real heads agree more than this: with --score-correlation above 0, whole tokens die sooner."
-        if p.score_correlation == 0
-        else "One shared correlation is the simplest model of heads that agree; a real model's can be "
-        "measured with extract and compare."
-    )
-    return [retention, access, critical, warning]
+    lines += [f"Structural cliff at {ratio:.4f}: {name}." for name, ratio in found.cliffs.items()]
+    return lines

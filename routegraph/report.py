@@ -1,0 +1,86 @@
+"""One self-contained HTML page from a simulation and a comparison: words, tables, figures."""
+
+from __future__ import annotations
+
+import html
+import os
+
+from routegraph import plot, views
+from routegraph._version import __version__
+from routegraph.files import atomic_open
+from routegraph.sim.figures import plot_simulation
+from routegraph.sim.run import Simulation
+from routegraph.validate.compare import DEFINITIONS, Comparison
+from routegraph.validate.figures import plot_comparison
+
+_STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
+h1{font-size:1.6rem}h2{font-size:1.25rem;margin-top:2.2rem;border-top:1px solid #ddd;padding-top:1rem}
+table{border-collapse:collapse;margin:1rem 0;font-size:.9rem}caption{text-align:left;font-weight:600;padding:.3rem 0}
+td,th{padding:.2rem .7rem;border-bottom:1px solid #eee;text-align:left}.r{text-align:right;
+font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}figure{margin:1rem 0}
+.note{color:#555;font-size:.9rem}dt{font-weight:600}dd{margin:0 0 .4rem 1.5rem}code{background:#f4f4f4;padding:0 .2rem}
+"""
+
+
+def write_report(path: str | os.PathLike[str], simulation: Simulation | None, comparison: Comparison) -> None:
+    """Write the page, atomically.
+
+    Parameters
+    ----------
+    path : path
+        HTML file to write.
+    simulation : Simulation or None
+        What a simulation showed, if one belongs to the story.
+    comparison : Comparison
+        What a real model showed.
+    """
+    parts = [
+        "<h1>How far can this KV cache be compressed before its routes break?</h1>",
+        f"<p class=note>routegraph {__version__}. Everything on this page is inside this one file.</p>",
+        *_comparison(comparison),
+        *([] if simulation is None else _simulation(simulation)),
+        "<h2>Definitions</h2><dl>",
+        *(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in DEFINITIONS.items()),
+        "</dl>",
+    ]
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>routegraph: {html.escape(comparison.model)}</title><style>{_STYLE}</style></head>"
+        f"<body>{''.join(parts)}</body></html>\n"
+    )
+    with atomic_open(path, "w") as stream:
+        stream.write(page)
+
+
+def _simulation(result: Simulation) -> list[str]:
+    return [
+        "<h2>A simulated token-attention graph</h2>",
+        _paragraph(views.simulation_question(result)),
+        f"<figure>{plot.to_svg(plot_simulation(result))}</figure>",
+        *(grid.to_html() for grid in views.simulation_grids(result)),
+        _list(views.simulation_reading(result)),
+        _paragraph(views.simulation_footnote(result), "note"),
+    ]
+
+
+def _comparison(result: Comparison) -> list[str]:
+    parts = ["<h2>A real model, theory and simulation side by side</h2>"]
+    parts.append(_paragraph(views.comparison_question(result)))
+    for found in result.policies.values():
+        parts += [
+            f"<h3>Policy {html.escape(found.policy)}</h3>",
+            f"<figure>{plot.to_svg(plot_comparison(found, result.model))}</figure>",
+            *(grid.to_html() for grid in views.comparison_grids(found)),
+            _list(views.comparison_reading(found)),
+        ]
+    return [*parts, _paragraph(views.COMPARISON_FOOTNOTE, "note")]
+
+
+def _paragraph(text: str, kind: str = "") -> str:
+    return f"<p{f' class={kind}' if kind else ''}>{html.escape(text)}</p>"
+
+
+def _list(lines: list[str]) -> str:
+    return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"

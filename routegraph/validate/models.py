@@ -1,0 +1,219 @@
+"""Models: which are obtainable without a hub, where they are kept, and how any model is loaded.
+
+Torch runs with as many threads as it finds cores. Where cores are shared, one thread is several times
+faster (``torch.set_num_threads(1)`` or ``OMP_NUM_THREADS=1``); nothing here changes that setting.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from routegraph.validate.download import DownloadError
+from routegraph.validate.sources import MODELS, ModelSource, Progress, check_installed, get_model, model_list
+
+__all__ = ["FAMILIES", "MODELS", "DownloadError", "Loaded", "ModelSource", "get_model", "load", "model_list"]
+
+#: transformers' ``model_type`` of the families whose attention the presses and traces were checked on.
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+DTYPES = ("float32", "bfloat16", "float16")
+
+#: Seconds to wait for a hub's answer to the question whether it knows a model.
+_HUB_TIMEOUT = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model ready for one prefill after the other.
+
+    Attributes
+    ----------
+    model, tokenizer : Any
+        The transformers model, in evaluation mode with sdpa attention, and its fast tokenizer.
+    name : str
+        Known name, hub id, or the last part of the folder's path.
+    n_layers, n_heads, n_query_heads, head_dim, max_context : int
+        Layers, KV heads a layer, query heads a layer, width of a head, positions the model was made for.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    n_layers: int
+    n_heads: int
+    n_query_heads: int
+    head_dim: int
+    max_context: int
+
+
+def load(
+    model: str | Path, dtype: str = "float32", device: str = "cpu", progress: Progress | None = None
+) -> Loaded:
+    """Load a model and its tokenizer for prefills: evaluation mode, sdpa attention, no gradients.
+
+    Parameters
+    ----------
+    model : str or Path
+        A name of `MODELS` (fetched on first use), a folder as transformers saves it, or a hub id
+        ("owner/name"; only then is a hub asked; where it cannot be reached, its local cache will do).
+    dtype : {"float32", "bfloat16", "float16"}
+        Type of weights and activations.
+    device : str
+        Where the model runs, as torch names it: "cpu", "cuda", ...
+    progress : callable, optional
+        Passed to `get_model`.
+
+    Raises
+    ------
+    ValueError
+        If the model is unknown, of another family than `FAMILIES`, has sliding-window attention or no fast
+        tokenizer, or cannot be read; if dtype or device are not available.
+    DownloadError
+        If the model is known and cannot be fetched.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}; choose from: {', '.join(DTYPES)}")
+    check_installed()
+    name, source, offline = _resolve(str(model), progress)
+    import torch
+    import transformers
+    from safetensors import SafetensorError
+
+    check_device(device)
+    with quiet():
+        try:
+            config = transformers.AutoConfig.from_pretrained(source, local_files_only=offline)
+            check_family(config, name)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=offline)
+            network = transformers.AutoModelForCausalLM.from_pretrained(
+                source,
+                dtype=getattr(torch, dtype),
+                attn_implementation="sdpa",
+                local_files_only=offline,
+            )
+        except UnsupportedModelError:
+            raise
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+            raise ValueError(f"cannot load model {str(model)!r}: {_one_line(error)}") from None
+        if not tokenizer.is_fast:
+            raise ValueError(f"model {name!r} has no fast tokenizer, which is needed for character spans")
+        network.eval().requires_grad_(False).to(device)
+    return wrap(network, tokenizer, name)
+
+
+def wrap(network: Any, tokenizer: Any, name: str) -> Loaded:
+    """Return a `Loaded` for a transformers model that is already in memory."""
+    config = network.config
+    heads = config.num_attention_heads
+    return Loaded(
+        model=network,
+        tokenizer=tokenizer,
+        name=name,
+        n_layers=config.num_hidden_layers,
+        n_heads=getattr(config, "num_key_value_heads", None) or heads,
+        n_query_heads=heads,
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+        max_context=config.max_position_embeddings,
+    )
+
+
+class UnsupportedModelError(ValueError):
+    """The model can be read, but routegraph has no use for its architecture."""
+
+
+def check_family(config: Any, name: str) -> None:
+    """Raise UnsupportedModelError unless a model of this configuration can be traced."""
+    if config.model_type not in FAMILIES:
+        raise UnsupportedModelError(
+            f"model {name!r} is of family {config.model_type!r}; choose one of: {', '.join(FAMILIES)}"
+        )
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    if getattr(config, "sliding_window", None) or kinds:
+        raise UnsupportedModelError(
+            f"model {name!r} has sliding-window attention, whose cache rows are not the tokens of the "
+            "context; choose a model with full attention in every layer"
+        )
+
+
+def check_device(device: str) -> None:
+    """Raise ValueError unless torch can put a tensor on `device`."""
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        choices = ["cpu"]
+        if torch.cuda.is_available():
+            choices.append("cuda")
+        if torch.backends.mps.is_available():
+            choices.append("mps")
+        raise ValueError(f"device {device!r} is not available; choose from: {', '.join(choices)}") from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the progress bars, log lines and warnings of transformers and the hub, and restore them."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _resolve(model: str, progress: Progress | None) -> tuple[str, str, bool]:
+    """Return a model's name, where transformers finds it (folder or hub id), and whether to stay offline."""
+    choices = f"{', '.join(sorted(MODELS))}, a local folder, or the id of a hub model"
+    if model in MODELS:
+        return model, str(get_model(model, progress)), True
+    folder = Path(model)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"folder {model!r} holds no model (no config.json); choose from: {choices}")
+        return folder.resolve().name, model, True
+    if folder.is_file():
+        raise ValueError(f"{model!r} is a file; choose from: {choices}")
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model):
+        raise ValueError(f"unknown model {model!r}; choose from: {choices}")
+    trouble, offline = _ask_hub(model)
+    if trouble:
+        raise ValueError(f"unknown model {model!r} ({trouble}); choose from: {choices}")
+    return model, model, offline
+
+
+def _ask_hub(model: str) -> tuple[str, bool]:
+    """Return why a hub model cannot be had (or nothing), and whether only the hub's local cache has it.
+
+    One short question: left to itself, transformers repeats every request for minutes where there is no
+    network.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        HfApi().model_info(model, timeout=_HUB_TIMEOUT)
+    except GatedRepoError:
+        return "the hub asks for access rights", False
+    except RepositoryNotFoundError:
+        return "the hub does not know it", False
+    except Exception as error:  # whichever HTTP library is underneath has its own errors
+        if isinstance(try_to_load_from_cache(model, "config.json"), str):
+            return "", True
+        return f"no such folder, and the hub cannot be asked: {_one_line(error)}", False
+    return "", False
+
+
+def _one_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

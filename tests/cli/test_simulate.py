@@ -1,0 +1,103 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from routegraph import simulate
+from routegraph.cli import main
+
+SMALL = ["simulate", "--n-tokens", "64", "--n-layers", "3", "--replicates", "4"]
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return stop.value.code, captured.out, captured.err
+
+
+def test_json_is_the_python_result_and_nothing_else(capsys):
+    status, out, err = run(capsys, *SMALL, "--ratio", 0.5, "--ratio", 0.9, "--json")
+    assert (status, err) == (0, "")
+    expected = simulate(64, [0.5, 0.9], n_layers=3, replicates=4).to_dict()
+    assert json.loads(out) == json.loads(json.dumps(expected))
+    assert list(expected) == ["version", "seed", "parameters", "definitions", "results"]
+
+
+def test_the_table_says_what_was_asked_and_what_it_means(capsys):
+    status, out, _ = run(capsys, *SMALL, "--ratio", 0.5, "--seed", 3)
+    assert status == 0
+    for part in ("64 cached tokens", "ger_layer", "theory", "What it means", "columns", "seed 3", "±"):
+        assert part in out
+    assert "< 0.089" in out  # none of 4 * 8 answer tokens: 1 - .05^(1/32)
+
+
+def test_plot_and_out_are_written_whole(capsys, tmp_path):
+    figure, document = tmp_path / "curve.svg", tmp_path / "result.json"
+    status, out, err = run(capsys, *SMALL, "--plot", figure, "--out", document, "--json")
+    assert status == 0
+    assert json.loads(document.read_text()) == json.loads(out)
+    assert figure.read_text().rstrip().endswith("</svg>")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["curve.svg", "result.json"]
+    assert "wrote" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--ratio", "abc"], ["--ratio", "'abc'"]),
+        (["--ratio", "1.2"], ["[0, 1)", "1.2"]),
+        (["--ratio", "nan"], ["nan"]),
+        (["--n-tokens", "x"], ["--n-tokens", "'x'"]),
+        (["--n-tokens", "4"], ["n_answers", "8"]),
+        (["--ensemble", "mesh"], ["mesh", "uniform"]),
+        (["--policy", "best"], ["best", "topk"]),
+        (["--prune", "rows"], ["rows", "decode"]),
+        (["--set", "window"], ["NAME=VALUE", "'window'"]),
+        (["--set", "window=3"], ["'window'"]),
+        (["--plot", "figure.xyz"], ["xyz", "svg"]),
+        (["--out", "no/such/folder.json"], ["no/such"]),
+        (["--frobnicate"], ["--frobnicate"]),
+    ],
+)
+def test_bad_input_is_one_plain_line_and_status_2(capsys, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(capsys, "simulate", *arguments)
+    assert status == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_status_1_and_leaves_nothing(capsys, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "result.json")
+
+    monkeypatch.setattr("os.fsync", full)
+    status, out, err = run(capsys, *SMALL, "--out", tmp_path / "result.json", "--json")
+    assert (status, out) == (1, "")
+    assert "No space left on device" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_loads_nothing_heavy_and_names_the_commands():
+    code = (
+        "import sys; from routegraph.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as e: assert not e.code\n"
+        "heavy = {'numpy', 'numba', 'torch', 'transformers', 'kvpress', 'matplotlib', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "simulate" in done.stdout
+
+
+def test_unknown_command_is_named(capsys):
+    status, _, err = run(capsys, "simulat")
+    assert status == 2
+    assert "simulat" in err

@@ -1,0 +1,119 @@
+import errno
+import json
+import os
+import stat
+
+import pytest
+
+from routegraph import files
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Let every file fail when it is flushed to disk."""
+
+    def fail(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(("mode", "content"), [("wb", b"\x00new"), ("w", "nouveau \u00e9\n")])
+def test_the_file_appears_whole_and_alone(tmp_path, mode, content):
+    target = tmp_path / "result"
+    with files.atomic_open(target, mode) as stream:
+        stream.write(content)
+        stream.flush()
+        assert not target.exists()
+    assert target.read_bytes() == (content if mode == "wb" else content.encode("utf-8"))
+    assert names(tmp_path) == ["result"]
+
+
+def test_an_older_file_is_replaced(tmp_path):
+    target = tmp_path / "result"
+    target.write_bytes(b"old and longer")
+    with files.atomic_open(str(target)) as stream:
+        stream.write(b"new")
+        stream.flush()
+        assert target.read_bytes() == b"old and longer"
+    assert target.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_any_error_leaves_the_folder_as_it_was(tmp_path, error, before):
+    target = tmp_path / "result"
+    if before is not None:
+        target.write_bytes(before)
+
+    def half_written():
+        with files.atomic_open(target) as stream:
+            stream.write(b"half")
+            raise error
+
+    with pytest.raises(error):
+        half_written()
+    assert names(tmp_path) == ([] if before is None else ["result"])
+    assert before is None or target.read_bytes() == before
+
+
+def test_a_full_disk_leaves_the_folder_as_it_was(tmp_path, full_disk):
+    target = tmp_path / "result.json"
+    target.write_text("old")
+    with pytest.raises(OSError, match="No space left"):
+        files.write_json(target, {"a": 1})
+    assert names(tmp_path) == ["result.json"]
+    assert target.read_text() == "old"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permission bits are POSIX")
+def test_permissions_are_those_of_any_new_file(tmp_path):
+    files.write_json(tmp_path / "ours", 1)
+    (tmp_path / "plain").write_text("1")
+    ours, plain = (stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "plain"))
+    assert ours == plain
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot write '.*nowhere.result': folder '.*nowhere' does not"):
+        files.check_writable(tmp_path / "nowhere" / "result")
+    with (
+        pytest.raises(ValueError, match="does not exist"),
+        files.atomic_open(tmp_path / "nowhere" / "result"),
+    ):
+        pass
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot write '.*': it is a folder"):
+        files.check_writable(tmp_path)
+
+
+def test_a_read_only_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError, match=r"cannot write '.*result': folder '.*' is read-only"):
+        files.check_writable(tmp_path / "result")
+
+
+def test_a_writable_path_passes_and_nothing_is_made(tmp_path):
+    files.check_writable(tmp_path / "result")
+    assert names(tmp_path) == []
+
+
+def test_json_round_trip(tmp_path):
+    document = {"a": [1, 2.5, None, True], "b": "é"}
+    files.write_json(tmp_path / "result.json", document)
+    text = (tmp_path / "result.json").read_text(encoding="utf-8")
+    assert json.loads(text) == document
+    assert text.endswith("}\n")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_json_refuses_what_is_no_json_and_writes_nothing(tmp_path, number):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(tmp_path / "result.json", {"a": number})
+    assert names(tmp_path) == []
