@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import json
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from routegraph.terminal import console, note, parse_settings, print_json, progress, run
 
 app = typer.Typer(
     name="routegraph",
@@ -52,6 +45,7 @@ Ratios = Annotated[
 Seed = Annotated[int, _count("Seed of all random numbers.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")]
 Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a figure (pdf, svg or png).")]
+Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the JSON document here.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Known name, local folder, or hub id.")]
 
 
@@ -96,7 +90,7 @@ def simulate(
     ] = None,
     json_: Json = False,
     plot: Plot = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the JSON document here.")] = None,
+    out: Out = None,
 ) -> None:
     """Simulate token-attention graphs under eviction, theory beside it."""
     from routegraph import files
@@ -107,10 +101,10 @@ def simulate(
     if out is not None:
         files.check_writable(out)
     settings = parse_settings(setting or [])
-    from routegraph.sim.run import simulate as run
+    from routegraph.sim.run import simulate as run_simulation
 
     with progress("replicates") as advance:
-        result = run(
+        result = run_simulation(
             n_tokens,
             ratio,
             n_layers=n_layers,
@@ -143,92 +137,164 @@ def simulate(
         views.simulation(console(), result)
 
 
-def parse_settings(settings: list[str]) -> dict[str, Any]:
-    """Return NAME=VALUE pairs as a dictionary; values are Python literals, or text."""
-    parsed: dict[str, Any] = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals or not name:
-            raise ValueError(f"--set takes NAME=VALUE, got {setting!r}")
-        try:
-            parsed[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            parsed[name] = value
-    return parsed
+@model_app.command("list")
+def model_list(json_: Json = False) -> None:
+    """Show the models that need no hub."""
+    from routegraph.validate import models
+
+    found = models.model_list()
+    if json_:
+        print_json(found)
+        return
+    from routegraph.views import Grid
+
+    rows = [
+        [m["name"], m["summary"], m["licence"], f"{m['megabytes']} MB", "yes" if m["cached"] else "no"]
+        for m in found
+    ]
+    columns = ["name", "what it is", "licence", "disk", "cached"]
+    console().print(Grid(columns, rows, right_from=3).to_rich())
 
 
-def print_json(document: Any) -> None:
-    """Print one JSON document on stdout."""
-    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+@model_app.command("get")
+def model_get(name: Annotated[str, typer.Argument(metavar="NAME", help="One of `model list`.")]) -> None:
+    """Fetch a model into the cache folder and convert it once; prints where it is."""
+    from routegraph.validate import models
+
+    with progress(f"model {name}") as advance:
+        folder = models.get_model(name, progress=advance)
+    typer.echo(folder)
 
 
-def console(stderr: bool = False) -> Console:
-    """Return a console on stdout (results) or stderr (everything else)."""
-    from rich.console import Console
+@app.command()
+def extract(
+    model: Model,
+    prompts: Annotated[
+        str, typer.Option(metavar="FILE", help="JSONL, one prompt a line; 'bundled': the ones that ship.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Trace file to write.")],
+    chunk_length: Annotated[int, _count("Rows of a chunk scored by itself.")] = 64,
+    limit: Annotated[int | None, _count("Only the first N prompts.")] = None,
+    dtype: Annotated[str, typer.Option(metavar="NAME", help="float32 or bfloat16.")] = "float32",
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Prefill each prompt once and write the scores of every (layer, KV head, token)."""
+    from routegraph.validate.extract import extract_to_file
 
-    return Console(stderr=stderr, soft_wrap=False)
+    with progress("prompts") as advance:
+        traces = extract_to_file(
+            model,
+            prompts,
+            out,
+            chunk_length=chunk_length,
+            limit=limit,
+            dtype=dtype,
+            device=device,
+            progress=advance,
+        )
+    rows = sum(trace.n_context for trace in traces)
+    note(f"wrote {out}: {len(traces)} prompts, {rows} tokens")
 
 
-def note(text: str) -> None:
-    """Say something on stderr."""
-    sys.stderr.write(text + "\n")
+@app.command()
+def compare(
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="File written by extract.")],
+    policy: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="topk, adakv, chunk by default; repeatable.")
+    ] = None,
+    ratio: Annotated[
+        list[float] | None,
+        typer.Option(
+            parser=_real, metavar="RATIO", help="Ratios in [0, 1), at least 4; a dense grid by default."
+        ),
+    ] = None,
+    seed: Seed = 0,
+    json_: Json = False,
+    plot: Plot = None,
+    out: Out = None,
+) -> None:
+    """Set what eviction does to a real model beside theory and simulation."""
+    from routegraph import files
+    from routegraph.plot import check_figure_path
 
+    if plot is not None:
+        check_figure_path(plot)
+    if out is not None:
+        files.check_writable(out)
+    from routegraph.trace import Trace
+    from routegraph.validate import compare as comparing
 
-@contextmanager
-def progress(label: str) -> Iterator[Callable[..., None]]:
-    """Show a progress bar on stderr where that is a terminal; yields a function of (done, total, [label])."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
+    result = comparing.compare(
+        Trace.load(trace),
+        policy_names=policy or comparing.POLICIES,
+        ratios=ratio or comparing.RATIOS,
+        seed=seed,
     )
-    with bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total, text=label: bar.update(task, completed=done, total=total, description=text)
+    if out is not None:
+        files.write_json(out, result.to_dict())
+        note(f"wrote {out}")
+    if plot is not None:
+        from routegraph.plot import save
+        from routegraph.validate.figures import plot_comparisons
+
+        save(plot_comparisons(result), plot)
+        note(f"drew {plot}")
+    if json_:
+        print_json(result.to_dict())
+    else:
+        from routegraph import views
+
+        views.comparison(console(), result)
+
+
+@app.command()
+def report(
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="File written by extract.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="HTML page to write.")],
+    seed: Seed = 0,
+) -> None:
+    """Write one self-contained HTML page on a trace: figures, tables, definitions."""
+    from routegraph import files
+
+    files.check_writable(out)
+    from routegraph.report import write_report
+    from routegraph.trace import Trace
+    from routegraph.validate.compare import compare as run_comparison
+
+    write_report(out, None, run_comparison(Trace.load(trace), seed=seed))
+    note(f"wrote {out}")
+
+
+@app.command("list")
+def list_(json_: Json = False) -> None:
+    """Show what is registered: policies, ensembles, observables, models."""
+    from routegraph.policies import policies
+    from routegraph.sim.ensembles import ensembles
+    from routegraph.sim.observables import observables
+
+    registries = (policies, ensembles, observables)
+    if json_:
+        print_json(
+            {
+                registry.kind: {
+                    name: {"summary": registry.summary(name), "parameters": registry.parameters(name)}
+                    for name in registry
+                }
+                for registry in registries
+            }
+        )
+        return
+    from routegraph.views import Grid
+
+    for registry in registries:
+        rows = []
+        for name in registry:
+            parameters = ", ".join(f"{k}={v}" for k, v in registry.parameters(name).items())
+            rows.append([name, registry.summary(name), parameters])
+        console().print(Grid([registry.kind, "what it does", "parameters"], rows, right_from=3).to_rich())
+        console().print()
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit status 0 done, 2 bad input, 1 failure, always one plain line on stderr."""
-    command = typer.main.get_command(app)
-    try:
-        status = command.main(args=arguments, prog_name="routegraph", standalone_mode=False)
-        sys.stdout.flush()
-    except (typer.Abort, KeyboardInterrupt):
-        status = fail("interrupted", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
-    except ValueError as error:
-        status = fail(str(error), 2)
-    except MemoryError as error:
-        status = fail(f"not enough memory: {error}", 1)
-    except OSError as error:
-        named = f"{error.strerror}: {error.filename}" if error.strerror and error.filename else str(error)
-        status = fail(named, 1)
-    except Exception as error:
-        # Usage errors; their class has no public name, but all of them can format themselves.
-        if not hasattr(error, "format_message"):
-            raise
-        text = error.format_message()
-        if text.startswith("Usage:"):
-            sys.stderr.write(text + "\n")
-            status = 2
-        else:
-            status = fail(text, 2)
-    sys.exit(status if isinstance(status, int) else 0)
-
-
-def fail(message: str, status: int) -> int:
-    """Print one plain line on stderr and return the exit status."""
-    sys.stderr.write("error: " + " ".join(message.split()) + "\n")
-    return status
-
-
-if __name__ == "__main__":
-    main()
+    """Run the command line and exit."""
+    run(app, arguments)

@@ -232,9 +232,13 @@ def adakv(scores: Scores, ratio: float, alpha_safeguard: float = 0.2) -> Kept:
 
 
 def streaming(scores: Scores, ratio: float, n_sink: int = 4) -> Kept:
-    """What kvpress's StreamingLLMPress scores, cut by top-k."""
+    """What kvpress's StreamingLLMPress scores, cut by top-k.
+
+    kvpress counts the pruned rows without the max(1, ...). That matters only where int(...) is 0 and there is
+    no sink: then all its scores are equal and any row may be the one kept; here it is the last.
+    """
     n = len(scores[0][0])
-    n_pruned = n - int(n * (1 - ratio))
+    n_pruned = n - n_kept(n, ratio)
     row = [0.0 if n_sink <= i < n_sink + n_pruned else 1.0 for i in range(n)]
     return topk([[row for _ in layer] for layer in scores], ratio)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from routegraph import plot
-from routegraph.validate.compare import PolicyComparison
+from routegraph.validate.compare import Comparison, PolicyComparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +44,19 @@ def plot_comparison(found: PolicyComparison, model: str, axes: Any = None) -> Fi
         made.suptitle(
             f"{model}, policy {found.policy} on {found.scorer}", fontsize="medium", x=0.01, ha="left"
         )
+    return made
+
+
+def plot_comparisons(result: Comparison) -> Figure:
+    """Draw every policy of a comparison, a row each."""
+    with plot.style():
+        made, axes = plot.figure(len(result.policies), 2)
+    rows = np.atleast_2d(axes)
+    for found, pair in zip(result.policies.values(), rows, strict=True):
+        plot_comparison(found, result.model, pair)
+        for ax in pair:
+            ax.set_title(f"{found.policy}: {ax.get_title(loc='left')}")
+    made.suptitle(f"{result.model}: read off, theory and simulation", fontsize="medium", x=0.01, ha="left")
     return made
 
 

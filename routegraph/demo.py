@@ -1,0 +1,50 @@
+"""``make demo``: from nothing to a first real answer, in a table and a page."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from routegraph import plot, views
+from routegraph.report import write_report
+from routegraph.sim.run import simulate
+from routegraph.terminal import note, progress
+from routegraph.trace import Trace
+from routegraph.validate.compare import compare
+from routegraph.validate.extract import extract_to_file
+from routegraph.validate.figures import plot_comparison
+from routegraph.validate.models import get_model
+
+FOLDER = Path("demo")
+
+
+def main() -> None:
+    """Simulate, fetch the model, extract, compare; write demo/report.html and show the tables."""
+    console = Console()
+    start = time.perf_counter()
+    FOLDER.mkdir(exist_ok=True)
+    console.rule("1. A simulated token-attention graph under eviction")
+    with progress("simulate") as advance:
+        simulation = simulate(4096, [0.7, 0.9], score_correlation=0.3, progress=advance)
+    views.simulation(console, simulation)
+
+    console.rule("2. A real model: one prefill a prompt, every ratio at once")
+    with progress("model smollm2") as advance:
+        get_model("smollm2", progress=advance)
+    trace = FOLDER / "smollm2.npz"
+    with progress("prompts") as advance:
+        extract_to_file("smollm2", "bundled", trace, progress=advance)
+
+    console.rule("3. Side by side")
+    comparison = compare(Trace.load(trace))
+    views.comparison(console, comparison)
+    report = FOLDER / "report.html"
+    write_report(report, simulation, comparison)
+    plot.save(plot_comparison(comparison.policies["topk"], comparison.model), FOLDER / "figure.svg")
+    note(f"wrote {report}, {FOLDER / 'figure.svg'} and {trace} in {time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

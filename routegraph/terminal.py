@@ -1,0 +1,103 @@
+"""Plumbing of the command line: consoles, progress, one JSON document, one plain line for an error."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def parse_settings(settings: list[str]) -> dict[str, Any]:
+    """Return NAME=VALUE pairs as a dictionary; values are Python literals, or text."""
+    parsed: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--set takes NAME=VALUE, got {setting!r}")
+        try:
+            parsed[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            parsed[name] = value
+    return parsed
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document on stdout."""
+    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def console(stderr: bool = False) -> Console:
+    """Return a console on stdout (results) or stderr (everything else)."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, soft_wrap=False)
+
+
+def note(text: str) -> None:
+    """Say something on stderr."""
+    sys.stderr.write(text + "\n")
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[..., None]]:
+    """Show a progress bar on stderr where that is a terminal; yields a function of (done, total, [label])."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total, text=label: bar.update(task, completed=done, total=total, description=text)
+
+
+def run(app: typer.Typer, arguments: list[str] | None) -> None:
+    """Run an app and exit; exit status 0 done, 2 bad input, 1 failure, always one plain line on stderr."""
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(args=arguments, prog_name="routegraph", standalone_mode=False)
+        sys.stdout.flush()
+    except (typer.Abort, KeyboardInterrupt):
+        status = fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except ValueError as error:
+        status = fail(str(error), 2)
+    except MemoryError as error:
+        status = fail(f"not enough memory: {error}", 1)
+    except OSError as error:
+        named = f"{error.strerror}: {error.filename}" if error.strerror and error.filename else str(error)
+        status = fail(named, 1)
+    except Exception as error:
+        # Usage errors; their class has no public name, but all of them can format themselves.
+        if not hasattr(error, "format_message"):
+            raise
+        text = error.format_message()
+        if text.startswith("Usage:"):
+            sys.stderr.write(text + "\n")
+            status = 2
+        else:
+            status = fail(text, 2)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def fail(message: str, status: int) -> int:
+    """Print one plain line on stderr and return the exit status."""
+    sys.stderr.write("error: " + " ".join(message.split()) + "\n")
+    return status
