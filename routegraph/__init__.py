@@ -14,7 +14,7 @@ from routegraph._version import __version__
 if TYPE_CHECKING:
     from routegraph.graph import TokenGraph
     from routegraph.routes import reach_thresholds, reach_thresholds_each, winning_ticket
-    from routegraph.sim.run import simulate
+    from routegraph.sim.simulation import simulate
     from routegraph.survival import Survival, eviction_rate, ger, n_kept
     from routegraph.trace import Trace
 
@@ -27,7 +27,7 @@ _HOME = {
     "reach_thresholds": "routes",
     "reach_thresholds_each": "routes",
     "winning_ticket": "routes",
-    "simulate": "sim.run",
+    "simulate": "sim.simulation",
     "Trace": "trace",
 }
 

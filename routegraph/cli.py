@@ -101,7 +101,7 @@ def simulate(
     if out is not None:
         files.check_writable(out)
     settings = parse_settings(setting or [])
-    from routegraph.sim.run import simulate as run_simulation
+    from routegraph.sim.simulation import simulate as run_simulation
 
     with progress("replicates") as advance:
         result = run_simulation(

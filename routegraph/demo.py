@@ -9,7 +9,7 @@ from rich.console import Console
 
 from routegraph import plot, views
 from routegraph.report import write_report
-from routegraph.sim.run import simulate
+from routegraph.sim.simulation import simulate
 from routegraph.terminal import note, progress
 from routegraph.trace import Trace
 from routegraph.validate.compare import compare

@@ -9,7 +9,7 @@ from routegraph import plot, views
 from routegraph._version import __version__
 from routegraph.files import atomic_open
 from routegraph.sim.figures import plot_simulation
-from routegraph.sim.run import Simulation
+from routegraph.sim.simulation import Simulation
 from routegraph.validate.compare import DEFINITIONS, Comparison
 from routegraph.validate.figures import plot_comparison
 

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from routegraph.sim.run import Simulation
+from routegraph.sim.simulation import Simulation
 from routegraph.theory.scaling import Interval, half_point
 from routegraph.validate.compare import AxisComparison, Comparison, PolicyComparison
 

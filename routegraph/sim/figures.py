@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from routegraph import plot
-from routegraph.sim.run import Simulation
+from routegraph.sim.simulation import Simulation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

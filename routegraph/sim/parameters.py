@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from routegraph import policies
+from routegraph.registry import Registry
 from routegraph.routes import check_prune
-from routegraph.sim import ensembles
+from routegraph.sim.ensembles import Edges, ensembles
+from routegraph.sim.ensembles.base import follow_head_0
+from routegraph.sim.fields import Field
+from routegraph.sim.profiles import agreement_by_layer, profiles
 from routegraph.survival import Survival
+
+Settings = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -28,20 +35,35 @@ class Parameters:
     prune: str = "columns"
     residual: bool = True
     n_answers: int = 8
-    ensemble_parameters: tuple[tuple[str, Any], ...] = ()
-    policy_parameters: tuple[tuple[str, Any], ...] = ()
+    group_size: int = 1
+    profile: str = "flat"
+    correlation_floor: float = 1.0
+    correlation_length: float = 10.0
+    read_agreement: float = 0.0
+    attention_tie: float = 0.0
+    answer_shift: float = 0.0
+    ensemble_parameters: Settings = ()
+    policy_parameters: Settings = ()
+    profile_parameters: Settings = ()
 
     def __post_init__(self) -> None:
-        for name in ("n_tokens", "n_layers", "n_heads", "degree", "n_answers"):
+        for name in ("n_tokens", "n_layers", "n_heads", "degree", "n_answers", "group_size"):
             check_count(name, getattr(self, name))
         if self.n_answers > self.n_tokens:
             raise ValueError(f"n_answers must be in 1..n_tokens = {self.n_tokens}, got {self.n_answers}")
-        if not 0 <= self.score_correlation <= 1:
-            raise ValueError(f"score_correlation must be in [0, 1], got {self.score_correlation}")
+        for name in ("score_correlation", "correlation_floor", "read_agreement", "attention_tie"):
+            check_share(name, getattr(self, name))
+        if not self.correlation_length > 0:
+            raise ValueError(f"correlation_length must be above 0, got {self.correlation_length}")
+        if not np.isfinite(self.answer_shift):
+            raise ValueError(f"answer_shift must be a finite number, got {self.answer_shift}")
         check_prune(self.prune)
-        ensembles.ensembles.check_parameters(self.ensemble, dict(self.ensemble_parameters))
-        # A dry run on the smallest graph checks the values of the settings before anything is computed.
-        self.draw_edges(np.uint64(0), 1, n_tokens=1)
+        ensembles.check_parameters(self.ensemble, dict(self.ensemble_parameters))
+        # Dry runs check the values of the settings before anything is computed.
+        agreement = self.agreement()
+        edges = self.draw_edges(np.uint64(0), 1, n_tokens=1)
+        if self.read_agreement and agreement.any() and len(edges.slots) != self.reads * self.n_heads:
+            raise ValueError(f"read_agreement needs heads that read alike, not ensemble {self.ensemble!r}")
         self.levels_of()
 
     @property
@@ -49,21 +71,50 @@ class Parameters:
         """(n_layers, n_heads, n_tokens)."""
         return self.n_layers, self.n_heads, self.n_tokens
 
-    def draw_edges(self, key: np.uint64, layer: int, n_tokens: int) -> ensembles.Edges:
-        """Draw the read edges of one layer of the ensemble."""
-        edges: ensembles.Edges = ensembles.ensembles[self.ensemble](
+    @property
+    def reads(self) -> int:
+        """Reads of a token in each (layer, KV head): degree for every query head of the group."""
+        return self.degree * self.group_size
+
+    @property
+    def independent(self) -> bool:
+        """Whether all slots are evicted in independent random orders."""
+        plain = self.attention_tie == 0 and self.answer_shift == 0
+        return plain and not self.agreement().any()
+
+    def agreement(self) -> NDArray[np.float64]:
+        """Return how much the heads of each layer agree, float64[n_layers] in [0, 1]."""
+        given = dict(self.profile_parameters)
+        if self.profile == "flat":
+            given["score_correlation"] = float(self.score_correlation)
+        elif self.score_correlation:
+            raise ValueError(
+                f"score_correlation is for the profile 'flat'; profile {self.profile!r} sets its own"
+            )
+        return agreement_by_layer(self.profile, self.n_layers, **given)
+
+    def field(self) -> Field:
+        """Return the score field."""
+        return Field(self.agreement(), self.correlation_floor, self.correlation_length)
+
+    def draw_edges(self, key: np.uint64, layer: int, n_tokens: int) -> Edges:
+        """Draw the read edges of one layer."""
+        edges: Edges = ensembles[self.ensemble](
             key,
             layer,
             n_tokens=n_tokens,
             n_heads=self.n_heads,
-            degree=self.degree,
+            degree=self.reads,
             **dict(self.ensemble_parameters),
         )
+        shared = self.read_agreement * self.agreement()[layer - 1] if self.read_agreement else 0.0
+        if shared:
+            follow_head_0(key, layer, self.n_heads, self.reads, shared, edges.slots)
         return edges
 
     def levels_of(self) -> Survival:
-        """Return a one-slot Survival that turns ratios into levels as the policy does."""
-        scores = np.zeros((1, 1, self.n_tokens), dtype=np.float32)
+        """Return a Survival of one head that turns ratios into levels as the policy does."""
+        scores = np.zeros((self.n_layers, 1, self.n_tokens), dtype=np.float32)
         return policies.apply(self.policy, scores, **dict(self.policy_parameters))
 
 
@@ -73,28 +124,43 @@ def check_count(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
+def check_share(name: str, value: float) -> None:
+    """Raise ValueError unless `value` lies in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be in [0, 1], got {value}")
+
+
 def split_settings(
-    ensemble: str, policy: str, settings: Mapping[str, Any]
-) -> dict[str, tuple[tuple[str, Any], ...]]:
-    """Sort NAME=VALUE settings into those of the ensemble and those of the policy.
+    ensemble: str, policy: str, profile: str, settings: Mapping[str, Any]
+) -> dict[str, Settings]:
+    """Sort NAME=VALUE settings into those of the ensemble, the policy and the depth profile.
 
     Raises
     ------
     ValueError
-        If neither takes a setting; the choices are named.
+        If none of them takes a setting; the choices are named.
     """
-    of_ensemble = ensembles.ensembles.parameters(ensemble)
-    # A simulation seeds its policy itself.
-    of_policy = {k: v for k, v in policies.policies.parameters(policy).items() if k != "seed"}
+    owners: dict[str, tuple[Registry, str, str]] = {
+        "ensemble_parameters": (ensembles, ensemble, ""),
+        # A simulation seeds its policy itself.
+        "policy_parameters": (policies.policies, policy, "seed"),
+        # The correlation of the flat profile has a parameter of its own.
+        "profile_parameters": (profiles, profile, "score_correlation"),
+    }
+    taken = {
+        owner: {name for name in registry.parameters(chosen) if name != hidden}
+        for owner, (registry, chosen, hidden) in owners.items()
+    }
     for name in settings:
-        if name not in of_ensemble and name not in of_policy:
-            choices = ", ".join([*of_ensemble, *of_policy]) or "none"
+        if not any(name in names for names in taken.values()):
+            choices = ", ".join(sorted(set().union(*taken.values()))) or "none"
             raise ValueError(
-                f"neither ensemble {ensemble!r} nor policy {policy!r} takes {name!r}; choose from: {choices}"
+                f"neither ensemble {ensemble!r}, policy {policy!r} nor profile {profile!r} takes {name!r}; "
+                f"choose from: {choices}"
             )
     return {
-        "ensemble_parameters": tuple(sorted((k, v) for k, v in settings.items() if k in of_ensemble)),
-        "policy_parameters": tuple(sorted((k, v) for k, v in settings.items() if k in of_policy)),
+        owner: tuple(sorted((name, value) for name, value in settings.items() if name in names))
+        for owner, names in taken.items()
     }
 
 
@@ -104,6 +170,7 @@ def definitions(parameters: Parameters) -> dict[str, str]:
         "columns": "columns: an edge is gone when the slot it reads is dead, for every query",
         "decode": "decode: an edge is gone when its slot is dead and its query comes after the context",
     }
+    shifted = f", their scores raised by {parameters.answer_shift:g} standard deviations"
     return {
         "ratio": "fraction of cache rows removed from each (layer, KV head)",
         "level": "rows gone from each slot, n - max(1, int(n * (1 - ratio))), or the policy's own steps",
@@ -114,10 +181,11 @@ def definitions(parameters: Parameters) -> dict[str, str]:
         if parameters.residual
         else "no residual edges: only reads carry a token down",
         "source": "one query, at the position after the last cache row; it is never evicted",
-        "answers": "answer tokens drawn uniformly without replacement in each replicate",
-        "sink": "no attention sinks: no row is protected unless the policy protects it",
+        "answers": "answer tokens drawn uniformly without replacement in each replicate"
+        + (shifted if parameters.answer_shift else ""),
+        "sink": "no row is protected from eviction unless the policy protects it",
         "stderr": "standard deviation over replicates / sqrt(replicates); null at one replicate",
-        "theory": "GER and eviction keys: (level/n)**slots, or the one-factor Gaussian copula with "
-        "score_correlation, for the policies random and topk; reach_fraction: cavity recursion for "
-        "uniform reads, columns, no score correlation; null elsewhere",
+        "theory": "for the policies random and topk. GER and eviction keys: (level/n)**slots, the one-factor "
+        "Gaussian copula with score_correlation, the field's own copula with a profile; reach_fraction: "
+        "cavity recursion for independent scores, uniform reads, columns; null elsewhere",
     }

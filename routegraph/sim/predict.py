@@ -24,11 +24,22 @@ def predict(parameters: Parameters, observable: str, levels: NDArray[np.int64]) 
         "ger_layer": n_heads,
         "eviction_rate_layer": n_heads,
     }
-    if observable in slots:
-        return ger.one_factor(gone, slots[observable], parameters.score_correlation)
-    independent = parameters.score_correlation == 0
+    plain = parameters.attention_tie == 0 and parameters.answer_shift == 0
+    if observable in slots and plain:
+        if parameters.profile == "flat" and parameters.correlation_floor == 1:
+            return ger.one_factor(gone, slots[observable], parameters.score_correlation)
+        return _field_copula(parameters, observable.endswith("layer"), gone)
     uniform = parameters.ensemble == "uniform" and parameters.prune == "columns"
-    if observable == "reach_fraction" and uniform and independent:
-        curve = reach.cavity(n, n_layers, n_heads, parameters.degree, gone, parameters.residual)
+    if observable == "reach_fraction" and uniform and parameters.independent:
+        curve = reach.cavity(n, n_layers, n_heads, parameters.reads, gone, parameters.residual)
         return np.asarray(curve.mean(axis=1))
     return None
+
+
+def _field_copula(parameters: Parameters, by_layer: bool, gone: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return GER under the Gaussian copula of the simulation's own score field."""
+    if not by_layer:
+        correlation = parameters.field().correlation(parameters.n_heads)
+        return ger.gaussian_copula(correlation, gone, draws=20_000).mean
+    layers = [ger.one_factor(gone, parameters.n_heads, c) for c in parameters.agreement().tolist()]
+    return np.asarray(np.mean(layers, axis=0))

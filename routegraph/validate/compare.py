@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from routegraph._version import __version__
 from routegraph.sim.observables import observables
-from routegraph.sim.run import simulate
+from routegraph.sim.simulation import simulate
 from routegraph.survival import AXES, check_ratios
 from routegraph.theory import ger as theory
 from routegraph.theory.scaling import Interval, half_point

@@ -8,30 +8,33 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from routegraph._version import __version__
 from routegraph.files import check_writable
 from routegraph.trace import Trace
 from routegraph.validate import presses
-from routegraph.validate.models import Loaded, load
-from routegraph.validate.prompts import BUNDLED, Prompt, Span, read_prompts, write_prompts
+from routegraph.validate.models import Loaded, load, quiet
+from routegraph.validate.prompts import Prompt, Span, prompts_bytes, read_prompts
 from routegraph.validate.sources import Progress
 
 CHUNK_LENGTH = 64
 SCORER = "expected_attention"
 
-#: Values a parameter are sampled from for `fingerprint`.
+#: Values of each parameter that are sampled from for `fingerprint`.
 _SAMPLE = 1024
 
 
 def extract(
-    model: Loaded, prompts: Sequence[Prompt], chunk_length: int = CHUNK_LENGTH, progress: Progress | None = None
+    model: Loaded,
+    prompts: Sequence[Prompt],
+    chunk_length: int = CHUNK_LENGTH,
+    progress: Progress | None = None,
 ) -> list[Trace]:
     """Prefill each prompt's context and keep the scores, token spans and answer tokens.
 
@@ -77,6 +80,7 @@ def extract_to_file(
     out: str | os.PathLike[str],
     *,
     chunk_length: int = CHUNK_LENGTH,
+    limit: int | None = None,
     dtype: str = "float32",
     device: str = "cpu",
     progress: Progress | None = None,
@@ -92,7 +96,9 @@ def extract_to_file(
     out : path
         Trace file to write.
     chunk_length, progress
-        As in `extract`.
+        As in `extract`; `progress` is told of the model, too.
+    limit : int, optional
+        Take only so many prompts, from the top of the file.
 
     Raises
     ------
@@ -102,10 +108,136 @@ def extract_to_file(
         If the model cannot be fetched or the file not be written; then nothing is left of it.
     """
     check_writable(out)
-    presses.check_length(chunk_length + 1, _n_sink(), chunk_length=None, what="a chunk") if False else None
     scorer_parameters(chunk_length)
-    listed = read_prompts(prompts)
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
+    listed = read_prompts(prompts)[:limit]
     loaded = load(model, dtype=dtype, device=device, progress=progress)
     traces = extract(loaded, listed, chunk_length, progress)
-    Trace.save(out, traces, provenance(loaded, listed, prompts, chunk_length, dtype, device))
+    parameters = {
+        "model": loaded.name,
+        "prompts": Path(prompts).name,
+        "chunk_length": chunk_length,
+        "limit": limit,
+        "dtype": dtype,
+        "device": device,
+    }
+    Trace.save(out, traces, provenance(loaded, prompts, parameters))
     return traces
+
+
+def scorer_parameters(chunk_length: int = CHUNK_LENGTH) -> dict[str, dict[str, Any]]:
+    """Return the score tables that `extract` makes, by name, with the parameters of each.
+
+    Raises
+    ------
+    ValueError
+        If a chunk has no row but those that the scorer protects.
+    """
+    parameters = presses.SCORERS.parameters(SCORER)
+    presses.check_chunk_length(chunk_length, parameters["n_sink"])
+    return {
+        SCORER: parameters,
+        f"{SCORER}/chunk{chunk_length}": {**parameters, "chunk_length": chunk_length},
+    }
+
+
+def tokens_in(context: str, offsets: NDArray[np.int64], spans: Sequence[Span]) -> NDArray[np.int64]:
+    """Return the sorted positions of the tokens that share a character with a span, int64[...].
+
+    White space does not count: in byte-level vocabularies a word's token holds the space before it, so that the
+    token after a span would else reach into it.
+
+    Parameters
+    ----------
+    context : str
+        The text.
+    offsets : int64[n, 2]
+        Characters [start, end) of each token.
+    spans : sequence of (int, int)
+        Characters [start, end).
+    """
+    wanted = np.zeros(len(context), dtype=bool)
+    for start, end in spans:
+        wanted[start:end] = True
+    wanted &= np.array([not character.isspace() for character in context], dtype=bool)
+    before = np.concatenate([[0], np.cumsum(wanted)])
+    return np.flatnonzero(before[offsets[:, 1]] > before[offsets[:, 0]]).astype(np.int64)
+
+
+def provenance(
+    model: Loaded, prompts: str | os.PathLike[str], parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what made a trace file: parameters, the model's and the prompts' fingerprints, versions."""
+    packages = ("torch", "transformers", "tokenizers", "kvpress", "numpy")
+    return {
+        "command": "extract",
+        "parameters": dict(parameters),
+        "model": {"name": model.name, "family": model.model.config.model_type, "sha256": fingerprint(model)},
+        "prompts": {
+            "name": Path(prompts).name,
+            "sha256": hashlib.sha256(prompts_bytes(prompts)).hexdigest(),
+        },
+        "versions": {
+            "routegraph": __version__,
+            **{package: importlib.metadata.version(package) for package in packages},
+        },
+    }
+
+
+def fingerprint(model: Loaded) -> str:
+    """Return a SHA-256 over names, shapes, types and evenly spaced values of all parameters.
+
+    The same weights give the same sum wherever they were loaded from.
+    """
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.model.named_parameters()):
+        digest.update(f"{name} {list(parameter.shape)} {parameter.dtype}\n".encode())
+        values = parameter.detach().flatten()
+        digest.update(values[:: max(1, len(values) // _SAMPLE)].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _encode(model: Loaded, prompt: Prompt, chunk_length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return token ids int64[n] and offsets int64[n, 2] of a context that can be scored."""
+    with quiet():
+        encoded = model.tokenizer(prompt.context, return_offsets_mapping=True)
+    token_ids = np.array(encoded["input_ids"], dtype=np.int64)
+    what, n = f"prompt {prompt.id!r}", len(token_ids)
+    presses.check_length(n, presses.SCORERS.parameters(SCORER)["n_sink"], chunk_length, what)
+    if n > model.max_context:
+        raise ValueError(
+            f"{what} has {n} tokens; model {model.name!r} was made for {model.max_context} at most"
+        )
+    return token_ids, np.array(encoded["offset_mapping"], dtype=np.int64)
+
+
+def _trace(
+    model: Loaded,
+    prompt: Prompt,
+    token_ids: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    scorers: dict[str, dict[str, Any]],
+    chunk_length: int,
+) -> Trace:
+    import torch
+
+    tables = presses.prefill_scores(
+        model.model, torch.from_numpy(token_ids)[None], presses.SCORERS[SCORER](), [chunk_length]
+    )
+    return Trace(
+        id=prompt.id,
+        task=prompt.task,
+        model=model.name,
+        context=prompt.context,
+        n_layers=model.n_layers,
+        n_heads=model.n_heads,
+        n_query_heads=model.n_query_heads,
+        n_context=len(token_ids),
+        token_ids=token_ids,
+        offsets=offsets,
+        answer=tokens_in(prompt.context, offsets, prompt.answer_spans),
+        evidence=tokens_in(prompt.context, offsets, prompt.evidence),
+        scores=dict(zip(scorers, tables.values(), strict=True)),
+        scorers=scorers,
+    )

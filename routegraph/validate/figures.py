@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LINES = {
+_LINES: dict[str, dict[str, Any]] = {
     "independent": {"color": plot.COLOURS["red"], "linestyle": ":"},
     "one factor": {"color": plot.COLOURS["orange"], "linestyle": "-."},
     "measured copula": {"color": plot.COLOURS["blue"], "linestyle": "-"},

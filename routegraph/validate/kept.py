@@ -1,13 +1,25 @@
-"""Compare two sets of kept cache rows slot by slot, telling broken ties from real differences."""
+"""Compare what our policies keep with what kvpress really keeps, slot by slot.
+
+Real differences are told from ties, which ``torch.topk`` breaks arbitrarily.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from routegraph import policies
+from routegraph.validate import presses
+
 Kept = NDArray[np.bool_]
+
+#: Policies that kvpress has, too.
+POLICIES = ("topk", "adakv", "chunk")
+RATIOS = (0.3, 0.5, 0.7, 0.9, 0.95)
 
 
 @dataclass(frozen=True)
@@ -65,3 +77,48 @@ def competitors(policy: str, shape: tuple[int, int, int], chunk_length: int = 64
     n_chunks = -(-shape[2] // chunk_length) if policy == "chunk" else 1
     chunk = row // chunk_length if policy == "chunk" else 0
     return np.asarray((layer * shape[1] + head) * n_chunks + chunk)
+
+
+def compare_with_kvpress(
+    model: Any,
+    input_ids: Any,
+    ratios: Sequence[float] = RATIOS,
+    chunk_length: int = 64,
+    scorer: str | None = None,
+) -> list[tuple[str, float, KeptComparison]]:
+    """Compare our policies with kvpress's presses on one context.
+
+    Ours derive every ratio from the scores of one prefill; kvpress prunes in a run of its own for each.
+
+    Parameters
+    ----------
+    model : transformers model
+        With sdpa attention.
+    input_ids : int[1, n] tensor
+        The context.
+    ratios : sequence of float
+        Compression ratios.
+    chunk_length : int
+        For "chunk".
+    scorer : str, optional
+        Name of the scorer (see `presses.SCORERS`) that kvpress's presses use; by default its own
+        ExpectedAttentionPress, which gives the same scores, more slowly.
+
+    Returns
+    -------
+    list of (policy, ratio, KeptComparison)
+    """
+    tables = presses.prefill_scores(model, input_ids, presses.SCORERS["expected_attention"](), [chunk_length])
+    rows = []
+    for policy in POLICIES:
+        scores = tables[chunk_length if policy == "chunk" else None]
+        survival = policies.apply(
+            policy, scores, **({"chunk_length": chunk_length} if policy == "chunk" else {})
+        )
+        groups = competitors(policy, scores.shape, chunk_length)
+        for ratio in ratios:
+            by = presses.SCORERS[scorer]() if scorer else None
+            press = presses.reference_press(policy, ratio, chunk_length, by)
+            theirs = presses.reference_kept(model, input_ids, press)
+            rows.append((policy, ratio, compare_kept(survival.alive(ratio), theirs, scores, groups)))
+    return rows

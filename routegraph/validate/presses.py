@@ -102,19 +102,25 @@ def patched_attention() -> Iterator[None]:
             ALL_ATTENTION_FUNCTIONS[name] = function
 
 
+def check_chunk_length(chunk_length: int, n_sink: int) -> None:
+    """Raise ValueError unless a chunk holds a row that is not set aside as one of its `n_sink` first."""
+    if chunk_length <= n_sink:
+        raise ValueError(
+            f"chunk length must be above {n_sink}, the tokens protected in each chunk, got {chunk_length}"
+        )
+
+
 def check_length(n: int, n_sink: int, chunk_length: int | None, what: str) -> None:
-    """Raise ValueError unless a context of `n` tokens, and each of its chunks, can be scored.
+    """Raise ValueError unless a context of `n` tokens, or each of its chunks, can be scored.
 
     A scorer that sets `n_sink` rows aside needs at least one more. `what` names the context in the error.
     """
-    if chunk_length is not None and chunk_length <= n_sink:
-        raise ValueError(
-            f"chunk length must be above the {n_sink} tokens protected at the start of each chunk, "
-            f"got {chunk_length}"
-        )
     if n <= n_sink:
         raise ValueError(f"{what} has {n} tokens; more than {n_sink} are needed to score them")
-    rest = n % chunk_length if chunk_length else 0
+    if chunk_length is None:
+        return
+    check_chunk_length(chunk_length, n_sink)
+    rest = n % chunk_length
     if 0 < rest <= n_sink:
         raise ValueError(
             f"{what} has {n} tokens, so its last chunk of {chunk_length} has only {rest}, and more than "
@@ -172,7 +178,10 @@ def prefill_scores(
 
     with _hooked(model, hook):
         prefill(model, input_ids)
-    return {length: np.stack(table) for length, table in tables.items()}
+    scores = {length: np.stack(table) for length, table in tables.items()}
+    if not all(np.isfinite(table).all() for table in scores.values()):
+        raise ValueError(f"the scores are not finite in {model.dtype}; use float32")
+    return scores
 
 
 def prefill(model: Any, input_ids: Any) -> Any:
@@ -189,15 +198,27 @@ def prefill(model: Any, input_ids: Any) -> Any:
     return cache
 
 
-def reference_press(policy: str, ratio: float, chunk_length: int = 64) -> Any:
-    """Return the kvpress press that does, with expected attention scores, what a policy of ours does.
+def reference_press(policy: str, ratio: float, chunk_length: int = 64, scores: Any = None) -> Any:
+    """Return the kvpress press that does what a policy of ours does.
+
+    Parameters
+    ----------
+    policy : {"topk", "adakv", "chunk"}
+        Name of our policy.
+    ratio : float
+        Compression ratio.
+    chunk_length : int
+        For "chunk".
+    scores : kvpress ScorerPress, optional
+        What it scores by; kvpress's own ExpectedAttentionPress by default.
 
     Raises
     ------
     ValueError
-        If kvpress has no such press.
+        If kvpress has no press that does what the policy does.
     """
-    scores = kvpress().ExpectedAttentionPress(compression_ratio=ratio)
+    scores = scores or kvpress().ExpectedAttentionPress()
+    scores.compression_ratio = ratio
     if policy == "topk":
         return scores
     if policy == "adakv":

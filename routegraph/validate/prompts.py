@@ -14,6 +14,7 @@ from routegraph.files import atomic_open
 
 #: Stands for the prompts that come with the package wherever a prompts file is asked for.
 BUNDLED = "bundled"
+_BUNDLED_FILE = "prompts.jsonl"
 
 Span = tuple[int, int]
 
@@ -65,21 +66,26 @@ def read_prompts(path: str | os.PathLike[str]) -> list[Prompt]:
         field of the wrong type, a span outside the context, or the id of an earlier line. File and line
         are named.
     """
-    if str(path) == BUNDLED:
-        return bundled_prompts()
-    if not Path(path).is_file():
-        raise ValueError(f"no prompts file {str(path)!r}; give a JSONL file, or {BUNDLED!r}")
+    name = Path(path).name if str(path) != BUNDLED else _BUNDLED_FILE
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = prompts_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"prompts file {str(path)!r} is not UTF-8 text (byte {error.start})") from None
-    return parse_prompts(text, Path(path).name)
+        raise ValueError(f"prompts file {name!r} is not UTF-8 text (byte {error.start})") from None
+    return parse_prompts(text, name)
 
 
 def bundled_prompts() -> list[Prompt]:
     """Return the prompts that come with the package: short documents, one question each."""
-    file = resources.files("routegraph") / "data" / "prompts.jsonl"
-    return parse_prompts(file.read_text(encoding="utf-8"), "prompts.jsonl")
+    return read_prompts(BUNDLED)
+
+
+def prompts_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a prompts file, or of the bundled one; ValueError if there is none."""
+    if str(path) == BUNDLED:
+        return (resources.files("routegraph") / "data" / _BUNDLED_FILE).read_bytes()
+    if not Path(path).is_file():
+        raise ValueError(f"no prompts file {str(path)!r}; give a JSONL file, or {BUNDLED!r}")
+    return Path(path).read_bytes()
 
 
 def write_prompts(path: str | os.PathLike[str], prompts: Iterable[Prompt]) -> None:

@@ -5,7 +5,7 @@ An ensemble is ``(key, layer, *, n_tokens, n_heads, degree, **parameters) -> Edg
 whether it is stored or made inside a pass. Put a new one in a file of its own and import it here.
 """
 
-from routegraph.sim.ensembles import uniform, window
-from routegraph.sim.ensembles.base import Edges, draw_graph, ensemble, ensembles
+from routegraph.sim.ensembles import lattice, powerlaw, sink, uniform, window
+from routegraph.sim.ensembles.base import Edges, ensemble, ensembles, regular
 
-__all__ = ["Edges", "draw_graph", "ensemble", "ensembles", "uniform", "window"]
+__all__ = ["Edges", "ensemble", "ensembles", "lattice", "powerlaw", "regular", "sink", "uniform", "window"]

@@ -1,0 +1,69 @@
+"""Drawing one replicate: its graph, its scores and what survives, its answer tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routegraph import policies, rng
+from routegraph.graph import TokenGraph
+from routegraph.kernels.ranks import permutations
+from routegraph.sim.ensembles.base import draw_weights, join
+from routegraph.sim.fields import tie_to_attention
+from routegraph.sim.parameters import Parameters
+from routegraph.survival import Survival
+
+
+def draw_answers(parameters: Parameters, sequence: np.random.SeedSequence) -> NDArray[np.int64]:
+    """Draw the answer tokens, uniform without replacement, int64[n_answers]."""
+    generator = rng.generator(sequence, rng.ANSWERS)
+    return generator.choice(parameters.n_tokens, parameters.n_answers, replace=False, shuffle=False)
+
+
+def draw_survival(parameters: Parameters, sequence: np.random.SeedSequence, **at: float) -> Survival:
+    """Draw scores and evict by the policy; a policy that is not nested is given its ratio in `at`.
+
+    The policy "random" on independent scores takes its orders straight from the counter-based numbers;
+    on any other scores it evicts in the order of the scores.
+    """
+    if parameters.policy == "random" and parameters.independent:
+        _, rank_key = rng.keys(sequence)
+        return Survival(permutations(rank_key, *parameters.shape))
+    generator = rng.generator(sequence, rng.SCORES)
+    scores = parameters.field().draw(generator, parameters.n_heads, parameters.n_tokens)
+    if parameters.attention_tie:
+        scores = tie_to_attention(scores, count_reads(parameters, sequence), parameters.attention_tie)
+    if parameters.answer_shift:
+        scores[..., draw_answers(parameters, sequence)] += np.float32(parameters.answer_shift)
+    policy = "topk" if parameters.policy == "random" else parameters.policy
+    return policies.apply(policy, scores, **dict(parameters.policy_parameters), **at)
+
+
+def count_reads(parameters: Parameters, sequence: np.random.SeedSequence) -> NDArray[np.int64]:
+    """Return how often each cache row is read in each slot, int64[n_layers, n_heads, n_tokens]."""
+    edge_key, _ = rng.keys(sequence)
+    n_layers, n_heads, n_tokens = parameters.shape
+    counts = np.empty(parameters.shape, dtype=np.int64)
+    for layer in range(1, n_layers + 1):
+        slots = parameters.draw_edges(edge_key, layer, n_tokens + 1).slots
+        reads = np.bincount(slots, minlength=(n_tokens + 1) * n_heads).reshape(n_tokens + 1, n_heads)
+        counts[layer - 1] = reads[:n_tokens].T
+    return counts
+
+
+def draw_graph(parameters: Parameters, sequence: np.random.SeedSequence) -> TokenGraph:
+    """Return the whole graph of a replicate, the one a simulation walks layer by layer; weighted.
+
+    A query head's k-th read of its layer carries a share of 1 / k of its attention.
+    """
+    edge_key, _ = rng.keys(sequence)
+    n_positions = parameters.n_tokens + 1
+    layers = [
+        parameters.draw_edges(edge_key, layer, n_positions) for layer in range(1, parameters.n_layers + 1)
+    ]
+    weights = []
+    for edges in layers:
+        count = len(edges.slots)
+        full = count == n_positions * parameters.n_heads * parameters.reads
+        weights.append(draw_weights(count, parameters.degree) if full else np.ones(count, dtype=np.float32))
+    return join(layers, weights, parameters.n_heads, n_positions, parameters.n_tokens)

@@ -1,0 +1,210 @@
+"""`simulate`: replicates of an ensemble under eviction, at every ratio from one pass each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routegraph._version import __version__
+from routegraph.sim.observables import Sample, observables
+from routegraph.sim.parameters import Parameters, check_count, definitions, split_settings
+from routegraph.sim.predict import predict
+from routegraph.sim.run import Progress, run_cell
+from routegraph.survival import Survival, check_ratios
+
+#: The observables of a result row, in the order of the contract.
+ROW = (
+    "ger",
+    "eviction_rate",
+    "ger_layer",
+    "eviction_rate_layer",
+    "reach_fraction",
+    "reach_any",
+    "reach_all",
+    "reach_answers",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """The result of `simulate`.
+
+    Attributes
+    ----------
+    parameters : Parameters
+    ratios : list of float
+    replicates, seed : int
+    sample : Sample
+        Integer levels of every replicate; `curves` evaluates any observable at any ratio.
+    level_of : Survival
+        Turns ratios into levels as the policy does.
+    """
+
+    parameters: Parameters
+    ratios: list[float]
+    replicates: int
+    seed: int
+    sample: Sample
+    level_of: Survival
+
+    def curves(self, observable: str, ratios: float | Iterable[float]) -> NDArray[np.float64]:
+        """Return an observable at any ratios, float64[n_replicates, n_ratios]."""
+        values: NDArray[np.float64] = observables[observable](self.sample, self.level_of.levels(ratios))
+        return values
+
+    def theory(self, observable: str, ratios: float | Iterable[float]) -> NDArray[np.float64] | None:
+        """Return what theory predicts, float64[n_ratios], or None where no theory applies."""
+        return predict(self.parameters, observable, self.level_of.levels(ratios))
+
+    def estimate(
+        self, observable: str, ratios: float | Iterable[float]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Return (mean, standard error) over replicates, float64[n_ratios]; no error at one replicate."""
+        values = self.curves(observable, ratios)
+        if len(values) == 1:
+            return values[0], None
+        return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON-ready values: version, seed, parameters, definitions, results."""
+        shown = asdict(self.parameters)
+        owners = ("ensemble_parameters", "policy_parameters", "profile_parameters")
+        settings = {name: value for owner in owners for name, value in shown.pop(owner)}
+        columns = {name: (*self.estimate(name, self.ratios), self.theory(name, self.ratios)) for name in ROW}
+        rows: list[dict[str, Any]] = []
+        for i, ratio in enumerate(self.ratios):
+            cells = {
+                name: {
+                    "mean": float(mean[i]),
+                    "stderr": None if error is None else float(error[i]),
+                    "theory": None if theory is None else float(theory[i]),
+                }
+                for name, (mean, error, theory) in columns.items()
+            }
+            rows.append({"ratio": ratio, **cells})
+        return {
+            "version": __version__,
+            "seed": self.seed,
+            "parameters": {
+                **shown,
+                "settings": settings,
+                "ratio": self.ratios,
+                "replicates": self.replicates,
+            },
+            "definitions": definitions(self.parameters),
+            "results": rows,
+        }
+
+
+def simulate(
+    n_tokens: int = 4096,
+    ratio: float | Iterable[float] = 0.9,
+    *,
+    n_layers: int = 32,
+    n_heads: int = 8,
+    degree: int = 1,
+    ensemble: str = "uniform",
+    policy: str = "random",
+    score_correlation: float = 0.0,
+    prune: str = "columns",
+    residual: bool = True,
+    n_answers: int = 8,
+    group_size: int = 1,
+    profile: str = "flat",
+    correlation_floor: float = 1.0,
+    correlation_length: float = 10.0,
+    read_agreement: float = 0.0,
+    attention_tie: float = 0.0,
+    answer_shift: float = 0.0,
+    replicates: int = 32,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Simulation:
+    """Simulate token-attention graphs under KV-cache eviction.
+
+    Parameters
+    ----------
+    n_tokens : int
+        Cache rows; the query is one more position after them.
+    ratio : float or sequence of float
+        Compression ratios in [0, 1). All ratios come from the same pass, so more of them cost nothing.
+    n_layers, n_heads : int
+        Layers and KV heads a layer.
+    degree : int
+        Reads drawn for each (layer, KV head, token).
+    ensemble : str
+        Where the reads fall; see ``routegraph list``.
+    policy : str
+        Which rows are evicted first.
+    score_correlation : float
+        Correlation, in [0, 1], between the scores that any two slots give one token.
+    prune : {"columns", "decode"}
+        Cut edges into dead slots everywhere, or only those of the query.
+    residual : bool
+        Whether a token also carries itself down each layer.
+    n_answers : int
+        Answer tokens drawn in each replicate.
+    group_size : int
+        Query heads per KV head, each with `degree` reads of its own.
+    profile : str
+        How the agreement of the heads of a layer changes with depth: "flat" (score_correlation in every
+        layer), "llama" (early consensus), "qwen" (late consensus), "given".
+    correlation_floor, correlation_length : float
+        Of what the heads of a layer share, the share in [0, 1] that all layers have in common (1: one
+        factor), and the layers over which the rest decays.
+    read_agreement : float
+        In [0, 1]: a head reads what head 0 reads with this chance times its layer's agreement.
+    attention_tie : float
+        Correlation, in [0, 1], of the scores with how often the graph reads each slot.
+    answer_shift : float
+        Added to the standard normal scores of the answer tokens.
+    replicates, seed : int
+        Independent graphs, and the seed they come from.
+    settings : mapping, optional
+        Further parameters of the ensemble, the policy and the profile by name.
+    workers : int, optional
+        Threads; all cores by default. The result does not depend on it.
+    progress : function of (done, total), optional
+        Called after each replicate.
+
+    Returns
+    -------
+    Simulation
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range or unknown; nothing is computed then.
+    """
+    ratios = check_ratios(ratio)
+    check_count("replicates", replicates)
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
+    parameters = Parameters(
+        n_tokens=n_tokens,
+        n_layers=n_layers,
+        n_heads=n_heads,
+        degree=degree,
+        ensemble=ensemble,
+        policy=policy,
+        score_correlation=score_correlation,
+        prune=prune,
+        residual=residual,
+        n_answers=n_answers,
+        group_size=group_size,
+        profile=profile,
+        correlation_floor=correlation_floor,
+        correlation_length=correlation_length,
+        read_agreement=read_agreement,
+        attention_tie=attention_tie,
+        answer_shift=answer_shift,
+        **split_settings(ensemble, policy, profile, settings or {}),
+    )
+    sample = run_cell(parameters, replicates, seed, workers=workers, progress=progress)
+    return Simulation(parameters, ratios, replicates, seed, sample, parameters.levels_of())
