@@ -39,6 +39,10 @@ def _count(help: str) -> Any:
     return typer.Option(parser=_whole, metavar="N", help=help)
 
 
+def _share(help: str) -> Any:
+    return typer.Option(parser=_real, metavar="X", help=help)
+
+
 Ratios = Annotated[
     list[float], typer.Option(parser=_real, metavar="RATIO", help="Compression ratio in [0, 1); repeatable.")
 ]
@@ -82,11 +86,26 @@ def simulate(
     prune: Annotated[str, typer.Option(metavar="NAME", help="columns or decode.")] = "columns",
     residual: Annotated[bool, typer.Option(help="Let a token carry itself down a layer.")] = True,
     n_answers: Annotated[int, _count("Answer tokens drawn in each replicate.")] = 8,
+    group_size: Annotated[int, _count("Query heads per KV head.")] = 1,
+    profile: Annotated[
+        str, typer.Option(metavar="NAME", help="Agreement of heads by depth: flat, llama, qwen, given.")
+    ] = "flat",
+    correlation_floor: Annotated[
+        float, _share("Share of the correlation that all layers have in common.")
+    ] = 1.0,
+    correlation_length: Annotated[float, _share("Layers over which the rest of it decays.")] = 10.0,
+    read_agreement: Annotated[float, _share("How far heads that agree also read alike.")] = 0.0,
+    attention_tie: Annotated[float, _share("Correlation of the scores with how often a slot is read.")] = 0.0,
+    answer_shift: Annotated[float, _share("Standard deviations added to the answer tokens' scores.")] = 0.0,
     replicates: Annotated[int, _count("Independent graphs.")] = 32,
     seed: Seed = 0,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Parameter of the ensemble or policy; repeatable."),
+    ] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Further measure on the stored graph; repeatable."),
     ] = None,
     json_: Json = False,
     plot: Plot = None,
@@ -116,9 +135,17 @@ def simulate(
             prune=prune,
             residual=residual,
             n_answers=n_answers,
+            group_size=group_size,
+            profile=profile,
+            correlation_floor=correlation_floor,
+            correlation_length=correlation_length,
+            read_agreement=read_agreement,
+            attention_tie=attention_tie,
+            answer_shift=answer_shift,
             replicates=replicates,
             seed=seed,
             settings=settings,
+            measures=measure or (),
             progress=advance,
         )
     if out is not None:
@@ -270,9 +297,11 @@ def list_(json_: Json = False) -> None:
     """Show what is registered: policies, ensembles, observables, models."""
     from routegraph.policies import policies
     from routegraph.sim.ensembles import ensembles
+    from routegraph.sim.measures import measures
     from routegraph.sim.observables import observables
+    from routegraph.sim.profiles import profiles
 
-    registries = (policies, ensembles, observables)
+    registries = (policies, ensembles, profiles, observables, measures)
     if json_:
         print_json(
             {

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from routegraph.graph import TokenGraph
-from routegraph.kernels import reach
+from routegraph.kernels import reach, weights
 from routegraph.survival import Survival, check_positions
 
 PRUNING = ("columns", "decode")
@@ -60,7 +60,7 @@ def reach_thresholds(
     Widest path by dynamic programming over layers, O(edges + layers * heads * tokens). Reachability
     event of arXiv 2603.01426 (R_alpha(q)), at all alpha.
     """
-    _check_sizes(graph, survival)
+    check_sizes(graph, survival)
     check_prune(prune)
     return _thresholds(graph, survival, check_positions(sources, graph.n_tokens, "source"), prune, residual)
 
@@ -73,12 +73,37 @@ def reach_thresholds_each(
     residual: bool = True,
 ) -> NDArray[np.int64]:
     """Return `reach_thresholds` from each source on its own, int64[n_sources, n_tokens]."""
-    _check_sizes(graph, survival)
+    check_sizes(graph, survival)
     check_prune(prune)
     positions = check_positions(sources, graph.n_tokens, "source")
     return np.stack(
         [_thresholds(graph, survival, positions[k : k + 1], prune, residual) for k in range(len(positions))]
     )
+
+
+def reach_by_layer(
+    graph: TokenGraph,
+    survival: Survival,
+    sources: ArrayLike,
+    prune: str = "columns",
+    residual: bool = True,
+) -> NDArray[np.int64]:
+    """Return `reach_thresholds` at every depth, int64[n_layers + 1, n_tokens].
+
+    Row l holds the largest level at which node (l, token) is reached: row n_layers the sources alone, row 0
+    the bottom (where, unlike in `reach_thresholds`, a source must get there to count).
+    """
+    check_sizes(graph, survival)
+    check_prune(prune)
+    value = np.zeros((graph.n_layers + 1, graph.n_tokens), dtype=np.int32)
+    value[-1, check_positions(sources, graph.n_tokens, "source")] = survival.max_level + 1
+    drop = survival.drop.astype(np.int32, copy=False)
+    best = np.zeros(graph.n_tokens * graph.n_heads, dtype=np.int32)
+    for layer in range(graph.n_layers, 0, -1):
+        rows, slots = graph.layer(layer)
+        upper, lower = value[layer], value[layer - 1]
+        reach.layer_pass(upper, lower, best, rows, slots, drop[layer - 1], prune == "columns", residual)
+    return np.asarray(value, dtype=np.int64) - 1
 
 
 def winning_ticket(
@@ -118,12 +143,84 @@ def winning_ticket(
     if thresholds[goal] < 0:
         return None
     level = int(thresholds[goal])
+    return _cheapest_route(graph, survival, starts, goal, level, prune, residual, _nothing_free(graph))
+
+
+def backbone(
+    graph: TokenGraph,
+    survival: Survival,
+    sources: ArrayLike,
+    tokens: ArrayLike,
+    level: int,
+    prune: str = "columns",
+    residual: bool = True,
+) -> list[Step] | None:
+    """Return a small set of read edges that joins the sources to all `tokens` at a level.
+
+    Parameters
+    ----------
+    graph, survival, sources, prune, residual
+        As for `reach_thresholds`.
+    tokens : int[n]
+        Positions at the bottom layer that must all be reached.
+    level : int
+        Level of eviction, 0..max_level.
+
+    Returns
+    -------
+    list of (layer, head, query, key), or None
+        Edges whose slots (layer, head, key) alone keep every token reached; None if one is not reached.
+
+    Notes
+    -----
+    Fewest slots is a Steiner problem. Greedy: the token whose route needs the fewest slots not yet paid for
+    comes next (Takahashi and Matsuyama 1980), so each token alone, and so one token, is exact.
+    """
+    goals = set(check_positions(tokens, graph.n_tokens, "token").tolist())
+    starts = check_positions(sources, graph.n_tokens, "source")
+    thresholds = reach_thresholds(graph, survival, starts, prune, residual)
+    if any(thresholds[goal] < level for goal in goals):
+        return None
     columns = prune == "columns"
-    reads = reach.fewest_reads(graph.indptr, graph.slot, survival.drop, starts, level, columns, residual)
+    free = _nothing_free(graph)
+    steps: list[Step] = []
+    goals -= set(starts.tolist())
+    while goals:
+        cost = weights.cheapest(
+            graph.indptr, graph.slot, survival.drop, free, starts, level, columns, residual
+        )
+        goal = min(goals, key=lambda token: (cost[0, token], token))
+        goals.remove(goal)
+        for step in _cheapest_route(graph, survival, starts, goal, level, prune, residual, free):
+            layer, head, _, key = step
+            if not free[layer - 1, head, key]:
+                free[layer - 1, head, key] = True
+            if step not in steps:
+                steps.append(step)
+    return steps
+
+
+def _nothing_free(graph: TokenGraph) -> NDArray[np.bool_]:
+    return np.zeros((graph.n_layers, graph.n_heads, graph.n_tokens), dtype=np.bool_)
+
+
+def _cheapest_route(
+    graph: TokenGraph,
+    survival: Survival,
+    starts: NDArray[np.int64],
+    goal: int,
+    level: int,
+    prune: str,
+    residual: bool,
+    free: NDArray[np.bool_],
+) -> list[Step]:
+    """Return the read edges, top down, of a route to `goal` that pays for the fewest slots not free."""
+    columns = prune == "columns"
+    cost = weights.cheapest(graph.indptr, graph.slot, survival.drop, free, starts, level, columns, residual)
     steps: list[Step] = []
     for layer in range(1, graph.n_layers + 1):
-        needed = int(reads[layer - 1, goal])
-        if residual and reads[layer, goal] == needed:
+        needed = int(cost[layer - 1, goal])
+        if residual and cost[layer, goal] == needed:
             continue
         rows, slots = graph.layer(layer)
         edge = slice(int(rows[0]), int(rows[-1]))
@@ -132,13 +229,16 @@ def winning_ticket(
         spared = (key >= graph.n_context) | ((query < graph.n_context) & (not columns))
         capped = np.minimum(key, graph.n_context - 1)
         alive = spared | (survival.drop[layer - 1, head, capped] > level)
-        found = int(np.argmax((key == goal) & alive & (reads[layer, query] == needed - 1)))
+        before = cost[layer, query]
+        pays = np.where(free[layer - 1, head, key], 0, 1)
+        found = int(np.argmax((key == goal) & alive & (before >= 0) & (before + pays == needed)))
         steps.append((layer, int(head[found]), int(query[found]), goal))
         goal = int(query[found])
     return steps[::-1]
 
 
-def _check_sizes(graph: TokenGraph, survival: Survival) -> None:
+def check_sizes(graph: TokenGraph, survival: Survival) -> None:
+    """Raise ValueError unless graph and survival have the same layers, heads and context."""
     ours = (graph.n_layers, graph.n_heads, graph.n_context)
     theirs = survival.drop.shape
     if ours != theirs:

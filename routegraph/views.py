@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from routegraph.sim.measures import measures
 from routegraph.sim.simulation import Simulation
 from routegraph.theory.scaling import Interval, half_point
 from routegraph.validate.compare import AxisComparison, Comparison, PolicyComparison
@@ -63,7 +64,9 @@ class Grid:
 
 
 def number(value: float, error: float | None, trials: int) -> str:
-    """Return a mean with its uncertainty; none or all out of `trials` becomes a 95 % bound."""
+    """Return a mean with its uncertainty; none or all out of `trials` becomes a 95 % bound (trials = 0: no share)."""
+    if trials == 0 or math.isnan(value):
+        return "-" if math.isnan(value) else f"{value:.4g}" + ("" if error is None else f" ± {error:.2g}")
     bound = 1 - 0.05 ** (1 / trials)
     if value == 0:
         return f"< {bound:.2g}"
@@ -130,11 +133,13 @@ def simulation_grids(result: Simulation) -> list[Grid]:
     grids = []
     for row in result.to_dict()["results"]:
         lines = []
-        for name, meaning in MEANING.items():
+        meanings = MEANING | {name: measures.summary(name).rstrip(".") for name in result.measured}
+        for name, meaning in meanings.items():
             cell = row[name]
             theory = "-" if cell["theory"] is None else f"{cell['theory']:.4g}"
+            value = math.nan if cell["mean"] is None else cell["mean"]
             trials = _trials(result, name)
-            lines.append([name, meaning, number(cell["mean"], cell["stderr"], trials), theory])
+            lines.append([name, meaning, number(value, cell["stderr"], trials), theory])
         grids.append(Grid([f"ratio {row['ratio']:g}", "meaning", "simulated", "theory"], lines, right_from=2))
     return grids
 
@@ -180,6 +185,8 @@ def simulation_footnote(result: Simulation) -> str:
 def _trials(result: Simulation, name: str) -> int:
     """Return the number of independent trials behind a count of none: tokens for GER, graphs for reach."""
     p = result.parameters
+    if name in result.measured:
+        return 0
     if name.startswith("reach"):
         return result.replicates
     return result.replicates * (p.n_answers if name.startswith("ger") else p.n_tokens)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-UNREACHED = np.iinfo(np.int32).max
-
 
 @nb.njit(cache=True, nogil=True)
 def scatter(value, best, indptr, slots, start, stop):  # type: ignore[no-untyped-def]
@@ -92,30 +90,3 @@ def reach_pass(value, indptr, slots, drop, columns, residual):  # type: ignore[n
         layer_pass(value, below, best, rows, slots, drop[layer - 1], columns, residual)
         value, below = below, value
     return value
-
-
-@nb.njit(cache=True, nogil=True)
-def fewest_reads(indptr, slots, drop, sources, level, columns, residual):  # type: ignore[no-untyped-def]
-    """Return int32[n_layers + 1, n_tokens]: fewest read edges from a source to each node at `level`.
-
-    UNREACHED where no route survives.
-    """
-    n_layers, n_heads, n_context = drop.shape
-    n_tokens = (len(indptr) - 1) // n_layers
-    reads = np.full((n_layers + 1, n_tokens), UNREACHED, np.int32)
-    for source in sources:
-        reads[n_layers, source] = 0
-    for layer in range(n_layers, 0, -1):
-        for query in range(n_tokens):
-            r = reads[layer, query]
-            if r == UNREACHED:
-                continue
-            if residual:
-                reads[layer - 1, query] = min(reads[layer - 1, query], r)
-            row = (layer - 1) * n_tokens + query
-            for e in range(indptr[row], indptr[row + 1]):
-                key, head = slots[e] // n_heads, slots[e] % n_heads
-                spared = key >= n_context or (not columns and query < n_context)
-                if spared or drop[layer - 1, head, key] > level:
-                    reads[layer - 1, key] = min(reads[layer - 1, key], r + 1)
-    return reads

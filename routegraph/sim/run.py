@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 from routegraph import rng
 from routegraph.kernels.reach import layer_pass
 from routegraph.sim.draw import draw_answers, draw_survival
+from routegraph.sim.measures import Replicate, measures
 from routegraph.sim.observables import Sample
 from routegraph.sim.parameters import Parameters
 from routegraph.survival import Survival
 
 Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 
 def reach_values(parameters: Parameters, edge_key: np.uint64, survival: Survival) -> NDArray[np.int32]:
@@ -66,11 +69,40 @@ def run_cell(
     progress: Progress | None = None,
 ) -> Sample:
     """Run the replicates of one cell over threads; the result does not depend on their number."""
-    done: list[Sample] = []
+    done = over_replicates(
+        lambda replicate: run_replicate(parameters, seed, cell, replicate), replicates, workers, progress
+    )
+    return Sample(*(np.concatenate([getattr(s, name) for s in done]) for name in Sample.__dataclass_fields__))
+
+
+def run_measures(
+    parameters: Parameters,
+    names: Sequence[str],
+    ratios: Sequence[float],
+    replicates: int,
+    seed: int = 0,
+    cell: int = 0,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """Take measures on the same replicates as `run_cell`, at the given ratios; float64[R, n_ratios] each."""
+
+    def take(replicate: int) -> list[NDArray[np.float64]]:
+        drawn = Replicate(parameters, rng.seed_sequence(seed, cell, replicate))
+        return [np.asarray(measures[name](drawn, ratios), dtype=float) for name in names]
+
+    done = over_replicates(take, replicates, workers, progress) if names else []
+    return {name: np.array([values[i] for values in done]) for i, name in enumerate(names)}
+
+
+def over_replicates(
+    function: Callable[[int], T], replicates: int, workers: int | None, progress: Progress | None
+) -> list[T]:
+    """Return the function of 0..replicates-1, in order, computed over threads (all cores by default)."""
+    done: list[T] = []
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        jobs = pool.map(lambda replicate: run_replicate(parameters, seed, cell, replicate), range(replicates))
-        for sample in jobs:
-            done.append(sample)
+        for result in pool.map(function, range(replicates)):
+            done.append(result)
             if progress is not None:
                 progress(len(done), replicates)
-    return Sample(*(np.concatenate([getattr(s, name) for s in done]) for name in Sample.__dataclass_fields__))
+    return done

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph._version import __version__
+from routegraph.sim.measures import measures as measure_registry
 from routegraph.sim.observables import Sample, observables
 from routegraph.sim.parameters import Parameters, check_count, definitions, split_settings
 from routegraph.sim.predict import predict
-from routegraph.sim.run import Progress, run_cell
+from routegraph.sim.run import Progress, run_cell, run_measures
 from routegraph.survival import Survival, check_ratios
 
 #: The observables of a result row, in the order of the contract.
@@ -42,6 +43,8 @@ class Simulation:
         Integer levels of every replicate; `curves` evaluates any observable at any ratio.
     level_of : Survival
         Turns ratios into levels as the policy does.
+    measured : mapping of str to float64[n_replicates, n_ratios]
+        Measures taken at `ratios`.
     """
 
     parameters: Parameters
@@ -50,14 +53,27 @@ class Simulation:
     seed: int
     sample: Sample
     level_of: Survival
+    measured: Mapping[str, NDArray[np.float64]]
 
     def curves(self, observable: str, ratios: float | Iterable[float]) -> NDArray[np.float64]:
-        """Return an observable at any ratios, float64[n_replicates, n_ratios]."""
+        """Return an observable at any ratios, a measure at the ratios it was taken at.
+
+        float64[n_replicates, n_ratios].
+        """
+        if observable in self.measured:
+            try:
+                columns = [self.ratios.index(ratio) for ratio in check_ratios(ratios)]
+            except ValueError:
+                taken = ", ".join(f"{ratio:g}" for ratio in self.ratios)
+                raise ValueError(f"measure {observable!r} was taken at {taken} only") from None
+            return self.measured[observable][:, columns]
         values: NDArray[np.float64] = observables[observable](self.sample, self.level_of.levels(ratios))
         return values
 
     def theory(self, observable: str, ratios: float | Iterable[float]) -> NDArray[np.float64] | None:
         """Return what theory predicts, float64[n_ratios], or None where no theory applies."""
+        if observable in self.measured:
+            return None
         return predict(self.parameters, observable, self.level_of.levels(ratios))
 
     def estimate(
@@ -74,13 +90,16 @@ class Simulation:
         shown = asdict(self.parameters)
         owners = ("ensemble_parameters", "policy_parameters", "profile_parameters")
         settings = {name: value for owner in owners for name, value in shown.pop(owner)}
-        columns = {name: (*self.estimate(name, self.ratios), self.theory(name, self.ratios)) for name in ROW}
+        columns = {
+            name: (*self.estimate(name, self.ratios), self.theory(name, self.ratios))
+            for name in (*ROW, *self.measured)
+        }
         rows: list[dict[str, Any]] = []
         for i, ratio in enumerate(self.ratios):
             cells = {
                 name: {
-                    "mean": float(mean[i]),
-                    "stderr": None if error is None else float(error[i]),
+                    "mean": _or_none(mean[i]),
+                    "stderr": None if error is None else _or_none(error[i]),
                     "theory": None if theory is None else float(theory[i]),
                 }
                 for name, (mean, error, theory) in columns.items()
@@ -98,6 +117,10 @@ class Simulation:
             "definitions": definitions(self.parameters),
             "results": rows,
         }
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def simulate(
@@ -123,6 +146,7 @@ def simulate(
     replicates: int = 32,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
+    measures: Iterable[str] = (),
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Simulation:
@@ -168,6 +192,8 @@ def simulate(
         Independent graphs, and the seed they come from.
     settings : mapping, optional
         Further parameters of the ensemble, the policy and the profile by name.
+    measures : iterable of str
+        Further measures to take on the stored graph at each ratio; see ``routegraph list``.
     workers : int, optional
         Threads; all cores by default. The result does not depend on it.
     progress : function of (done, total), optional
@@ -206,5 +232,9 @@ def simulate(
         answer_shift=answer_shift,
         **split_settings(ensemble, policy, profile, settings or {}),
     )
+    names = list(dict.fromkeys(measures))
+    for name in names:
+        measure_registry[name]
     sample = run_cell(parameters, replicates, seed, workers=workers, progress=progress)
-    return Simulation(parameters, ratios, replicates, seed, sample, parameters.levels_of())
+    measured = run_measures(parameters, names, ratios, replicates, seed, workers=workers, progress=progress)
+    return Simulation(parameters, ratios, replicates, seed, sample, parameters.levels_of(), measured)

@@ -19,7 +19,8 @@ def save_tokenizer(fields: Mapping[str, Any], folder: Path, max_length: int) -> 
     """Write tokenizer.json and tokenizer_config.json so that AutoTokenizer reads a fast tokenizer.
 
     Byte-level BPE as GPT-2's, every digit a token of its own (the GGUF pre-tokenizer "smollm"). No
-    token is added before or after a text.
+    token is added before or after a text. Bytes without a token (SmolLM2 has none for 21 of 256, none of
+    them in text of common scripts) are dropped, as the model's own tokenizer drops them.
 
     Parameters
     ----------

@@ -1,0 +1,310 @@
+"""What kvpress really keeps, slot by slot, against the levels we derive from one prefill."""
+
+import subprocess
+import sys
+from collections import defaultdict
+
+import numpy as np
+import pytest
+
+from routegraph import policies
+from routegraph.survival import n_kept
+from routegraph.validate import kept, presses
+from routegraph.validate.kept import RATIOS, KeptComparison, compare_kept, compare_with_kvpress, competitors
+from routegraph.validate.models import FAMILIES, Loaded
+from routegraph.validate.prompts import Prompt
+from tests.validate.conftest import N_RANDOM, random_ids, tiny_network, token_ids
+
+Rows = list[tuple[str, float, KeptComparison]]
+
+
+def count(
+    rows: Rows, record: pytest.FixtureRequest | None = None
+) -> dict[tuple[str, float], tuple[int, int]]:
+    """Return (ties, mismatches) by policy and ratio."""
+    sums: dict[tuple[str, float], tuple[int, int]] = defaultdict(lambda: (0, 0))
+    for policy, ratio, comparison in rows:
+        ties, mismatches = sums[policy, ratio]
+        sums[policy, ratio] = (ties + comparison.ties, mismatches + comparison.mismatches)
+    return dict(sums)
+
+
+def check(rows: Rows, n_prompts: int) -> None:
+    """No mismatch anywhere; ties only where a cut goes through the sinks of a chunk (3 of 4 kept at .95)."""
+    sums = count(rows)
+    assert len(rows) == n_prompts * len(kept.POLICIES) * len(RATIOS)
+    assert {key: mismatches for key, (_, mismatches) in sums.items() if mismatches} == {}
+    tied = {key: ties for key, (ties, _) in sums.items() if ties}
+    print(f"tied slots: {tied}, of {rows[0][2].slots} and more a policy, ratio and prompt")
+    assert set(tied) <= {("chunk", 0.95)}
+
+
+class TestAgainstKvpress:
+    def test_smollm2(self, smollm2: Loaded, short_prompts: list[Prompt]) -> None:
+        rows = []
+        for prompt in short_prompts:
+            rows += compare_with_kvpress(
+                smollm2.model, token_ids(smollm2, prompt), RATIOS, scorer="expected_attention"
+            )
+        check(rows, n_prompts=5)
+        assert rows[0][2].slots >= 30 * 3 * 129
+
+    def test_smollm2_scored_by_kvpress_alone(self, smollm2: Loaded, short_prompts: list[Prompt]) -> None:
+        rows = compare_with_kvpress(smollm2.model, token_ids(smollm2, short_prompts[0]), [0.5, 0.9])
+        assert [(row[2].ties, row[2].mismatches) for row in rows] == [(0, 0)] * 6
+
+    @pytest.mark.verify
+    def test_smollm2_scored_by_kvpress_alone_everywhere(
+        self, smollm2: Loaded, short_prompts: list[Prompt]
+    ) -> None:
+        rows = []
+        for prompt in short_prompts:
+            rows += compare_with_kvpress(smollm2.model, token_ids(smollm2, prompt), RATIOS)
+        check(rows, n_prompts=5)
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_random_models(self, family: str) -> None:
+        rows = compare_with_kvpress(tiny_network(family), random_ids(), RATIOS)
+        check(rows, n_prompts=1)
+
+    @pytest.mark.parametrize("chunk_length", [5, 50, 170, 1000])
+    def test_other_chunk_lengths(self, chunk_length: int) -> None:
+        rows = compare_with_kvpress(tiny_network("llama"), random_ids(), [0.3, 0.7], chunk_length)
+        assert [row[2].mismatches for row in rows] == [0] * 6
+
+    def test_pruned_cache_has_the_rows_that_were_recorded(self) -> None:
+        """The record of what is kept is true: those keys, and no others, are in the cache afterwards."""
+        import torch
+
+        model, ids = tiny_network("llama"), random_ids()
+        whole = presses.prefill(model, ids)
+        press = presses.reference_press("topk", 0.7)
+        alive = presses.reference_kept(model, ids, press)
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        with torch.no_grad(), press(model):
+            model(ids, past_key_values=cache)
+        for layer in range(3):
+            for head in range(2):
+                pruned = cache.layers[layer].keys[0, head]
+                kept_keys = whole.layers[layer].keys[0, head][torch.from_numpy(alive[layer, head])]
+                assert len(pruned) == n_kept(N_RANDOM, 0.7)
+                assert sorted(map(tuple, pruned.tolist())) == sorted(map(tuple, kept_keys.tolist()))
+
+    def test_presses_that_merge_are_refused(self) -> None:
+        class Halving(presses.kvpress().BasePress):  # type: ignore[misc]
+            compression_ratio = 0.5
+
+            def compress(self, module, hidden_states, keys, values, attentions, kwargs):  # type: ignore[no-untyped-def]
+                return keys[:, :, ::2], values[:, :, ::2]
+
+        with pytest.raises(ValueError, match="cannot tell which rows Halving keeps"):
+            presses.reference_kept(tiny_network("llama"), random_ids(), Halving())
+
+    def test_unknown_policy(self) -> None:
+        with pytest.raises(
+            ValueError, match="policy 'random' has no press to compare with; choose from: adakv"
+        ):
+            presses.reference_press("random", 0.5)
+
+
+class TestComparison:
+    scores = np.array([[[5, 5, 5, 5, 1, 3, 2, 0]]], dtype=np.float32)
+    groups = competitors("topk", (1, 1, 8))
+
+    def alive(self, *rows: int) -> np.ndarray:
+        return np.isin(np.arange(8), rows)[None, None]
+
+    def test_equal(self) -> None:
+        found = compare_kept(self.alive(0, 1), self.alive(0, 1), self.scores, self.groups)
+        assert found == KeptComparison(slots=8, ties=0, mismatches=0)
+
+    def test_tie_at_the_cut(self) -> None:
+        found = compare_kept(self.alive(0, 1, 2), self.alive(3, 1, 2), self.scores, self.groups)
+        assert found == KeptComparison(slots=8, ties=2, mismatches=0)
+
+    def test_other_score_is_a_mismatch(self) -> None:
+        found = compare_kept(self.alive(0, 1, 2, 3, 5), self.alive(0, 1, 2, 3, 6), self.scores, self.groups)
+        assert found == KeptComparison(slots=8, ties=0, mismatches=2)
+
+    def test_other_number_is_a_mismatch(self) -> None:
+        found = compare_kept(self.alive(0, 1), self.alive(0), self.scores, self.groups)
+        assert found == KeptComparison(slots=8, ties=0, mismatches=1)
+
+    def test_ties_do_not_reach_across_groups(self) -> None:
+        groups = competitors("chunk", (1, 1, 8), 2)
+        found = compare_kept(self.alive(0), self.alive(2), self.scores, groups)
+        assert found == KeptComparison(slots=8, ties=0, mismatches=2)
+
+    def test_competitors(self) -> None:
+        shape = (2, 3, 5)
+        assert competitors("adakv", shape)[1].tolist() == [[1] * 5] * 3
+        assert competitors("topk", shape)[1, 2].tolist() == [5] * 5
+        assert competitors("chunk", shape, 2)[1, 2].tolist() == [15, 15, 16, 16, 17]
+
+
+class TestScores:
+    def test_equal_to_what_presses_compute_while_they_prune(
+        self, smollm2: Loaded, short_prompts: list[Prompt]
+    ) -> None:
+        """To the last bit, in every layer, although the presses prune: scores do not depend on the ratio."""
+        ids = token_ids(smollm2, short_prompts[0])
+        ours = presses.prefill_scores(smollm2.model, ids, presses.SCORERS["expected_attention"](), [64])
+        for policy, table in (("topk", ours[None]), ("chunk", ours[64])):
+            scores = presses.kvpress().ExpectedAttentionPress()
+            seen: list[np.ndarray] = []
+            original = scores.score
+
+            def record(*args, original=original, seen=seen):  # type: ignore[no-untyped-def]
+                result = original(*args)
+                seen.append(result[0].numpy().copy())
+                return result
+
+            scores.score = record
+            presses.reference_kept(smollm2.model, ids, presses.reference_press(policy, 0.8, 64, scores))
+            per_layer = len(seen) // 30
+            theirs = [
+                np.concatenate(seen[i : i + per_layer], axis=-1) for i in range(0, len(seen), per_layer)
+            ]
+            np.testing.assert_array_equal(table, np.stack(theirs))
+        assert ours[None].dtype == np.float32
+        assert not np.array_equal(ours[None], ours[64])
+
+    def test_sinks_are_protected(self) -> None:
+        tables = presses.prefill_scores(
+            tiny_network("qwen2"), random_ids(), presses.SCORERS["expected_attention"](n_sink=6), [50]
+        )
+        for table, length in ((tables[None], N_RANDOM), (tables[50], 50)):
+            sink = np.arange(N_RANDOM) % length < 6
+            assert table[..., sink].min() > table[..., ~sink].max()
+
+    def test_parameters_reach_the_press(self) -> None:
+        model, ids = tiny_network("llama"), random_ids()
+
+        def table(**parameters: object) -> np.ndarray:
+            return presses.prefill_scores(model, ids, presses.SCORERS["expected_attention"](**parameters))[
+                None
+            ]
+
+        usual = table()
+        for name, value in (
+            ("n_future_positions", 9),
+            ("use_covariance", False),
+            ("use_vnorm", False),
+            ("epsilon", 1.0),
+        ):
+            assert not np.array_equal(usual, table(**{name: value})), name
+        assert set(presses.SCORERS.parameters("expected_attention")) == {
+            "n_sink",
+            "n_future_positions",
+            "use_covariance",
+            "use_vnorm",
+            "epsilon",
+        }
+
+    def test_the_model_is_left_as_it_was(self) -> None:
+        model, ids = tiny_network("qwen3"), random_ids()
+        before = presses.prefill(model, ids)
+        names = set(dict(model.named_modules()))
+        compare_with_kvpress(model, ids, [0.9])
+        assert set(dict(model.named_modules())) == names
+        assert not any(module._forward_hooks for module in model.modules())
+        after = presses.prefill(model, ids)
+        for layer, again in zip(before.layers, after.layers, strict=True):
+            assert (layer.keys == again.keys).all()
+            assert again.keys.shape[2] == N_RANDOM
+
+    def test_short_contexts(self) -> None:
+        model, press = tiny_network("llama"), presses.SCORERS["expected_attention"]()
+        with pytest.raises(ValueError, match="the context has 4 tokens; more than 4 are needed"):
+            presses.prefill_scores(model, random_ids(4), press)
+        assert presses.prefill_scores(model, random_ids(5), press)[None].shape == (3, 2, 5)
+
+    @pytest.mark.parametrize(("n", "rest"), [(129, 1), (132, 4), (68, 4)])
+    def test_short_last_chunks(self, n: int, rest: int) -> None:
+        with pytest.raises(
+            ValueError,
+            match=f"'p' has {n} tokens, so its last chunk of 64 has only {rest}, .* another chunk length",
+        ):
+            presses.check_length(n, 4, 64, "prompt 'p'")
+
+    @pytest.mark.parametrize("n", [5, 64, 69, 128, 133])
+    def test_long_enough_chunks(self, n: int) -> None:
+        presses.check_length(n, 4, 64, "prompt 'p'")
+
+    def test_chunks_of_sinks_only(self) -> None:
+        with pytest.raises(ValueError, match="chunk length must be above 4, the tokens protected .* got 4"):
+            presses.check_length(100, 4, 4, "prompt 'p'")
+
+    def test_scores_that_are_not_finite(self) -> None:
+        import torch
+
+        model = tiny_network("llama")
+        model.model.layers[1].self_attn.q_proj.weight[0, 0] = torch.nan
+        with pytest.raises(ValueError, match=r"not finite in torch.float32; use float32"):
+            presses.prefill_scores(model, random_ids(), presses.SCORERS["expected_attention"]())
+
+
+def test_importing_kvpress_leaves_attention_functions_alone() -> None:
+    code = """
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS as functions
+before = dict(functions.items())
+from routegraph.validate import presses
+presses.kvpress()
+assert {name: functions[name] is before[name] for name in before} == dict.fromkeys(before, True)
+with presses.patched_attention():
+    with presses.patched_attention():
+        wrapped = functions["sdpa"]
+    assert wrapped is functions["sdpa"] is not before["sdpa"], "wrapped once"
+assert all(functions[name] is before[name] for name in before)
+import kvpress.attention_patch
+kvpress.attention_patch.patch_attention_functions()  # a user who wants it so
+users = functions["sdpa"]
+with presses.patched_attention():
+    assert functions["sdpa"] is users
+assert functions["sdpa"] is users
+print("as it was")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "as it was\n", done.stderr
+
+
+def test_masks_hold_in_decoding_only_under_patched_attention() -> None:
+    """What AdaKV masks changes the next token's logits with kvpress's attention functions, and not without."""
+    import torch
+
+    model, ids = tiny_network("llama"), random_ids()
+    press = presses.reference_press("adakv", 0.9)
+    cache = None
+
+    def logits() -> torch.Tensor:
+        with torch.no_grad():
+            return model(ids[:, -1:], past_key_values=cache).logits[0, -1]
+
+    for patched in (False, True):
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        with torch.no_grad(), press(model):
+            model.model(ids[:, :-1], past_key_values=cache)
+        if patched:
+            with presses.patched_attention():
+                masked = logits()
+        else:
+            plain = logits()
+    reference = presses.prefill(model, ids[:, :-1])
+    with torch.no_grad():
+        for module in presses.attention_modules(model):
+            module.masked_key_indices = None
+        whole = model(ids[:, -1:], past_key_values=reference).logits[0, -1]
+    assert torch.equal(plain, whole)
+    assert (masked - whole).abs().max() > 0.1
+
+
+def test_streaming_policy_keeps_what_streaming_llm_keeps() -> None:
+    model, ids = tiny_network("llama"), random_ids()
+    ours = policies.apply("streaming", np.zeros((3, 2, N_RANDOM)))
+    for ratio in RATIOS:
+        theirs = presses.reference_kept(model, ids, presses.kvpress().StreamingLLMPress(ratio, n_sink=4))
+        np.testing.assert_array_equal(ours.alive(ratio), theirs)
