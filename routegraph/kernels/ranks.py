@@ -32,6 +32,18 @@ def permutations(key, n_layers, n_heads, n):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
+def random_levels(key, n_layers, n_heads, n, top):  # type: ignore[no-untyped-def]
+    """Return int32[n_layers, n_heads, n]: independent levels uniform on 1..top; streams as in `permutations`."""
+    out = np.empty((n_layers, n_heads, n), np.int32)
+    for layer in range(n_layers):
+        for head in range(n_heads):
+            numbers = stream(key, layer + 1, head)
+            for i in range(n):
+                out[layer, head, i] = below(numbers, i, 0, top) + 1
+    return out
+
+
+@nb.njit(cache=True, nogil=True)
 def merge_with_safeguard(values, order, safe):  # type: ignore[no-untyped-def]
     """Evict n_heads slots a level, lowest value first over all heads, sparing each head's best.
 

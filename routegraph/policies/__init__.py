@@ -4,7 +4,22 @@ A policy sees the scores of every cache row (higher: more worth keeping) and say
 Put a new one in a file of its own and import it here.
 """
 
-from routegraph.policies import adakv, chunk, random, streaming, topk
-from routegraph.policies.base import apply, eviction_order, policies, policy
+from routegraph.policies import adakv, bernoulli, chunk, chunkkv, pyramid, random, snapkv, streaming, topk
+from routegraph.policies.base import apply, eviction_order, is_nested, policies, policy
 
-__all__ = ["adakv", "apply", "chunk", "eviction_order", "policies", "policy", "random", "streaming", "topk"]
+__all__ = [
+    "adakv",
+    "apply",
+    "bernoulli",
+    "chunk",
+    "chunkkv",
+    "eviction_order",
+    "is_nested",
+    "policies",
+    "policy",
+    "pyramid",
+    "random",
+    "snapkv",
+    "streaming",
+    "topk",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -38,17 +39,45 @@ def eviction_order(scores: NDArray[Any]) -> NDArray[np.int32]:
     return ranks
 
 
-def apply(name: str, scores: ArrayLike, **parameters: Any) -> Survival:
-    """Run the policy called `name` on scores[layers, heads, n_context].
+def protect_recent(scores: NDArray[Any], window: int) -> NDArray[Any]:
+    """Return scores whose last `window` rows all share one score above every other.
 
     Raises
     ------
     ValueError
-        If the policy is unknown, does not take a parameter, or the scores are malformed.
+        If window is not in 0..n_context - 1.
+    """
+    n_context = scores.shape[-1]
+    if not 0 <= window < n_context:
+        raise ValueError(f"window must be in 0..n_context - 1 = {n_context - 1}, got {window}")
+    protected = scores.astype(np.float64)
+    if window:
+        protected[..., -window:] = protected.max() + 1
+    return protected
+
+
+def is_nested(name: str) -> bool:
+    """Return whether one Survival of the policy holds for all ratios; if not, it is asked one at a time."""
+    return "ratio" not in inspect.signature(policies[name]).parameters
+
+
+def apply(name: str, scores: ArrayLike, *, ratio: float | None = None, **parameters: Any) -> Survival:
+    """Run the policy called `name` on scores[layers, heads, n_context].
+
+    A policy that is not nested needs the ratio; one that is takes no notice of it.
+
+    Raises
+    ------
+    ValueError
+        If the policy is unknown, does not take a parameter or lacks its ratio, or the scores are malformed.
     """
     policies.check_parameters(name, parameters)
     function = policies[name]
     array = np.asarray(scores)
     n_context = array.shape[-1] if array.ndim else 0
+    if not is_nested(name):
+        if ratio is None:
+            raise ValueError(f"policy {name!r} is not nested: it must be asked for one ratio at a time")
+        parameters["ratio"] = ratio
     survival: Survival = function(check_scores(array, n_context), n_context=n_context, **parameters)
     return survival

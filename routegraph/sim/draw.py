@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from routegraph import policies, rng
 from routegraph.graph import TokenGraph
 from routegraph.kernels.ranks import permutations
+from routegraph.policies.bernoulli import bernoulli_survival
 from routegraph.sim.ensembles.base import draw_weights, join
 from routegraph.sim.fields import tie_to_attention
 from routegraph.sim.parameters import Parameters
@@ -20,14 +21,18 @@ def draw_answers(parameters: Parameters, sequence: np.random.SeedSequence) -> ND
     return generator.choice(parameters.n_tokens, parameters.n_answers, replace=False, shuffle=False)
 
 
-def draw_survival(parameters: Parameters, sequence: np.random.SeedSequence, **at: float) -> Survival:
-    """Draw scores and evict by the policy; a policy that is not nested is given its ratio in `at`.
+def draw_survival(
+    parameters: Parameters, sequence: np.random.SeedSequence, ratio: float | None = None
+) -> Survival:
+    """Draw scores and evict by the policy; one that is not nested needs the ratio.
 
-    The policy "random" on independent scores takes its orders straight from the counter-based numbers;
-    on any other scores it evicts in the order of the scores.
+    "bernoulli", and "random" on independent scores, take their orders straight from the counter-based
+    numbers; on any other scores "random" evicts in the order of the scores.
     """
+    _, rank_key = rng.keys(sequence)
+    if parameters.policy == "bernoulli":
+        return bernoulli_survival(rank_key, parameters.shape, parameters.levels_of().max_level + 1)
     if parameters.policy == "random" and parameters.independent:
-        _, rank_key = rng.keys(sequence)
         return Survival(permutations(rank_key, *parameters.shape))
     generator = rng.generator(sequence, rng.SCORES)
     scores = parameters.field().draw(generator, parameters.n_heads, parameters.n_tokens)
@@ -36,7 +41,7 @@ def draw_survival(parameters: Parameters, sequence: np.random.SeedSequence, **at
     if parameters.answer_shift:
         scores[..., draw_answers(parameters, sequence)] += np.float32(parameters.answer_shift)
     policy = "topk" if parameters.policy == "random" else parameters.policy
-    return policies.apply(policy, scores, **dict(parameters.policy_parameters), **at)
+    return policies.apply(policy, scores, ratio=ratio, **dict(parameters.policy_parameters))
 
 
 def count_reads(parameters: Parameters, sequence: np.random.SeedSequence) -> NDArray[np.int64]:

@@ -40,7 +40,11 @@ def plot_simulation(simulation: Simulation, axes: Any = None) -> Figure:
 
 
 def _draw(simulation: Simulation, axes: Any) -> Figure:
-    grid = np.linspace(0, 1 - 1 / simulation.parameters.n_tokens, 400)
+    grid = (
+        np.linspace(0, 1 - 1 / simulation.parameters.n_tokens, 400)
+        if simulation.nested
+        else simulation.ratios
+    )
     for ax, names, title, label in (
         (axes[0], _LOST, "Retention: what is lost", "fraction of tokens gone"),
         (axes[1], _REACHED, "Accessibility: what the query still reaches", "fraction reached"),

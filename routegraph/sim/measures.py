@@ -36,6 +36,8 @@ class Replicate:
     parameters : Parameters
     sequence : numpy.random.SeedSequence
         What its random numbers come from.
+    ratio : float or None
+        The one ratio that `survival` holds for, where the policy is not nested.
     survival : Survival
     graph : TokenGraph
         With attention weights.
@@ -46,11 +48,12 @@ class Replicate:
 
     parameters: Parameters
     sequence: np.random.SeedSequence
+    ratio: float | None = None
 
     @cached_property
     def survival(self) -> Survival:
         """Level at which each slot dies."""
-        return draw_survival(self.parameters, self.sequence)
+        return draw_survival(self.parameters, self.sequence, self.ratio)
 
     @cached_property
     def graph(self) -> TokenGraph:
@@ -101,7 +104,7 @@ def ticket_level(replicate: Replicate, ratios: Sequence[float]) -> Curve:
 
 @measure("ticket_length")
 def ticket_length(replicate: Replicate, ratios: Sequence[float]) -> Curve:
-    """Reads on the winning ticket of the best answer token; NaN where there is none."""
+    """Length, in reads, of the winning ticket of the best answer token; NaN where there is none."""
     p = replicate.parameters
     best = int(replicate.answers[replicate.thresholds.argmax()])
     args = (replicate.graph, replicate.survival, replicate.query, best)

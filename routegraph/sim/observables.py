@@ -71,6 +71,12 @@ def ger(sample: Sample, levels: ArrayLike) -> Curves:
     return np.asarray((sample.answer_last_model[:, None, :] <= np.asarray(levels)[:, None]).mean(axis=2))
 
 
+@observable("all_gone")
+def all_gone(sample: Sample, levels: ArrayLike) -> Curves:
+    """Whether every answer token is gone from every slot of the model (erasure, the event E)."""
+    return (sample.answer_last_model[:, None, :] <= np.asarray(levels)[:, None]).all(axis=2).astype(float)
+
+
 @observable("eviction_rate")
 def eviction_rate(sample: Sample, levels: ArrayLike) -> Curves:
     """Fraction of all context tokens gone from every slot of the model."""

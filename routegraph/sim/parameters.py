@@ -59,6 +59,8 @@ class Parameters:
             raise ValueError(f"answer_shift must be a finite number, got {self.answer_shift}")
         check_prune(self.prune)
         ensembles.check_parameters(self.ensemble, dict(self.ensemble_parameters))
+        if self.policy == "bernoulli" and not self.independent:
+            raise ValueError("policy 'bernoulli' evicts every slot on its own; it takes no correlated scores")
         # Dry runs check the values of the settings before anything is computed.
         agreement = self.agreement()
         edges = self.draw_edges(np.uint64(0), 1, n_tokens=1)
@@ -113,9 +115,12 @@ class Parameters:
         return edges
 
     def levels_of(self) -> Survival:
-        """Return a Survival of one head that turns ratios into levels as the policy does."""
+        """Return a Survival of one head that turns ratios into levels as the policy does.
+
+        For a policy that is not nested: of ratio 0, only good as a check of its parameters.
+        """
         scores = np.zeros((self.n_layers, 1, self.n_tokens), dtype=np.float32)
-        return policies.apply(self.policy, scores, **dict(self.policy_parameters))
+        return policies.apply(self.policy, scores, ratio=0.0, **dict(self.policy_parameters))
 
 
 def check_count(name: str, value: Any) -> None:
@@ -173,6 +178,9 @@ def definitions(parameters: Parameters) -> dict[str, str]:
     shifted = f", their scores raised by {parameters.answer_shift:g} standard deviations"
     return {
         "ratio": "fraction of cache rows removed from each (layer, KV head)",
+        "nested": "one pass answers all ratios"
+        if policies.is_nested(parameters.policy)
+        else f"policy {parameters.policy} is not nested: every ratio is a run of its own",
         "level": "rows gone from each slot, n - max(1, int(n * (1 - ratio))), or the policy's own steps",
         "head_axis": "ger, eviction_rate: gone from all layers * heads slots; *_layer: gone from all heads "
         "of a layer, averaged over layers",

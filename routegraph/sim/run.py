@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from routegraph import rng
 from routegraph.kernels.reach import layer_pass
+from routegraph.policies import is_nested
 from routegraph.sim.draw import draw_answers, draw_survival
 from routegraph.sim.measures import Replicate, measures
 from routegraph.sim.observables import Sample
@@ -40,11 +41,13 @@ def reach_values(parameters: Parameters, edge_key: np.uint64, survival: Survival
     return value
 
 
-def run_replicate(parameters: Parameters, seed: int, cell: int, replicate: int) -> Sample:
-    """Run one replicate; returns a Sample with R = 1."""
+def run_replicate(
+    parameters: Parameters, seed: int, cell: int, replicate: int, ratio: float | None = None
+) -> Sample:
+    """Run one replicate; returns a Sample with R = 1. A policy that is not nested needs the ratio."""
     sequence = rng.seed_sequence(seed, cell, replicate)
     edge_key, _ = rng.keys(sequence)
-    survival = draw_survival(parameters, sequence)
+    survival = draw_survival(parameters, sequence, ratio)
     answers = draw_answers(parameters, sequence)
     value = reach_values(parameters, edge_key, survival)[: parameters.n_tokens]
     last_layer = survival.last("layer")
@@ -67,10 +70,14 @@ def run_cell(
     cell: int = 0,
     workers: int | None = None,
     progress: Progress | None = None,
+    ratio: float | None = None,
 ) -> Sample:
     """Run the replicates of one cell over threads; the result does not depend on their number."""
     done = over_replicates(
-        lambda replicate: run_replicate(parameters, seed, cell, replicate), replicates, workers, progress
+        lambda replicate: run_replicate(parameters, seed, cell, replicate, ratio),
+        replicates,
+        workers,
+        progress,
     )
     return Sample(*(np.concatenate([getattr(s, name) for s in done]) for name in Sample.__dataclass_fields__))
 
@@ -88,8 +95,17 @@ def run_measures(
     """Take measures on the same replicates as `run_cell`, at the given ratios; float64[R, n_ratios] each."""
 
     def take(replicate: int) -> list[NDArray[np.float64]]:
-        drawn = Replicate(parameters, rng.seed_sequence(seed, cell, replicate))
-        return [np.asarray(measures[name](drawn, ratios), dtype=float) for name in names]
+        sequence = rng.seed_sequence(seed, cell, replicate)
+        if is_nested(parameters.policy):
+            drawn = Replicate(parameters, sequence)
+            return [np.asarray(measures[name](drawn, ratios), dtype=float) for name in names]
+        each = [Replicate(parameters, sequence, ratio) for ratio in ratios]
+        return [
+            np.concatenate(
+                [measures[name](drawn, [ratio]) for drawn, ratio in zip(each, ratios, strict=True)]
+            )
+            for name in names
+        ]
 
     done = over_replicates(take, replicates, workers, progress) if names else []
     return {name: np.array([values[i] for values in done]) for i, name in enumerate(names)}

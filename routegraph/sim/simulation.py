@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph._version import __version__
+from routegraph.policies import is_nested
 from routegraph.sim.measures import measures as measure_registry
 from routegraph.sim.observables import Sample, observables
 from routegraph.sim.parameters import Parameters, check_count, definitions, split_settings
@@ -39,8 +40,9 @@ class Simulation:
     parameters : Parameters
     ratios : list of float
     replicates, seed : int
-    sample : Sample
-        Integer levels of every replicate; `curves` evaluates any observable at any ratio.
+    samples : tuple of Sample
+        Integer levels of every replicate: one Sample for all ratios, or, where the policy is not nested, one
+        for each of `ratios`.
     level_of : Survival
         Turns ratios into levels as the policy does.
     measured : mapping of str to float64[n_replicates, n_ratios]
@@ -51,28 +53,38 @@ class Simulation:
     ratios: list[float]
     replicates: int
     seed: int
-    sample: Sample
+    samples: tuple[Sample, ...]
     level_of: Survival
     measured: Mapping[str, NDArray[np.float64]]
+
+    @property
+    def nested(self) -> bool:
+        """Whether one pass answered all ratios; otherwise curves are known at `ratios` only."""
+        return is_nested(self.parameters.policy)
 
     def curves(self, observable: str, ratios: float | Iterable[float]) -> NDArray[np.float64]:
         """Return an observable at any ratios, a measure at the ratios it was taken at.
 
         float64[n_replicates, n_ratios].
         """
+        if observable not in self.measured and self.nested:
+            values: NDArray[np.float64] = observables[observable](
+                self.samples[0], self.level_of.levels(ratios)
+            )
+            return values
+        try:
+            columns = [self.ratios.index(ratio) for ratio in check_ratios(ratios)]
+        except ValueError:
+            taken = ", ".join(f"{ratio:g}" for ratio in self.ratios)
+            raise ValueError(f"{observable!r} was measured at {taken} only") from None
         if observable in self.measured:
-            try:
-                columns = [self.ratios.index(ratio) for ratio in check_ratios(ratios)]
-            except ValueError:
-                taken = ", ".join(f"{ratio:g}" for ratio in self.ratios)
-                raise ValueError(f"measure {observable!r} was taken at {taken} only") from None
             return self.measured[observable][:, columns]
-        values: NDArray[np.float64] = observables[observable](self.sample, self.level_of.levels(ratios))
-        return values
+        # Beyond its one step a survival of one ratio is at level 1.
+        return np.concatenate([observables[observable](self.samples[i], [1]) for i in columns], axis=1)
 
     def theory(self, observable: str, ratios: float | Iterable[float]) -> NDArray[np.float64] | None:
         """Return what theory predicts, float64[n_ratios], or None where no theory applies."""
-        if observable in self.measured:
+        if observable in self.measured or not self.nested:
             return None
         return predict(self.parameters, observable, self.level_of.levels(ratios))
 
@@ -235,6 +247,9 @@ def simulate(
     names = list(dict.fromkeys(measures))
     for name in names:
         measure_registry[name]
-    sample = run_cell(parameters, replicates, seed, workers=workers, progress=progress)
+    grid = [None] if is_nested(policy) else ratios
+    samples = tuple(
+        run_cell(parameters, replicates, seed, workers=workers, progress=progress, ratio=at) for at in grid
+    )
     measured = run_measures(parameters, names, ratios, replicates, seed, workers=workers, progress=progress)
-    return Simulation(parameters, ratios, replicates, seed, sample, parameters.levels_of(), measured)
+    return Simulation(parameters, ratios, replicates, seed, samples, parameters.levels_of(), measured)

@@ -38,6 +38,8 @@ _STRENGTHS = np.concatenate(
 )
 #: A gamma law narrower than this is a point for our purpose.
 _NARROWEST = 1e-4
+#: Stands for 0 in a denominator: a bin that no read gets to.
+_TINY = 1e-100
 
 
 class Grid(NamedTuple):
@@ -51,11 +53,14 @@ class Grid(NamedTuple):
         Positions in each bin.
     transfer : float64[n_bins, n_bins]
         Chance that one read of a query in bin a, position uniform within it, falls in bin b.
+    own : float64[n_bins]
+        Chance that it falls on the query's own position (taken at the middle of the bin).
     """
 
     edges: NDArray[np.int64]
     size: NDArray[np.int64]
     transfer: Matrix
+    own: Profile
 
 
 def grid(n_context: int, load: Load, growth: float = 0.1, widest: int | None = None) -> Grid:
@@ -80,11 +85,17 @@ def grid(n_context: int, load: Load, growth: float = 0.1, widest: int | None = N
         edges.append(min(n_context, here + max(1, width)))
     bounds = np.array([*edges, n_context + 1])
     transfer = np.empty((len(bounds) - 1, len(bounds) - 1))
+    own = np.empty(len(bounds) - 1)
+    reached = np.zeros(n_context + 1)
     for a, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-        reached = np.zeros(n_context + 1)
         reached[start:stop] = 1 / (stop - start)
         transfer[a] = np.add.reduceat(load(reached), bounds[:-1])
-    return Grid(bounds, np.diff(bounds), transfer)
+        reached[start:stop] = 0
+        middle = (start + stop - 1) // 2
+        reached[middle] = 1
+        own[a] = load(reached)[middle]
+        reached[middle] = 0
+    return Grid(bounds, np.diff(bounds), transfer, own)
 
 
 class Growth(NamedTuple):
@@ -118,28 +129,31 @@ def growth_law(space: Grid, n_layers: int, reads: float, alive: Matrix, residual
 
     Notes
     -----
-    With h(x, u) the expected number of living reads that a token in x leads to, `t` layers below, at u, and V
-    its variance: h' = h + reads A h and V' = V + reads (A (V + h^2) - (A h)^2), without the first terms when
-    tokens do not carry themselves; reads of one token are independent, and two tokens never meet (early,
-    they rarely do).
+    With T the transfer, A the living part of it and h(x, u) the expected number of times that u is read by
+    the descendants of a token in x, V its variance: h' = T + h + reads A h and V' = V + reads (A (V + h^2) -
+    (A h)^2). Where tokens do not carry themselves only the last layer counts: h' = reads A h, and V' without
+    its first term. Reads of one token are independent; that two tokens meet is left out (early, they rarely
+    do).
     """
     own = alive[-1]
     # A read at or above u: all higher bins, and of u's own bin the positions from u up.
     above = np.cumsum(own[-2::-1])[::-1] - own[:-1] * (space.size[:-1] - 1) / (2 * space.size[:-1])
     hit = -np.expm1(reads * np.log1p(-np.minimum(above, 1 - 1e-15)))
     expected, spread = space.transfer.copy(), np.zeros_like(space.transfer)
+    some = np.maximum(hit, _TINY)
     # One layer only: the read itself is the hit.
-    means, variances = [1 / hit], [np.zeros_like(hit)]
+    means, variances = [1 / some], [np.zeros_like(hit)]
     for _ in range(1, n_layers):
         step = alive @ expected
         noise = reads * (alive @ (spread + expected**2) - step**2)
         now = space.transfer * residual
         first, first_noise = (now + reads * step)[-1, :-1], noise[-1, :-1]
         later, later_noise = expected[-1, :-1] * residual, spread[-1, :-1] * residual
-        mean = first / hit
-        variance = np.maximum((first_noise + first**2) / hit - mean**2, 0)
-        means.append((mean + later) / (first + later))
-        variances.append((variance + later_noise) / (first + later) ** 2)
+        mean = first / some
+        variance = np.maximum((first_noise + first**2) / some - mean**2, 0)
+        total = np.maximum(first + later, _TINY)
+        means.append(np.maximum((mean + later) / total, _TINY))
+        variances.append((variance + later_noise) / total**2)
         expected = now + reads * step + expected * residual
         spread = noise + spread * residual
     return Growth(hit, np.array(means), np.array(variances))
@@ -217,6 +231,8 @@ def cavity_fluctuating(
     if prune not in ("columns", "decode"):
         raise ValueError(f"unknown pruning {prune!r}; choose from: columns, decode")
     space = grid(n_context, load, growth, widest)
+    if residual:  # a token that carries itself gains nothing by reading itself
+        space = space._replace(transfer=np.maximum(space.transfer - np.diag(space.own), 0))
     fractions = np.atleast_1d(np.asarray(gone, dtype=float))
     result = np.zeros((len(fractions), n_context))
     for row, fraction in enumerate(fractions):

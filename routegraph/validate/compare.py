@@ -340,7 +340,7 @@ def _simulated(
     )
     levels = np.rint(gone.mean(axis=0) * n_tokens).astype(np.int64)
     name = "eviction_rate" if over == "model" else "eviction_rate_layer"
-    curves = observables[name](run.sample, levels)
+    curves = observables[name](run.samples[0], levels)
     return Prediction(curves.mean(axis=0), _stderr(curves))
 
 

@@ -9,6 +9,7 @@ from routegraph import rng, simulate
 from routegraph.routes import reach_thresholds
 from routegraph.sim import draw, run
 from routegraph.sim.ensembles import ensembles
+from routegraph.sim.measures import measures
 from routegraph.sim.observables import observables
 from routegraph.sim.parameters import Parameters, split_settings
 from routegraph.sim.simulation import ROW
@@ -27,7 +28,7 @@ CELLS = st.builds(
     n_heads=st.integers(1, 3),
     degree=st.integers(1, 3),
     ensemble=st.sampled_from([name for name in ensembles if name != "lattice"]),
-    policy=st.sampled_from(["random", "topk", "chunk", "adakv"]),
+    policy=st.sampled_from(["random", "topk", "chunk", "chunkkv", "adakv"]),
     prune=st.sampled_from(["columns", "decode"]),
     residual=st.booleans(),
     n_answers=st.just(1),
@@ -69,11 +70,11 @@ def test_threads_do_not_change_the_result(policy):
         for workers in (1, 2)
     )
     assert one.to_dict() == two.to_dict()
-    assert np.array_equal(one.sample.reach, two.sample.reach)
+    assert np.array_equal(one.samples[0].reach, two.samples[0].reach)
 
 
 def test_seeds_and_replicates_differ():
-    first, second = (simulate(100, 0.5, n_layers=2, replicates=2, seed=seed).sample for seed in (1, 2))
+    first, second = (simulate(100, 0.5, n_layers=2, replicates=2, seed=seed).samples[0] for seed in (1, 2))
     assert not np.array_equal(first.reach, second.reach)
     assert not np.array_equal(first.reach[0], first.reach[1])
 
@@ -291,3 +292,55 @@ def test_settings_find_their_owner():
         "policy_parameters": (("chunk_length", 32),),
         "profile_parameters": (("late", 0.1),),
     }
+
+
+def test_a_policy_that_is_not_nested_goes_ratio_by_ratio():
+    ratios = [0.0, 0.5, 0.9]
+    common = {"n_layers": 4, "n_heads": 2, "replicates": 3, "settings": {"window": 8}}
+    result = simulate(400, ratios, policy="pyramid", measures=["rollout"], **common)
+    assert not result.nested
+    document = result.to_dict()
+    assert "not nested" in document["definitions"]["nested"]
+    rates = [row["eviction_rate_layer"]["mean"] for row in document["results"]]
+    assert rates[0] == 0
+    assert rates[0] < rates[1] < rates[2]
+    assert [row["rollout"]["theory"] for row in document["results"]] == [None] * 3
+    with pytest.raises(ValueError, match=r"'ger' was measured at 0, 0.5, 0.9 only"):
+        result.curves("ger", [0.7])
+    alone = simulate(400, 0.9, policy="pyramid", **common).to_dict()["results"][0]
+    assert alone["ger"] == document["results"][2]["ger"]
+
+
+def test_measures_are_taken_on_the_same_replicates():
+    result = simulate(
+        60, [0.5, 0.8], n_layers=3, n_heads=2, degree=2, replicates=4, measures=list(measures), workers=2
+    )
+    again = simulate(
+        60, [0.5, 0.8], n_layers=3, n_heads=2, degree=2, replicates=4, measures=list(measures), workers=1
+    )
+    assert result.to_dict() == again.to_dict()
+    reached = result.curves("reach_any", [0.5, 0.8])
+    assert np.array_equal(result.curves("widest_path", [0.5, 0.8]) > 0, reached > 0)
+    assert np.array_equal(result.curves("rollout", [0.5, 0.8]) > 0, reached > 0)
+    assert np.array_equal(result.curves("backbone", [0.5, 0.8]) > 0, reached > 0)
+
+
+def test_an_unknown_measure_is_named():
+    with pytest.raises(ValueError, match=r"unknown measure 'luck'; choose from: .*rollout"):
+        simulate(20, 0.5, measures=["luck"])
+
+
+def test_bernoulli_eviction_kills_each_slot_with_the_ratio():
+    ratios = [0.2, 0.5, 0.9]
+    result = simulate(500, ratios, n_layers=4, n_heads=2, policy="bernoulli", replicates=30)
+    mean, error = result.estimate("eviction_rate_layer", ratios)
+    assert np.all(np.abs(mean - np.square(ratios)) < 3.5 * error + 1e-3)
+    kept = [run.run_replicate(result.parameters, 0, 0, r).last_layer[0] for r in range(2)]
+    assert not np.array_equal(*kept)
+
+
+def test_all_gone_is_rarer_than_gone():
+    result = simulate(50, 0.9, n_layers=1, n_heads=2, n_answers=3, replicates=200)
+    erased, gone = (result.curves(name, [0.6, 0.8, 0.9]).mean(axis=0) for name in ("all_gone", "ger"))
+    assert np.all(erased <= gone)
+    assert 0 < erased[-1] < gone[-1]
