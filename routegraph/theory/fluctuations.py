@@ -43,12 +43,14 @@ _TINY = 1e-100
 
 
 class Grid(NamedTuple):
-    """Positions gathered in bins; the query is the last bin, by itself.
+    """Positions gathered in bins: intervals, each split by kind; the query is the last bin, by itself.
 
     Attributes
     ----------
-    edges : int64[n_bins + 1]
-        Bin b holds the positions edges[b]..edges[b + 1] - 1.
+    label : int64[n_context + 1]
+        Bin of each position; bins are numbered by interval, then kind.
+    interval : int64[n_bins]
+        Interval of each bin.
     size : int64[n_bins]
         Positions in each bin.
     transfer : float64[n_bins, n_bins]
@@ -57,13 +59,20 @@ class Grid(NamedTuple):
         Chance that it falls on the query's own position (taken at the middle of the bin).
     """
 
-    edges: NDArray[np.int64]
+    label: NDArray[np.int64]
+    interval: NDArray[np.int64]
     size: NDArray[np.int64]
     transfer: Matrix
     own: Profile
 
 
-def grid(n_context: int, load: Load, growth: float = 0.1, widest: int | None = None) -> Grid:
+def grid(
+    n_context: int,
+    load: Load,
+    growth: float = 0.1,
+    widest: int | None = None,
+    kinds: ArrayLike | None = None,
+) -> Grid:
     """Gather positions in bins and reads in a matrix between them.
 
     Parameters
@@ -73,29 +82,46 @@ def grid(n_context: int, load: Load, growth: float = 0.1, widest: int | None = N
     load : function of float64[n_context + 1] to the same
         The kernel, from `routegraph.theory.loads`.
     growth : float
-        Width of a bin over its distance from either end, where bins are single positions.
+        Width of an interval over its distance from either end, where intervals are single positions.
     widest : int, optional
-        Widest bin; n_context // 64 by default. A kernel narrower than a few bins (a window) needs less.
+        Widest interval; n_context // 64 by default. A kernel narrower than some twenty such intervals (a
+        window) needs less.
+    kinds : int[n_context], optional
+        Positions of one interval are taken as alike only if of one kind (say, of like popularity).
+
+    Raises
+    ------
+    ValueError
+        If `kinds` has another length.
     """
     limit = max(1, n_context // 64 if widest is None else widest)
-    edges = [0]
-    while edges[-1] < n_context:
-        here = edges[-1]
+    bounds = [0]
+    while bounds[-1] < n_context:
+        here = bounds[-1]
         width = min(limit, int(growth * here), int(growth * (n_context - here)))
-        edges.append(min(n_context, here + max(1, width)))
-    bounds = np.array([*edges, n_context + 1])
-    transfer = np.empty((len(bounds) - 1, len(bounds) - 1))
-    own = np.empty(len(bounds) - 1)
+        bounds.append(min(n_context, here + max(1, width)))
+    interval = np.append(np.repeat(np.arange(len(bounds) - 1), np.diff(bounds)), len(bounds) - 1)
+    kind = np.zeros(n_context, dtype=np.int64) if kinds is None else np.asarray(kinds)
+    if kind.shape != (n_context,):
+        raise ValueError(f"kinds must have one entry for each of the {n_context} rows, got {kind.shape}")
+    _, kind = np.unique(kind, return_inverse=True)
+    _, first, label = np.unique(
+        interval * n_context + np.append(kind, 0), return_index=True, return_inverse=True
+    )
+    size = np.bincount(label)
+    members = np.split(np.argsort(label, kind="stable"), np.cumsum(size)[:-1])
+    transfer = np.empty((len(size), len(size)))
+    own = np.empty(len(size))
     reached = np.zeros(n_context + 1)
-    for a, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-        reached[start:stop] = 1 / (stop - start)
-        transfer[a] = np.add.reduceat(load(reached), bounds[:-1])
-        reached[start:stop] = 0
-        middle = (start + stop - 1) // 2
+    for a, positions in enumerate(members):
+        reached[positions] = 1 / len(positions)
+        transfer[a] = np.bincount(label, load(reached))
+        reached[positions] = 0
+        middle = positions[(len(positions) - 1) // 2]
         reached[middle] = 1
         own[a] = load(reached)[middle]
         reached[middle] = 0
-    return Grid(bounds, np.diff(bounds), transfer, own)
+    return Grid(label, interval[first], size, transfer, own)
 
 
 class Growth(NamedTuple):
@@ -135,9 +161,10 @@ def growth_law(space: Grid, n_layers: int, reads: float, alive: Matrix, residual
     its first term. Reads of one token are independent; that two tokens meet is left out (early, they rarely
     do).
     """
-    own = alive[-1]
-    # A read at or above u: all higher bins, and of u's own bin the positions from u up.
-    above = np.cumsum(own[-2::-1])[::-1] - own[:-1] * (space.size[:-1] - 1) / (2 * space.size[:-1])
+    # A read at or above u: all higher intervals, and of u's own interval the positions from u up.
+    landing = np.bincount(space.interval[:-1], alive[-1, :-1])
+    width = np.bincount(space.interval[:-1], space.size[:-1])
+    above = (np.cumsum(landing[::-1])[::-1] - landing * (width - 1) / (2 * width))[space.interval[:-1]]
     hit = -np.expm1(reads * np.log1p(-np.minimum(above, 1 - 1e-15)))
     expected, spread = space.transfer.copy(), np.zeros_like(space.transfer)
     some = np.maximum(hit, _TINY)
@@ -197,6 +224,7 @@ def cavity_fluctuating(
     prune: str = "columns",
     growth: float = 0.1,
     widest: int | None = None,
+    kinds: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
     """Return the probability that each cache row is reached, with the fluctuations of the first layers.
 
@@ -206,7 +234,7 @@ def cavity_fluctuating(
         As for `routegraph.theory.reach.cavity`.
     prune : {"columns", "decode"}
         Cut reads of dead slots by every query, or by the query after the context only.
-    growth, widest : float, int
+    growth, widest, kinds : float, int, int[n_context]
         Resolution, as for `grid`.
 
     Returns
@@ -230,7 +258,7 @@ def cavity_fluctuating(
     """
     if prune not in ("columns", "decode"):
         raise ValueError(f"unknown pruning {prune!r}; choose from: columns, decode")
-    space = grid(n_context, load, growth, widest)
+    space = grid(n_context, load, growth, widest, kinds)
     if residual:  # a token that carries itself gains nothing by reading itself
         space = space._replace(transfer=np.maximum(space.transfer - np.diag(space.own), 0))
     fractions = np.atleast_1d(np.asarray(gone, dtype=float))
@@ -238,7 +266,7 @@ def cavity_fluctuating(
     for row, fraction in enumerate(fractions):
         if fraction < 1:
             profile = _profile(space, n_layers, n_heads, degree, 1 - fraction, residual, prune == "decode")
-            result[row] = np.repeat(profile, space.size[:-1])
+            result[row] = profile[space.label[:-1]]
     return result
 
 

@@ -54,8 +54,8 @@ def plot_comparisons(result: Comparison) -> Figure:
     rows = np.atleast_2d(axes)
     for found, pair in zip(result.policies.values(), rows, strict=True):
         plot_comparison(found, result.model, pair)
-        for ax in pair:
-            ax.set_title(f"{found.policy}: {ax.get_title(loc='left')}")
+        for ax, over in zip(pair, found.axes, strict=True):
+            ax.set_title(f"{found.policy}: {_title(found, over)}", loc="left")
     made.suptitle(f"{result.model}: read off, theory and simulation", fontsize="medium", x=0.01, ha="left")
     return made
 
@@ -82,5 +82,9 @@ def _draw_axis(ax: Axes, found: PolicyComparison, over: str) -> None:
         ylim=(-0.02, 1.02),
         xlabel="compression ratio",
         ylabel="fraction of tokens gone",
-        title=_TITLES[over].format(slots=axis.slots),
     )
+    ax.set_title(_title(found, over), loc="left")
+
+
+def _title(found: PolicyComparison, over: str) -> str:
+    return _TITLES[over].format(slots=found.axes[over].slots)

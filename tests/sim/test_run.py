@@ -262,7 +262,7 @@ def test_correlated_random_eviction_follows_the_one_factor_theory():
         ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
         ({"score_correlation": 1.1}, r"score_correlation must be in \[0, 1\], got 1.1"),
         ({"ensemble": "mesh"}, "unknown ensemble 'mesh'; choose from: .*uniform, window"),
-        ({"policy": "best"}, "unknown policy 'best'; choose from: adakv, chunk"),
+        ({"policy": "best"}, "unknown policy 'best'; choose from: adakv, bernoulli, chunk"),
         ({"prune": "rows"}, "unknown pruning 'rows'; choose from: columns, decode"),
         ({"settings": {"window": 3}}, "takes 'window'; choose from: none"),
         ({"profile": "gemma"}, "unknown profile 'gemma'; choose from: flat"),

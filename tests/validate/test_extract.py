@@ -1,0 +1,272 @@
+import errno
+import json
+import os
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routegraph.trace import Trace
+from routegraph.validate import extract as module
+from routegraph.validate import presses
+from routegraph.validate.extract import extract, extract_to_file, fingerprint, scorer_parameters, tokens_in
+from routegraph.validate.models import Loaded, wrap
+from routegraph.validate.prompts import Prompt, bundled_prompts, write_prompts
+from tests.validate.conftest import tiny_network, token_ids
+
+
+@pytest.fixture(scope="module")
+def traces(tiny: Loaded) -> list[Trace]:
+    return extract(tiny, bundled_prompts())
+
+
+def text(trace: Trace, tokens: np.ndarray) -> str:
+    return "".join(trace.context[start:end] for start, end in trace.offsets[tokens])
+
+
+class TestTokens:
+    def test_answer_tokens_spell_the_answer(self, traces: list[Trace]) -> None:
+        for trace, prompt in zip(traces, bundled_prompts(), strict=True):
+            assert len(trace.answer) > 0
+            # The space before a number is a token of its own, and no part of the number.
+            assert "".join(text(trace, trace.answer).split()) == "".join(prompt.answer.split())
+
+    def test_evidence_tokens_spell_the_sentence(self, traces: list[Trace]) -> None:
+        for trace, prompt in zip(traces, bundled_prompts(), strict=True):
+            sentence = prompt.context[slice(*prompt.evidence[0])]
+            assert "".join(text(trace, trace.evidence).split()) == "".join(sentence.split())
+            assert set(trace.answer) < set(trace.evidence)
+
+    def test_all_tokens_spell_the_context(self, traces: list[Trace]) -> None:
+        for trace in traces:
+            assert text(trace, np.arange(trace.n_context)) == trace.context
+            assert trace.token_ids.dtype == trace.offsets.dtype == trace.answer.dtype == np.int64
+
+    def test_space_before_a_word_is_no_part_of_it(self) -> None:
+        context = "Ada lives in Paris now."
+        offsets = np.array([(0, 3), (3, 9), (9, 12), (12, 18), (18, 22), (22, 23)])  # " Paris" is (12, 18)
+        assert context[13:18] == "Paris"
+        assert tokens_in(context, offsets, [(13, 18)]).tolist() == [3]
+        assert tokens_in(context, offsets, [(13, 19)]).tolist() == [3]
+        assert tokens_in(context, offsets, [(9, 13)]).tolist() == [2]
+        assert tokens_in(context, offsets, [(15, 16)]).tolist() == [3]
+        assert tokens_in(context, offsets, [(22, 23), (0, 1)]).tolist() == [0, 5]
+        assert tokens_in(context, offsets, []).tolist() == []
+
+    @given(data=st.data())
+    def test_naive_twin(self, data: st.DataObject) -> None:
+        context = data.draw(st.text("ab \n", min_size=1, max_size=20))
+        place = st.integers(0, len(context))
+        pairs = st.lists(st.tuples(place, place).map(sorted).map(tuple), max_size=6)
+        offsets, spans = data.draw(pairs), data.draw(pairs)
+        expected = [
+            token
+            for token, (start, end) in enumerate(offsets)
+            if any(
+                not context[at].isspace() and any(first <= at < last for first, last in spans)
+                for at in range(start, end)
+            )
+        ]
+        array = np.array(offsets, dtype=np.int64).reshape(-1, 2)
+        assert tokens_in(context, array, spans).tolist() == expected
+
+
+class TestExtract:
+    def test_shapes_and_scorers(self, traces: list[Trace]) -> None:
+        assert [trace.id for trace in traces] == [prompt.id for prompt in bundled_prompts()]
+        for trace in traces:
+            assert (trace.model, trace.task) == ("tiny", "documents")
+            assert (trace.n_layers, trace.n_heads, trace.n_query_heads) == (3, 2, 4)
+            assert trace.n_context == len(trace.token_ids)
+            assert (
+                list(trace.scores)
+                == list(trace.scorers)
+                == ["expected_attention", "expected_attention/chunk64"]
+            )
+            for name, table in trace.scores.items():
+                assert table.dtype == np.float32
+                assert table.shape == (3, 2, trace.n_context)
+                sinks = trace.protected(name)
+                assert sinks.sum() == 4 * (1 if name == "expected_attention" else -(-trace.n_context // 64))
+                sink_scores = np.unique(table[0][:, sinks])
+                assert len(sink_scores) == (1 if name == "expected_attention" else sinks.sum() // 4)
+
+    def test_metadata(self) -> None:
+        usual = {
+            "n_sink": 4,
+            "n_future_positions": 512,
+            "use_covariance": True,
+            "use_vnorm": True,
+            "epsilon": 0.0,
+        }
+        assert scorer_parameters(32) == {
+            "expected_attention": usual,
+            "expected_attention/chunk32": {**usual, "chunk_length": 32},
+        }
+        with pytest.raises(ValueError, match=r"chunk length must be above 4, .* got 3"):
+            scorer_parameters(3)
+
+    def test_scores_of_a_real_model(self, smollm2: Loaded, short_prompts: list[Prompt]) -> None:
+        """What is stored is what the press says, and a prompt's scores do not depend on its neighbours."""
+        together = extract(smollm2, short_prompts[:2])
+        alone = extract(smollm2, short_prompts[1:2])
+        for name, table in together[1].scores.items():
+            np.testing.assert_array_equal(table, alone[0].scores[name])
+        expected = presses.prefill_scores(
+            smollm2.model, token_ids(smollm2, short_prompts[1]), presses.SCORERS["expected_attention"](), [64]
+        )
+        np.testing.assert_array_equal(alone[0].scores["expected_attention"], expected[None])
+        np.testing.assert_array_equal(alone[0].scores["expected_attention/chunk64"], expected[64])
+        assert text(together[1], together[1].answer).strip() == short_prompts[1].answer
+
+    def test_only_the_context_is_seen(self, tiny: Loaded) -> None:
+        """Question-agnostic: another question, answer or prefix changes no score."""
+        prompt = bundled_prompts()[0]
+        other = replace(prompt, question="?", answer="", answer_prefix="", answer_spans=(), answerable=False)
+        before, after = extract(tiny, [prompt, other])
+        np.testing.assert_array_equal(before.scores["expected_attention"], after.scores["expected_attention"])
+        assert len(after.answer) == 0
+        assert len(after.evidence) > 0
+
+    def test_progress(self, tiny: Loaded) -> None:
+        told: list[tuple[int, int, str]] = []
+        extract(tiny, bundled_prompts()[:2], progress=lambda *event: told.append(event))
+        assert told == [(0, 2, "documents-0-000"), (1, 2, "documents-0-001"), (2, 2, "done")]
+
+    @pytest.mark.parametrize(
+        ("words", "chunk_length", "message"),
+        [
+            (4, 64, "prompt 'p' has 4 tokens; more than 4 are needed to score them"),
+            (66, 64, "prompt 'p' has 66 tokens, so its last chunk of 64 has only 2"),
+            (66, 33, None),
+            (66, 62, "prompt 'p' has 66 tokens, so its last chunk of 62 has only 4"),
+            (520, 64, "prompt 'p' has 520 tokens; model 'tiny' was made for 512 at most"),
+        ],
+    )
+    def test_lengths_are_checked_before_the_first_prefill(
+        self,
+        tiny: Loaded,
+        monkeypatch: pytest.MonkeyPatch,
+        words: int,
+        chunk_length: int,
+        message: str | None,
+    ) -> None:
+        monkeypatch.setattr(presses, "prefill_scores", None)
+        prompts = [bundled_prompts()[0], Prompt(id="p", context=" the" * words)]
+        if message is None:
+            with pytest.raises(TypeError):  # checks passed, and there is no prefill
+                extract(tiny, prompts, chunk_length)
+        else:
+            with pytest.raises(ValueError, match=message):
+                extract(tiny, prompts, chunk_length)
+
+
+@pytest.fixture
+def prompts_file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.jsonl"
+    write_prompts(path, bundled_prompts()[:3])
+    return path
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*args: Any, **options: Any) -> Loaded:
+        raise AssertionError("the model was loaded before the input had been checked")
+
+    monkeypatch.setattr(module, "load", load)
+
+
+@pytest.fixture
+def tiny_for_any_name(monkeypatch: pytest.MonkeyPatch, tiny: Loaded) -> None:
+    monkeypatch.setattr(module, "load", lambda *args, **options: tiny)
+
+
+class TestToFile:
+    @pytest.mark.usefixtures("tiny_for_any_name")
+    def test_round_trip_with_provenance(self, tmp_path: Path, prompts_file: Path) -> None:
+        out = tmp_path / "out.npz"
+        returned = extract_to_file("tiny", prompts_file, out, limit=2)
+        loaded = Trace.load(out)
+        assert [trace.id for trace in loaded] == [prompt.id for prompt in bundled_prompts()[:2]]
+        for trace, written in zip(loaded, returned, strict=True):
+            assert trace.context == written.context
+            assert trace.scorers == written.scorers
+            for name in ("token_ids", "offsets", "answer", "evidence"):
+                np.testing.assert_array_equal(getattr(trace, name), getattr(written, name))
+            for name, table in trace.scores.items():
+                np.testing.assert_array_equal(table, written.scores[name])
+        made = Trace.provenance(out)
+        assert made["parameters"] == {
+            "model": "tiny",
+            "prompts": "mine.jsonl",
+            "chunk_length": 64,
+            "limit": 2,
+            "dtype": "float32",
+            "device": "cpu",
+        }
+        assert set(made["versions"]) >= {"routegraph", "torch", "transformers", "kvpress"}
+        assert made["prompts"]["name"] == "mine.jsonl"
+        assert len(made["prompts"]["sha256"]) == len(made["model"]["sha256"]) == 64
+
+    @pytest.mark.usefixtures("tiny_for_any_name")
+    def test_nothing_of_this_machine_is_written(self, tmp_path: Path, prompts_file: Path) -> None:
+        out = tmp_path / "out.npz"
+        extract_to_file("tiny", prompts_file, out, limit=1)
+        with zipfile.ZipFile(out) as archive:
+            header = archive.read("header.npy").decode("latin-1")
+        for path in (tmp_path, Path.cwd(), Path.home(), Path(os.sep)):
+            assert f'"{path}' not in header
+        assert json.dumps(str(tmp_path))[1:-1] not in header
+
+    @pytest.mark.usefixtures("no_model")
+    def test_bad_input_is_found_before_the_model_is_loaded(self, tmp_path: Path, prompts_file: Path) -> None:
+        with pytest.raises(ValueError, match="folder .*missing' does not exist"):
+            extract_to_file("smollm2", prompts_file, tmp_path / "missing" / "out.npz")
+        with pytest.raises(ValueError, match="it is a folder"):
+            extract_to_file("smollm2", prompts_file, tmp_path)
+        with pytest.raises(ValueError, match="no prompts file"):
+            extract_to_file("smollm2", tmp_path / "none.jsonl", tmp_path / "out.npz")
+        with pytest.raises(ValueError, match="chunk length must be above 4"):
+            extract_to_file("smollm2", prompts_file, tmp_path / "out.npz", chunk_length=0)
+        with pytest.raises(ValueError, match="limit must be at least 1, got 0"):
+            extract_to_file("smollm2", prompts_file, tmp_path / "out.npz", limit=0)
+        prompts_file.write_text('{"context": "fine"}\n{"context": "oops"')
+        with pytest.raises(ValueError, match=r"mine.jsonl, line 2: no JSON"):
+            extract_to_file("smollm2", prompts_file, tmp_path / "out.npz")
+        assert not (tmp_path / "out.npz").exists()
+
+    @pytest.mark.usefixtures("tiny_for_any_name")
+    def test_full_disk_leaves_the_old_file(
+        self, tmp_path: Path, prompts_file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out = tmp_path / "out.npz"
+        out.write_text("old")
+
+        def full(stream: Any, **arrays: Any) -> None:
+            stream.write(b"half of it")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(np, "savez_compressed", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            extract_to_file("tiny", prompts_file, out, limit=1)
+        assert out.read_text() == "old"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.jsonl", "out.npz"]
+
+    def test_unknown_model(self, tmp_path: Path, prompts_file: Path) -> None:
+        with pytest.raises(ValueError, match=r"unknown model 'smol'; choose from: smollm2, a local folder"):
+            extract_to_file("smol", prompts_file, tmp_path / "out.npz")
+
+
+def test_fingerprint_tells_weights_apart(tiny: Loaded) -> None:
+    again = wrap(tiny_network("llama", vocabulary=49152), tiny.tokenizer, "other name")
+    assert fingerprint(again) == fingerprint(tiny)
+    assert fingerprint(wrap(tiny_network("llama", 49152, seed=1), tiny.tokenizer, "tiny")) != fingerprint(
+        tiny
+    )
+    again.model.model.layers[2].mlp.down_proj.weight[0, 0] += 1
+    assert fingerprint(again) != fingerprint(tiny)
