@@ -292,6 +292,20 @@ def report(
     note(f"wrote {out}")
 
 
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A result of simulate --out, or a trace.")],
+    to: Annotated[Path, typer.Option(metavar="FILE", help="Ends in .graphml, .json or .csv.")],
+    replicate: Annotated[int, _count("Which replicate of a simulation.")] = 0,
+    limit: Annotated[int | None, _count("Only the first N prompts of a trace.")] = None,
+) -> None:
+    """Write a simulated graph or a trace's scores for other programs."""
+    from routegraph.export import export as run_export
+
+    rows = run_export(file, to, replicate, limit)
+    note(f"wrote {to}: {rows} rows")
+
+
 @app.command("list")
 def list_(json_: Json = False) -> None:
     """Show what is registered: policies, ensembles, observables, models."""

@@ -145,22 +145,32 @@ def carry_down(
     return below
 
 
-def fewest_reads(
-    alive: Sequence[Edge], n_layers: int, sources: Iterable[int], residual: bool
+def cheapest(
+    alive: Sequence[Edge],
+    free: Sequence[Sequence[Sequence[bool]]],
+    n_layers: int,
+    sources: Iterable[int],
+    residual: bool,
 ) -> dict[tuple[int, int], int]:
-    """Fewest read edges from a source to each reached node (layer, position), relaxed until nothing moves."""
-    reads = {(n_layers, source): 0 for source in sources}
+    """Fewest slots to pay for on a route to each reached node (layer, position); free[layer - 1][head][key].
+
+    All edges are relaxed, in any order, until nothing moves.
+    """
+    cost = {(n_layers, source): 0 for source in sources}
     moved = True
     while moved:
         moved = False
-        steps = [((layer, query), (layer - 1, key), 1) for layer, _, query, key in alive]
+        steps = [
+            ((layer, query), (layer - 1, key), 0 if free[layer - 1][head][key] else 1)
+            for layer, head, query, key in alive
+        ]
         if residual:
-            steps += [((layer, i), (layer - 1, i), 0) for layer, i in reads if layer > 0]
-        for above, below, cost in steps:
-            if above in reads and reads[above] + cost < reads.get(below, n_layers + 1):
-                reads[below] = reads[above] + cost
+            steps += [((layer, i), (layer - 1, i), 0) for layer, i in cost if layer > 0]
+        for above, below, price in steps:
+            if above in cost and cost[above] + price < cost.get(below, n_layers + 1):
+                cost[below] = cost[above] + price
                 moved = True
-    return reads
+    return cost
 
 
 # ------------------------------------------------------------------------------------------- survival
@@ -204,6 +214,55 @@ def chunk(scores: Scores, ratio: float, chunk_length: int = 64) -> Kept:
         return kept
 
     return [[one_head(head) for head in layer] for layer in scores]
+
+
+def chunkkv(scores: Scores, ratio: float, chunk_length: int = 20) -> Kept:
+    """What kvpress's ChunkKVPress.compress does: the chunks with the best mean of the sum over heads."""
+    kept = []
+    for layer in scores:
+        n = len(layer[0])
+        if n < chunk_length:
+            kept += topk([layer], ratio)
+            continue
+        chunks = [range(start, min(start + chunk_length, n)) for start in range(0, n, chunk_length)]
+        means = [sum(head[i] for head in layer for i in rows) / len(rows) for rows in chunks]
+        rows = {i for c in best(means, n_kept(len(chunks), ratio)) for i in chunks[c]}
+        kept.append([set(rows) for _ in layer])
+    return kept
+
+
+def recent_first(head: Sequence[float], window: int) -> list[float]:
+    """Scores of a head with the last `window` rows raised above all others, and equal."""
+    top = float("inf")
+    return [top if i >= len(head) - window else score for i, score in enumerate(head)]
+
+
+def snapkv(scores: Scores, ratio: float, window: int = 64) -> Kept:
+    """What kvpress's SnapKVPress scores, cut by top-k."""
+    return topk([[recent_first(head, window) for head in layer] for layer in scores], ratio)
+
+
+def pyramid(scores: Scores, ratio: float, window: int = 64, beta: int = 20) -> Kept:
+    """What kvpress's PyramidKVPress keeps: its get_layer_budget, then top-k."""
+
+    def budget(n: int, layer_idx: int) -> int:
+        max_capacity_prompt = window + n * (1 - ratio)
+        min_num = (max_capacity_prompt - window) / beta
+        max_num = (max_capacity_prompt - window) * 2 - min_num
+        if max_num >= n - window:
+            max_num = n - window
+            min_num = (max_capacity_prompt - window) * 2 - max_num
+        if not (n >= max_num >= min_num >= window):
+            return max(1, round(n * (1 - ratio)))
+        steps = (max_num - min_num) / (len(scores) - 1) if len(scores) > 1 else 0.0
+        return round(max_num - layer_idx * steps)
+
+    if ratio == 0:
+        return [[set(range(len(head))) for head in layer] for layer in scores]
+    return [
+        [best(recent_first(head, window), budget(len(head), layer_idx)) for head in layer]
+        for layer_idx, layer in enumerate(scores)
+    ]
 
 
 def shared_cut(heads: Sequence[Sequence[float]], n_safe: int, n_gone: int) -> list[set[int]]:
@@ -289,3 +348,13 @@ def random(n_layers: int, n_heads: int, n: int, ratio: float, key: int) -> Kept:
     gone = n - n_kept(n, ratio)
     orders = [[permutation(key, layer + 1, head, n) for head in range(n_heads)] for layer in range(n_layers)]
     return [[{i for i in range(n) if order[i] > gone} for order in layer] for layer in orders]
+
+
+def bernoulli(n_layers: int, n_heads: int, n: int, ratio: float, key: int, resolution: int = 8192) -> Kept:
+    """Keep each slot whose own random number is at least the ratio, in steps of 1 / resolution."""
+    passed = sum(step / resolution <= ratio for step in range(1, resolution))
+
+    def lives(layer: int, head: int, i: int) -> bool:
+        return below(stream(key, layer + 1, head), i, 0, resolution) >= passed
+
+    return [[{i for i in range(n) if lives(la, h, i)} for h in range(n_heads)] for la in range(n_layers)]

@@ -10,6 +10,8 @@ from tests.strategies import reach_problems
 
 PRUNE = pytest.mark.parametrize("prune", ["columns", "decode"])
 BOTH = pytest.mark.parametrize("residual", [True, False], ids=["residual", "reads-only"])
+#: Few tokens and many edges: routes compete.
+dense = st.booleans().flatmap(lambda causal: reach_problems(causal=causal, max_tokens=3, max_edges=12))
 problems = st.booleans().flatmap(lambda causal: reach_problems(causal=causal))
 
 
@@ -168,9 +170,49 @@ def test_defaults_are_columns_with_residual():
     assert winning_ticket(graph, survival, 2, 1) == [(2, 0, 2, 1)]
 
 
+@pytest.mark.parametrize(
+    ("edges", "drop", "prune", "residual", "ticket"),
+    [
+        # Two heads read the same key: the one whose slot lives longer.
+        ([(2, 0, 2, 0), (2, 1, 2, 0)], {(2, 0, 0): 2, (2, 1, 0): 3}, "columns", True, [(2, 1, 2, 0)]),
+        # One read is enough where a detour over token 1 takes two.
+        ([(2, 0, 2, 1), (1, 0, 1, 0), (1, 0, 2, 0)], {}, "columns", True, [(1, 0, 2, 0)]),
+        # The detour wins where it lives longer.
+        (
+            [(2, 0, 2, 1), (1, 0, 1, 0), (1, 1, 2, 0)],
+            {(1, 1, 0): 2},
+            "columns",
+            True,
+            [(2, 0, 2, 1), (1, 0, 1, 0)],
+        ),
+        # Without residual every layer needs a read, of itself if need be.
+        ([(2, 0, 2, 2), (1, 0, 2, 0)], {(1, 0, 0): 1}, "columns", False, [(2, 0, 2, 2), (1, 0, 2, 0)]),
+        # Key 2 is no cache row: it never dies, whatever the last cache row does.
+        ([(2, 0, 2, 2), (1, 0, 2, 0)], {(2, 0, 1): 1}, "columns", False, [(2, 0, 2, 2), (1, 0, 2, 0)]),
+        # Only the query's own reads are cut in decode: the read by token 1 outlives that by token 2.
+        (
+            [(2, 1, 2, 1), (1, 0, 1, 0), (1, 0, 2, 0)],
+            {(1, 0, 0): 1},
+            "decode",
+            True,
+            [(2, 1, 2, 1), (1, 0, 1, 0)],
+        ),
+        # No route.
+        ([(2, 0, 2, 1), (2, 0, 1, 0)], {}, "columns", True, None),
+    ],
+)
+def test_winning_ticket_by_hand(edges, drop, prune, residual, ticket):
+    graph = rebuilt(TokenGraph.from_edges(2, 2, 3, [], [], [], [], n_context=2), edges)
+    table = np.full((2, 2, 2), 3)
+    for (layer, head, key), level in drop.items():
+        table[layer - 1, head, key] = level
+    assert winning_ticket(graph, Survival(table), 2, 0, prune=prune, residual=residual) == ticket
+
+
 @PRUNE
 @BOTH
-@given(st.booleans().flatmap(lambda causal: reach_problems(causal=causal, max_edges=10)))
+@settings(max_examples=120)
+@given(problem=dense)
 def test_winning_ticket_is_the_longest_lived_of_all_routes(prune, residual, problem):
     graph, survival, sources = problem
     thresholds = reach_thresholds(graph, survival, sources, prune=prune, residual=residual)

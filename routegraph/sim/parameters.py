@@ -169,6 +169,26 @@ def split_settings(
     }
 
 
+def from_document(document: Mapping[str, Any]) -> Parameters:
+    """Return the parameters of a stored result (`Simulation.to_dict`).
+
+    Raises
+    ------
+    ValueError
+        If the document is no result of `simulate`, or holds a parameter this version does not know.
+    """
+    try:
+        stored = dict(document["parameters"])
+        settings = stored.pop("settings")
+        for other in ("ratio", "replicates", "measures"):
+            stored.pop(other, None)
+        owned = split_settings(stored["ensemble"], stored["policy"], stored.get("profile", "flat"), settings)
+        everything: dict[str, Any] = {**stored, **owned}
+        return Parameters(**everything)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a result of simulate, or of another version: {error}") from None
+
+
 def definitions(parameters: Parameters) -> dict[str, str]:
     """Return, in words, the definitions behind the figures of a simulation."""
     pruning = {

@@ -164,7 +164,8 @@ def growth_law(space: Grid, n_layers: int, reads: float, alive: Matrix, residual
     # A read at or above u: all higher intervals, and of u's own interval the positions from u up.
     landing = np.bincount(space.interval[:-1], alive[-1, :-1])
     width = np.bincount(space.interval[:-1], space.size[:-1])
-    above = (np.cumsum(landing[::-1])[::-1] - landing * (width - 1) / (2 * width))[space.interval[:-1]]
+    above = np.cumsum(landing[::-1])[::-1] - landing * (width - 1) / (2 * width)
+    above = above[space.interval[:-1]] + alive[-1, -1]
     hit = -np.expm1(reads * np.log1p(-np.minimum(above, 1 - 1e-15)))
     expected, spread = space.transfer.copy(), np.zeros_like(space.transfer)
     some = np.maximum(hit, _TINY)
@@ -174,12 +175,12 @@ def growth_law(space: Grid, n_layers: int, reads: float, alive: Matrix, residual
         step = alive @ expected
         noise = reads * (alive @ (spread + expected**2) - step**2)
         now = space.transfer * residual
-        first, first_noise = (now + reads * step)[-1, :-1], noise[-1, :-1]
+        first, first_noise = reads * step[-1, :-1], noise[-1, :-1]
+        direct = now[-1, :-1]
         later, later_noise = expected[-1, :-1] * residual, spread[-1, :-1] * residual
-        mean = first / some
-        variance = np.maximum((first_noise + first**2) / some - mean**2, 0)
-        total = np.maximum(first + later, _TINY)
-        means.append(np.maximum((mean + later) / total, _TINY))
+        variance = np.maximum((first_noise + first**2) / some - (first / some) ** 2, 0)
+        total = np.maximum(first + direct + later, _TINY)
+        means.append(np.maximum(((first + direct) / some + later) / total, _TINY))
         variances.append((variance + later_noise) / total**2)
         expected = now + reads * step + expected * residual
         spread = noise + spread * residual

@@ -299,7 +299,7 @@ def _compare_axis(
 
 def _answered(read: list[ReadOff], over: str) -> Curve:
     curves = [prompt.answers[over] for prompt in read if not np.isnan(prompt.answers[over]).any()]
-    return np.array(curves).reshape(len(curves), -1)
+    return np.array(curves)
 
 
 def _copula(

@@ -33,6 +33,15 @@ def test_permutations_are_those_of_each_layer_and_head(key, n_layers, n_heads, n
             assert table[layer, head].tolist() == naive.permutation(key, layer + 1, head, n)
 
 
+@given(st.integers(0, 2**64 - 1), st.integers(1, 3), st.integers(1, 3), st.integers(1, 6), st.integers(1, 99))
+def test_random_levels_equal_twin(key, n_layers, n_heads, n, top):
+    table = ranks.random_levels(np.uint64(key), n_layers, n_heads, n, top)
+    for layer in range(n_layers):
+        for head in range(n_heads):
+            numbers = naive.stream(key, layer + 1, head)
+            assert table[layer, head].tolist() == [naive.below(numbers, i, 0, top) + 1 for i in range(n)]
+
+
 def even(counts, cells, total):
     """p value of the hypothesis that `total` draws fall evenly into `cells` cells."""
     expected = total / cells

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
-from routegraph.kernels import reach
+from routegraph.kernels import reach, weights
 from tests import naive
 from tests.strategies import reach_problems
 
@@ -113,17 +114,18 @@ def test_reach_pass_gives_the_same_in_16_bits(prune, problem):
 @PRUNE
 @BOTH
 @given(reach_problems(), st.data())
-def test_fewest_reads_equals_twin(prune, residual, problem, data):
+def test_cheapest_equals_twin(prune, residual, problem, data):
     graph, survival, sources = problem
     level = data.draw(st.integers(0, survival.max_level))
+    free = data.draw(hnp.arrays(np.bool_, (graph.n_layers, graph.n_heads, graph.n_tokens)))
     edges = list(zip(*(column.tolist() for column in graph.edges()), strict=True))
     alive = naive.alive_edges(
         edges, survival.drop.tolist(), graph.n_context, survival.max_level, level, prune
     )
-    twin = naive.fewest_reads(alive, graph.n_layers, sources, residual)
-    got = reach.fewest_reads(
-        graph.indptr, graph.slot, survival.drop, np.array(sources), level, prune == "columns", residual
+    twin = naive.cheapest(alive, free.tolist(), graph.n_layers, sources, residual)
+    got = weights.cheapest(
+        graph.indptr, graph.slot, survival.drop, free, np.array(sources), level, prune == "columns", residual
     )
     for layer in range(graph.n_layers + 1):
         for position in range(graph.n_tokens):
-            assert got[layer, position] == twin.get((layer, position), reach.UNREACHED)
+            assert got[layer, position] == twin.get((layer, position), -1)

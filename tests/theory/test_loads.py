@@ -68,7 +68,10 @@ def test_popularity_equals_the_loop(reached, data):
 @given(profiles, st.floats(0, 0.6), st.integers(1, 12), st.floats(0, 0.4), st.integers(1, 12), st.data())
 def test_sink_mixture_equals_the_loop(reached, p_sink, n_sink, p_recent, recent, data):
     weights = data.draw(st.sampled_from([None, weights_for(data, reached)]))
-    expected = by_loop(reached, partial(sink, p_sink=p_sink, n_sink=n_sink, p_recent=p_recent, recent=recent, weights=weights))
+    expected = by_loop(
+        reached,
+        partial(sink, p_sink=p_sink, n_sink=n_sink, p_recent=p_recent, recent=recent, weights=weights),
+    )
     found = loads.sink_load(reached, p_sink, n_sink, p_recent, recent, weights)
     assert found == pytest.approx(expected, abs=1e-11)
 
@@ -96,7 +99,10 @@ def test_exponent_0_is_uniform():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p: loads.popularity_load(p, [1.0, 2.0]), r"one entry for each of the 3 positions, got \(2,\)"),
+        (
+            lambda p: loads.popularity_load(p, [1.0, 2.0]),
+            r"one entry for each of the 3 positions, got \(2,\)",
+        ),
         (lambda p: loads.popularity_load(p, [0.0, 1.0, 1.0]), "the first must be positive"),
         (lambda p: loads.popularity_load(p, [1.0, -1.0, 1.0]), "must not be negative"),
         (lambda p: loads.sink_load(p, 0.7, 4, 0.5, 4), "a sum of at most 1, got 0.7, 0.5"),

@@ -1,0 +1,93 @@
+import json
+
+import pytest
+
+from routegraph.trace import Trace
+from tests.cli.test_simulate import run
+from tests.validate.test_compare import synthetic_trace
+
+
+@pytest.fixture(scope="module")
+def trace_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("traces") / "synthetic.npz"
+    Trace.save(path, [synthetic_trace(k) for k in range(6)], {"command": "test"})
+    return path
+
+
+def test_compare_prints_tables_or_json(capsys, trace_file):
+    status, out, _ = run(capsys, "compare", trace_file, "--policy", "topk")
+    assert status == 0
+    for part in ("read off, all", "measured copula", "half point", "Effective slots", "Structural cliff"):
+        assert part in out
+    status, out, err = run(capsys, "compare", trace_file, "--policy", "topk", "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["results"][0]["policy"] == "topk"
+
+
+def test_compare_draws_and_writes(capsys, trace_file, tmp_path):
+    figure, document = tmp_path / "c.svg", tmp_path / "c.json"
+    arguments = [
+        "compare",
+        trace_file,
+        "--policy",
+        "topk",
+        "--policy",
+        "adakv",
+        "--plot",
+        figure,
+        "--out",
+        document,
+    ]
+    assert run(capsys, *arguments)[0] == 0
+    assert "</svg>" in figure.read_text()
+    assert len(json.loads(document.read_text())["results"]) == 2
+
+
+def test_models_are_listed(capsys):
+    status, out, _ = run(capsys, "model", "list", "--json")
+    assert status == 0
+    assert json.loads(out)[0]["name"] == "smollm2"
+
+
+def test_registries_are_listed(capsys):
+    status, out, _ = run(capsys, "list", "--json")
+    assert status == 0
+    listed = json.loads(out)
+    assert "adakv" in listed["policy"]
+    assert listed["ensemble"]["window"]["parameters"] == {"window": 64}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compare", "missing.npz"], ["missing.npz"]),
+        (["compare", "foreign.txt"], ["foreign.txt", "not a routegraph trace"]),
+        (["compare", "TRACE", "--policy", "chunk"], ["chunk"]),
+        (["compare", "TRACE", "--policy", "best"], ["best", "topk"]),
+        (["compare", "TRACE", "--ratio", "2"], ["2.0", "[0, 1)"]),
+        (["compare", "TRACE", "--ratio", "x"], ["'x'"]),
+        (["model", "get", "gpt5"], ["gpt5", "smollm2"]),
+        (["extract", "nosuchmodel", "--prompts", "bundled", "--out", "o.npz"], ["nosuchmodel", "smollm2"]),
+        (["extract", "smollm2", "--prompts", "none.jsonl", "--out", "o.npz"], ["none.jsonl"]),
+        (["extract", "smollm2", "--prompts", "bad.jsonl", "--out", "o.npz"], ["bad.jsonl", "line 2"]),
+        (["extract", "smollm2", "--prompts", "span.jsonl", "--out", "o.npz"], ["span.jsonl", "99"]),
+        (["extract", "smollm2", "--prompts", "bundled", "--out", "no/o.npz"], ["no"]),
+        (["report", "foreign.txt", "--out", "r.html"], ["foreign.txt"]),
+    ],
+)
+def test_bad_input_is_one_plain_line_and_status_2(
+    capsys, trace_file, tmp_path, monkeypatch, arguments, words
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "foreign.txt").write_text("hello")
+    (tmp_path / "bad.jsonl").write_text('{"context": "fine"}\n{"context": \n')
+    (tmp_path / "span.jsonl").write_text('{"context": "short", "answer_spans": [[0, 99]]}\n')
+    before = sorted(p.name for p in tmp_path.iterdir())
+    status, out, err = run(capsys, *(trace_file if a == "TRACE" else a for a in arguments))
+    assert status == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
