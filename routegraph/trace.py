@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 
 from routegraph._version import __version__
 from routegraph.files import atomic_open
+from routegraph.graph import TokenGraph
 
 _FORMAT = "routegraph trace"
 _FORMAT_VERSION = 1
 _ARRAYS = ("token_ids", "offsets", "answer", "evidence")
+_OPTIONAL = ("tops", "tops_without_sink", "kept_mass")
+_GRAPH = ("indptr", "slot", "weight")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,12 @@ class Trace:
     scorers : mapping of str to mapping
         Parameters of each scorer; "n_sink" rows are protected at the start of each "chunk_length" rows
         (of the whole context where there is no chunk_length).
+    graph : TokenGraph or None
+        Read edges, every position a cache row; the heaviest keys of every query row.
+    tops, tops_without_sink : int32[n_layers, n_query_heads, n_context] or None
+        Heaviest key of every query head and query; the same without the sinks (-1: none).
+    kept_mass : float64[n_layers] or None
+        Mean attention mass of a query row that the edges hold.
     """
 
     id: str
@@ -60,6 +69,10 @@ class Trace:
     evidence: NDArray[np.int64]
     scores: Mapping[str, NDArray[np.float32]]
     scorers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    graph: TokenGraph | None = None
+    tops: NDArray[np.int32] | None = None
+    tops_without_sink: NDArray[np.int32] | None = None
+    kept_mass: NDArray[np.float64] | None = None
 
     def protected(self, scorer: str) -> NDArray[np.bool_]:
         """Return which rows the scorer protects by construction (its sinks), bool[n_context]."""
@@ -84,13 +97,14 @@ class Trace:
         """
         arrays: dict[str, NDArray[Any]] = {}
         entries = []
+        apart = (*_ARRAYS, *_OPTIONAL, "scores", "graph")
         for number, trace in enumerate(traces):
-            entry = {
-                f.name: getattr(trace, f.name) for f in fields(trace) if f.name not in (*_ARRAYS, "scores")
-            }
+            entry = {f.name: getattr(trace, f.name) for f in fields(trace) if f.name not in apart}
             entries.append({**entry, "scores": list(trace.scores)})
-            for name in _ARRAYS:
-                arrays[f"{number}/{name}"] = getattr(trace, name)
+            stored = {name: getattr(trace, name) for name in (*_ARRAYS, *_OPTIONAL)}
+            if trace.graph is not None:
+                stored |= {f"graph/{name}": getattr(trace.graph, name) for name in _GRAPH}
+            arrays |= {f"{number}/{name}": array for name, array in stored.items() if array is not None}
             for scorer, scores in trace.scores.items():
                 arrays[f"{number}/scores/{scorer}"] = scores
         header = {
@@ -133,7 +147,15 @@ def _trace(number: int, entry: dict[str, Any], arrays: Mapping[str, NDArray[Any]
     for scorer, table in scores.items():
         if table.shape != shape:
             raise ValueError(f"scores {scorer!r} of prompt {entry['id']!r} are {table.shape}, not {shape}")
-    return Trace(**{**entry, **read, "scores": scores})
+    for name in _OPTIONAL:
+        if f"{number}/{name}" in arrays:
+            read[name] = arrays[f"{number}/{name}"]
+    graph = None
+    if f"{number}/graph/slot" in arrays:
+        indptr, slot, weight = (arrays[f"{number}/graph/{name}"] for name in _GRAPH)
+        n_layers, n_heads, n = shape
+        graph = TokenGraph(n_layers, n_heads, n, n, True, indptr, slot, weight)
+    return Trace(**{**entry, **read, "scores": scores, "graph": graph})
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

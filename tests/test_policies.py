@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from routegraph import Survival, TokenGraph, ger, reach_thresholds, rng
-from routegraph.policies import apply, policies
+from routegraph.policies import apply, is_nested, policies
 from routegraph.registry import Registry
 from tests import naive
 from tests.strategies import ratios
@@ -16,18 +17,24 @@ from tests.strategies import ratios
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 
 EVERY = pytest.mark.parametrize("name", sorted(policies))
-SIZES = pytest.mark.parametrize("n", [5, 64, 70, 130])
+SIZES = pytest.mark.parametrize("n", [9, 64, 70, 130])
 #: Policies that look at the shape of the scores only.
-BLIND = {"random", "streaming"}
+BLIND = {"bernoulli", "random", "streaming"}
+#: Policies whose budget depends on the layer.
+BY_LAYER = {"pyramid"}
+#: Policies that add scores up; for all others only their order counts.
+ADDING = {"chunkkv"}
+#: Parameters that suit short contexts, where the defaults do not.
+SHORT = {"chunkkv": {"chunk_length": 4}, "pyramid": {"window": 2}, "snapkv": {"window": 2}}
 TIED = st.integers(-2, 2)
 SMOOTH = st.floats(-4, 4, width=32)
 
 
 @st.composite
-def score_tables(draw, least=1):
-    """Scores [layers, heads, n], whole numbers full of ties or float32."""
-    shape = (draw(st.integers(1, 2)), draw(st.integers(1, 3)), draw(st.integers(least, 9)))
-    if draw(st.booleans()):
+def score_tables(draw, least=1, max_layers=2, whole=False):
+    """Scores [layers, heads, n], whole numbers full of ties or (unless `whole`) float32."""
+    shape = (draw(st.integers(1, max_layers)), draw(st.integers(1, 3)), draw(st.integers(least, 9)))
+    if whole or draw(st.booleans()):
         return draw(hnp.arrays(np.int64, shape, elements=TIED))
     return draw(hnp.arrays(np.float32, shape, elements=SMOOTH))
 
@@ -41,6 +48,14 @@ def critical_ratios(n):
     exact = [k / n for k in range(n)] + [1 - k / n for k in range(1, n + 1)]
     near = [math.nextafter(r, side) for r in exact for side in (0, 1)]
     return sorted({r for r in exact + near if 0 <= r < 1})
+
+
+def asked(name, scores):
+    """A function from ratios to what the policy keeps, bool[layers, heads, n]."""
+    parameters = SHORT.get(name, {})
+    if not is_nested(name):
+        return lambda ratio: apply(name, scores, ratio=ratio, **parameters).alive(ratio)
+    return apply(name, scores, **parameters).alive
 
 
 def distinct_scores(n, seed=0, n_layers=3, n_heads=2):
@@ -88,11 +103,45 @@ def test_random_equals_twin(scores, seed, data):
     assert kept_sets(apply("random", scores, seed=seed), ratio) == naive.random(*scores.shape, ratio, key)
 
 
+@given(score_tables(whole=True), st.integers(1, 10), st.data())
+def test_chunkkv_equals_twin(scores, chunk_length, data):
+    ratio = data.draw(ratios(-(-scores.shape[2] // chunk_length)))
+    survival = apply("chunkkv", scores, chunk_length=chunk_length)
+    assert kept_sets(survival, ratio) == naive.chunkkv(scores.tolist(), ratio, chunk_length)
+
+
+@given(score_tables(), st.data())
+def test_snapkv_equals_twin(scores, data):
+    n = scores.shape[2]
+    ratio, window = data.draw(ratios(n)), data.draw(st.integers(0, n - 1))
+    survival = apply("snapkv", scores, window=window)
+    assert kept_sets(survival, ratio) == naive.snapkv(scores.tolist(), ratio, window)
+
+
+@given(score_tables(max_layers=4), st.integers(1, 20), st.data())
+def test_pyramid_equals_twin(scores, beta, data):
+    n = scores.shape[2]
+    ratio, window = data.draw(ratios(n)), data.draw(st.integers(0, n - 1))
+    survival = apply("pyramid", scores, ratio=ratio, window=window, beta=beta)
+    assert kept_sets(survival, ratio) == naive.pyramid(scores.tolist(), ratio, window, beta)
+
+
+@given(score_tables(), st.integers(0, 2**32), st.integers(2, 50), st.data())
+def test_bernoulli_equals_twin(scores, seed, resolution, data):
+    ratio = data.draw(ratios(resolution))
+    key = int(rng.keys(np.random.SeedSequence(seed))[1])
+    survival = apply("bernoulli", scores, seed=seed, resolution=resolution)
+    assert kept_sets(survival, ratio) == naive.bernoulli(*scores.shape, ratio, key, resolution)
+
+
 TWINS = {
-    "topk": naive.topk,
-    "chunk": naive.chunk,
     "adakv": naive.adakv,
+    "chunk": naive.chunk,
+    "chunkkv": naive.chunkkv,
+    "pyramid": naive.pyramid,
+    "snapkv": naive.snapkv,
     "streaming": naive.streaming,
+    "topk": naive.topk,
 }
 
 
@@ -100,9 +149,9 @@ TWINS = {
 @pytest.mark.parametrize("ties", [True, False], ids=["ties", "distinct"])
 def test_defaults_equal_twin_at_all_ratios(name, ties):
     scores = np.floor(distinct_scores(70) / (30 if ties else 1))
-    survival = apply(name, scores)
-    at = critical_ratios(70) + critical_ratios(64) + critical_ratios(6)
-    for ratio in at[:: 1 if name != "adakv" else 3]:
+    at = {*critical_ratios(70)[::2], *critical_ratios(64)[::3], *critical_ratios(6), *critical_ratios(4)}
+    for ratio in sorted(at):
+        survival = apply(name, scores, ratio=ratio)
         assert kept_sets(survival, ratio) == TWINS[name](scores.tolist(), ratio), ratio
 
 
@@ -135,12 +184,12 @@ def test_equal_scores_keep_the_lowest_position_longest():
 # ----------------------------------------------------------------------- laws of the whole registry
 
 
-def test_the_five_policies_are_registered():
-    assert {"adakv", "chunk", "random", "streaming", "topk"} <= set(policies)
+def test_the_policies_are_registered():
+    assert set(policies) >= {"bernoulli", "random", *TWINS}
 
 
 def expected_count(name, n, ratio):
-    """Rows a head keeps on average over a layer; None where the policy sets no such number."""
+    """Rows kept by a head, on average over the heads of a layer."""
     if name == "chunk":
         return sum(naive.n_kept(min(64, n - start), ratio) for start in range(0, n, 64))
     return naive.n_kept(n, ratio)
@@ -148,77 +197,120 @@ def expected_count(name, n, ratio):
 
 @EVERY
 @SIZES
-def test_kept_counts_are_right_and_sets_nested_at_every_ratio(name, n):
-    survival = apply(name, distinct_scores(n))
-    assert survival.drop.shape == (3, 2, n)
-    before = np.ones_like(survival.drop, dtype=bool)
-    for ratio in [*critical_ratios(n), 0.8, 0.9, 0.95, 0.999]:
-        alive = survival.alive(ratio)
+def test_kept_counts_are_right_at_every_ratio(name, n):
+    keeps = asked(name, distinct_scores(n))
+    for ratio in [*critical_ratios(n)[::2], 0.8, 0.9, 0.95, 0.999]:
+        alive = keeps(ratio)
         counts = alive.sum(axis=2)
-        if survival.steps is None or name == "chunk":
+        assert alive.shape == (3, 2, n)
+        assert name == "bernoulli" or counts.min() >= 1
+        if name not in {"bernoulli", "chunkkv", "pyramid"}:
             assert (counts.mean(axis=1) == expected_count(name, n, ratio)).all()
-        if name != "adakv":
-            assert (counts == counts[0, 0]).all()
-        assert counts.min() >= 1
-    for ratio in critical_ratios(n):
-        alive = survival.alive(ratio)
-        assert not (alive & ~before).any()
-        before = alive
+        if name not in {"adakv", "bernoulli"}:
+            assert (counts == counts[:, :1]).all()
+
+
+@pytest.mark.parametrize("n", [9, 12, 70])
+def test_chunkkv_keeps_whole_chunks_and_their_right_number(n):
+    keeps = asked("chunkkv", distinct_scores(n))
+    starts = range(0, n, 4)
+    for ratio in critical_ratios(len(starts)):
+        by_chunk = [keeps(ratio)[..., start : start + 4] for start in starts]
+        assert all((rows.all(axis=(1, 2)) | ~rows.any(axis=(1, 2))).all() for rows in by_chunk)
+        kept = sum(rows.all(axis=(1, 2)).astype(int) for rows in by_chunk)
+        assert (kept == naive.n_kept(len(starts), ratio)).all()
+
+
+def test_bernoulli_kills_each_slot_with_the_probability_of_the_ratio():
+    survival = apply("bernoulli", np.zeros((4, 5, 500)))
+    for ratio in (0.1, 0.5, 0.9, 0.97):
+        gone = np.floor(ratio * 8192) / 8192
+        deviation = (~survival.alive(ratio)).mean() - gone
+        assert abs(deviation) < 4 * np.sqrt(gone * (1 - gone) / 10_000)
+
+
+@EVERY
+@SIZES
+def test_kept_sets_are_nested_unless_the_policy_says_otherwise(name, n):
+    keeps = asked(name, distinct_scores(n))
+    sets = [keeps(ratio) for ratio in critical_ratios(n)]
+    rows_come_back = any((later & ~earlier).any() for earlier, later in itertools.pairwise(sets))
+    assert not rows_come_back or not is_nested(name)
+
+
+def test_pyramid_gives_rows_back_at_a_higher_ratio():
+    """The counterexample because of which pyramid is asked ratio by ratio: n 40, window 8, the last layer."""
+    assert not is_nested("pyramid")
+    scores = distinct_scores(40)
+    last = [
+        apply("pyramid", scores, ratio=ratio, window=8).alive(ratio)[-1].sum()
+        for ratio in np.arange(0, 1, 0.01)
+    ]
+    assert (np.diff(last) > 0).any()
 
 
 @EVERY
 @SIZES
 def test_nothing_is_evicted_at_ratio_zero(name, n):
-    assert apply(name, distinct_scores(n)).alive(0).all()
+    assert asked(name, distinct_scores(n))(0).all()
 
 
 @EVERY
 @pytest.mark.parametrize("over", ["model", "layer"])
 def test_ger_rises_with_the_ratio_and_stays_below_every_head(name, over):
-    survival = apply(name, distinct_scores(40))
-    at, tokens = critical_ratios(40), [3, 17, 21, 39]
-    curve = ger(survival, at, tokens, over=over)
-    assert (np.diff(curve) >= 0).all()
-    assert curve[0] == 0
-    gone = np.array([1 - survival.alive(ratio)[:, :, tokens].mean(axis=2) for ratio in at])
+    scores, tokens = distinct_scores(40), [3, 17, 21, 39]
+    at = critical_ratios(40)
+    parameters = SHORT.get(name, {})
+    curve = np.array([ger(apply(name, scores, ratio=r, **parameters), r, tokens, over)[0] for r in at[::4]])
+    keeps = asked(name, scores)
+    gone = np.array([1 - keeps(ratio)[:, :, tokens].mean(axis=2) for ratio in at[::4]])
     least = gone.min(axis=(1, 2)) if over == "model" else gone.min(axis=2).mean(axis=1)
+    assert curve[0] == 0
     assert (curve <= least + 1e-12).all()
+    if is_nested(name):
+        assert (np.diff(curve) >= 0).all()
+        assert np.array_equal(ger(apply(name, scores, **parameters), at[::4], tokens, over), curve)
 
 
 @EVERY
-@given(heads=st.permutations(range(3)), layers=st.permutations(range(2)))
-def test_relabelling_heads_and_layers_moves_the_scores_with_them(name, heads, layers):
+@given(heads=st.permutations(range(3)), layers=st.permutations(range(2)), ratio=ratios(9))
+def test_relabelling_heads_and_layers_moves_the_scores_with_them(name, heads, layers, ratio):
+    layers = [0, 1] if name in BY_LAYER else layers
     scores = distinct_scores(9, n_layers=2, n_heads=3)
-    relabelled = apply(name, scores[layers][:, heads]).drop
-    drop = apply(name, scores).drop
-    assert np.array_equal(relabelled, drop if name in BLIND else drop[layers][:, heads])
+    relabelled = asked(name, scores[layers][:, heads])(ratio)
+    alive = asked(name, scores)(ratio)
+    assert np.array_equal(relabelled, alive if name in BLIND else alive[layers][:, heads])
 
 
 @EVERY
 def test_scores_matter_unless_the_policy_is_blind(name):
-    one, other = (apply(name, distinct_scores(9, seed=seed)).drop for seed in (0, 1))
+    one, other = (asked(name, distinct_scores(9, seed=seed))(0.5) for seed in (0, 1))
     assert np.array_equal(one, other) == (name in BLIND)
 
 
 @EVERY
-def test_only_the_order_of_scores_matters(name):
+@pytest.mark.parametrize("ratio", [0.2, 0.5, 0.8])
+def test_only_the_order_of_scores_matters(name, ratio):
     scores = distinct_scores(9)
-    assert np.array_equal(apply(name, scores).drop, apply(name, np.exp(scores / 5) - 3).drop)
+    alive = asked(name, scores)(ratio)
+    assert np.array_equal(alive, asked(name, 2 * scores + 3)(ratio))
+    assert np.array_equal(alive, asked(name, scores.astype(np.float32))(ratio))
+    if name not in ADDING:
+        assert np.array_equal(alive, asked(name, np.exp(scores / 5) - 3)(ratio))
 
 
 @EVERY
 def test_a_policy_repeats_itself_and_leaves_the_scores_alone(name):
     scores = distinct_scores(20)
     before = scores.copy()
-    assert np.array_equal(apply(name, scores).drop, apply(name, scores).drop)
+    assert np.array_equal(asked(name, scores)(0.6), asked(name, scores)(0.6))
     assert np.array_equal(scores, before)
 
 
 @EVERY
 def test_a_policy_serves_reachability(name):
     """A star: the query reads every row in every head of one layer, so reach is the last slot's death."""
-    scores = distinct_scores(8, n_layers=1)
-    survival = apply(name, scores)
+    survival = apply(name, distinct_scores(8, n_layers=1), ratio=0.5, **SHORT.get(name, {}))
     head, key = (a.ravel() for a in np.indices((2, 8)))
     graph = TokenGraph.from_edges(1, 2, 9, np.ones_like(key), head, np.full_like(key, 8), key, n_context=8)
     assert reach_thresholds(graph, survival, 8)[:8].tolist() == (survival.last()[0] - 1).tolist()
@@ -266,6 +358,14 @@ def test_unknown_policy_is_refused_with_the_choices():
         ("chunk", {"chunk_length": 0}, "chunk_length must be at least 1, got 0"),
         ("streaming", {"n_sink": 8}, "n_sink must be in 0..7, got 8"),
         ("streaming", {"n_sink": -1}, "n_sink must be in 0..7, got -1"),
+        ("chunkkv", {"chunk_length": 0}, "chunk_length must be at least 1, got 0"),
+        ("snapkv", {"window": 8}, "window must be in 0..n_context - 1 = 7, got 8"),
+        ("snapkv", {"window": -1}, "window must be in 0..n_context - 1 = 7, got -1"),
+        ("bernoulli", {"resolution": 1}, "resolution must be at least 2, got 1"),
+        ("pyramid", {"ratio": 0.5}, "window must be in 0..n_context - 1 = 7, got 64"),
+        ("pyramid", {"ratio": 0.5, "window": 2, "beta": 0}, "beta must be at least 1, got 0"),
+        ("pyramid", {"ratio": 1.5, "window": 2}, "ratio must be in [0, 1), got 1.5"),
+        ("pyramid", {}, "policy 'pyramid' is not nested: it must be asked for one ratio at a time"),
     ],
     ids=str,
 )
@@ -289,14 +389,14 @@ def test_bad_parameters_are_refused(name, parameters, message):
 )
 def test_bad_scores_are_refused(name, scores, message):
     with pytest.raises(ValueError) as refused:
-        apply(name, scores)
+        apply(name, scores, ratio=0.5)
     assert str(refused.value) == message
 
 
 @EVERY
 def test_n_context_must_be_that_of_the_scores(name):
     with pytest.raises(ValueError, match=r"n_context = 9\], got \[1, 1, 8\]"):
-        policies[name](np.zeros((1, 1, 8)), n_context=9)
+        policies[name](np.zeros((1, 1, 8)), n_context=9, **({} if is_nested(name) else {"ratio": 0.5}))
 
 
 def test_a_policy_of_ones_own_works_like_the_others(monkeypatch):

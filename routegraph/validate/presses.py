@@ -116,7 +116,7 @@ def check_length(n: int, n_sink: int, chunk_length: int | None, what: str) -> No
     A scorer that sets `n_sink` rows aside needs at least one more. `what` names the context in the error.
     """
     if n <= n_sink:
-        raise ValueError(f"{what} has {n} tokens; more than {n_sink} are needed to score them")
+        raise ValueError(f"{what} must have more than {n_sink} tokens to be scored, got {n}")
     if chunk_length is None:
         return
     check_chunk_length(chunk_length, n_sink)

@@ -141,7 +141,7 @@ class TestExtract:
     @pytest.mark.parametrize(
         ("words", "chunk_length", "message"),
         [
-            (4, 64, "prompt 'p' has 4 tokens; more than 4 are needed to score them"),
+            (4, 64, "prompt 'p' must have more than 4 tokens to be scored, got 4"),
             (66, 64, "prompt 'p' has 66 tokens, so its last chunk of 64 has only 2"),
             (66, 33, None),
             (66, 62, "prompt 'p' has 66 tokens, so its last chunk of 62 has only 4"),

@@ -212,7 +212,7 @@ class TestScores:
 
     def test_short_contexts(self) -> None:
         model, press = tiny_network("llama"), presses.SCORERS["expected_attention"]()
-        with pytest.raises(ValueError, match="the context has 4 tokens; more than 4 are needed"):
+        with pytest.raises(ValueError, match="the context must have more than 4 tokens to be scored, got 4"):
             presses.prefill_scores(model, random_ids(4), press)
         assert presses.prefill_scores(model, random_ids(5), press)[None].shape == (3, 2, 5)
 
