@@ -202,12 +202,16 @@ def extract(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Trace file to write.")],
     chunk_length: Annotated[int, _count("Rows of a chunk scored by itself.")] = 64,
     limit: Annotated[int | None, _count("Only the first N prompts.")] = None,
+    graphs: Annotated[bool, typer.Option("--graphs", help="Keep the read graphs, too.")] = False,
     dtype: Annotated[str, typer.Option(metavar="NAME", help="float32 or bfloat16.")] = "float32",
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int | None, _count("Threads of torch; half of the cores by default.")] = None,
 ) -> None:
     """Prefill each prompt once and write the scores of every (layer, KV head, token)."""
     from routegraph.validate.extract import extract_to_file
+    from routegraph.validate.models import use_threads
 
+    use_threads(threads)
     with progress("prompts") as advance:
         traces = extract_to_file(
             model,
@@ -218,6 +222,7 @@ def extract(
             dtype=dtype,
             device=device,
             progress=advance,
+            graphs=graphs,
         )
     rows = sum(trace.n_context for trace in traces)
     note(f"wrote {out}: {len(traces)} prompts, {rows} tokens")

@@ -15,7 +15,7 @@ from routegraph.trace import Trace
 from routegraph.validate.compare import compare
 from routegraph.validate.extract import extract_to_file
 from routegraph.validate.figures import plot_comparison
-from routegraph.validate.models import get_model
+from routegraph.validate.models import get_model, use_threads
 
 FOLDER = Path("demo")
 
@@ -33,6 +33,7 @@ def main() -> None:
     console.rule("2. A real model: one prefill a prompt, every ratio at once")
     with progress("model smollm2") as advance:
         get_model("smollm2", progress=advance)
+    use_threads()
     trace = FOLDER / "smollm2.npz"
     with progress("prompts") as advance:
         extract_to_file("smollm2", "bundled", trace, progress=advance)

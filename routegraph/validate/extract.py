@@ -19,6 +19,7 @@ from routegraph._version import __version__
 from routegraph.files import check_writable
 from routegraph.trace import Trace
 from routegraph.validate import presses
+from routegraph.validate.graphs import GraphRecorder
 from routegraph.validate.models import Loaded, load, quiet
 from routegraph.validate.prompts import Prompt, Span, prompts_bytes, read_prompts
 from routegraph.validate.sources import Progress
@@ -35,6 +36,7 @@ def extract(
     prompts: Sequence[Prompt],
     chunk_length: int = CHUNK_LENGTH,
     progress: Progress | None = None,
+    graphs: bool = False,
 ) -> list[Trace]:
     """Prefill each prompt's context and keep the scores, token spans and answer tokens.
 
@@ -49,6 +51,8 @@ def extract(
         Rows of a chunk in the table "expected_attention/chunk<length>".
     progress : callable, optional
         Called as ``progress(done, total, label)``.
+    graphs : bool
+        Whether to keep the read graphs, too (`routegraph.validate.graphs`).
 
     Returns
     -------
@@ -68,7 +72,8 @@ def extract(
     for done, (prompt, (token_ids, offsets)) in enumerate(zip(prompts, encoded, strict=True)):
         if progress:
             progress(done, len(prompts), prompt.id)
-        traces.append(_trace(model, prompt, token_ids, offsets, scorers, chunk_length))
+        recorder = GraphRecorder() if graphs else None
+        traces.append(_trace(model, prompt, token_ids, offsets, scorers, chunk_length, recorder))
     if progress:
         progress(len(prompts), len(prompts), "done")
     return traces
@@ -84,6 +89,7 @@ def extract_to_file(
     dtype: str = "float32",
     device: str = "cpu",
     progress: Progress | None = None,
+    graphs: bool = False,
 ) -> list[Trace]:
     """Load a model, extract the traces of a prompts file and write them, with what made them, to one file.
 
@@ -95,7 +101,7 @@ def extract_to_file(
         JSONL file, or "bundled".
     out : path
         Trace file to write.
-    chunk_length, progress
+    chunk_length, progress, graphs
         As in `extract`; `progress` is told of the model, too.
     limit : int, optional
         Take only so many prompts, from the top of the file.
@@ -113,7 +119,7 @@ def extract_to_file(
         raise ValueError(f"limit must be at least 1, got {limit}")
     listed = read_prompts(prompts)[:limit]
     loaded = load(model, dtype=dtype, device=device, progress=progress)
-    traces = extract(loaded, listed, chunk_length, progress)
+    traces = extract(loaded, listed, chunk_length, progress, graphs)
     parameters = {
         "model": loaded.name,
         "prompts": Path(prompts).name,
@@ -121,6 +127,7 @@ def extract_to_file(
         "limit": limit,
         "dtype": dtype,
         "device": device,
+        "graphs": graphs,
     }
     Trace.save(out, traces, provenance(loaded, prompts, parameters))
     return traces
@@ -219,12 +226,25 @@ def _trace(
     offsets: NDArray[np.int64],
     scorers: dict[str, dict[str, Any]],
     chunk_length: int,
+    recorder: GraphRecorder | None,
 ) -> Trace:
     import torch
 
     tables = presses.prefill_scores(
-        model.model, torch.from_numpy(token_ids)[None], presses.SCORERS[SCORER](), [chunk_length]
+        model.model,
+        torch.from_numpy(token_ids)[None],
+        presses.SCORERS[SCORER](),
+        [chunk_length],
+        also=None if recorder is None else recorder.hook,
     )
+    recorded: dict[str, Any] = {}
+    if recorder is not None:
+        recorded = {
+            "graph": recorder.graph(model.n_heads, len(token_ids)),
+            "tops": np.stack(recorder.tops),
+            "tops_without_sink": np.stack(recorder.tops_without_sink),
+            "kept_mass": np.array(recorder.mass),
+        }
     return Trace(
         id=prompt.id,
         task=prompt.task,
@@ -240,4 +260,5 @@ def _trace(
         evidence=tokens_in(prompt.context, offsets, prompt.evidence),
         scores=dict(zip(scorers, tables.values(), strict=True)),
         scorers=scorers,
+        **recorded,
     )

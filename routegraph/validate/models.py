@@ -1,11 +1,12 @@
 """Models: which are obtainable without a hub, where they are kept, and how any model is loaded.
 
 Torch runs with as many threads as it finds cores. Where cores are shared, one thread is several times
-faster (``torch.set_num_threads(1)`` or ``OMP_NUM_THREADS=1``); nothing here changes that setting.
+faster: `use_threads` sets their number; nothing else here changes that setting.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -49,6 +50,24 @@ class Loaded:
     n_query_heads: int
     head_dim: int
     max_context: int
+
+
+def use_threads(threads: int | None = None) -> None:
+    """Let torch use so many threads in this process; by default half of the cores, at least one.
+
+    Threads that wait for each other on cores that other work shares are several times slower than one.
+
+    Raises
+    ------
+    ValueError
+        If threads is below 1.
+    """
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    check_installed()
+    import torch
+
+    torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // 2))
 
 
 def load(

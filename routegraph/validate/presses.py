@@ -129,7 +129,7 @@ def check_length(n: int, n_sink: int, chunk_length: int | None, what: str) -> No
 
 
 def prefill_scores(
-    model: Any, input_ids: Any, press: Any, chunk_lengths: Sequence[int] = ()
+    model: Any, input_ids: Any, press: Any, chunk_lengths: Sequence[int] = (), also: Any = None
 ) -> dict[int | None, Scores]:
     """Score every cache row in one prefill of a context; nothing is evicted.
 
@@ -143,6 +143,8 @@ def prefill_scores(
         Whose ``score`` is called, layer by layer. Make one for each prefill: it may keep what it worked out.
     chunk_lengths : sequence of int
         Score each chunk of so many rows by itself, too (the last chunk may be shorter).
+    also : forward hook, optional
+        Called after each layer's attention in the same prefill.
 
     Returns
     -------
@@ -175,6 +177,8 @@ def prefill_scores(
                 for rows in _chunks(n, length)
             ]
             table.append(np.concatenate([part[0].float().cpu().numpy() for part in parts], axis=-1))
+        if also is not None:
+            also(module, _args, kwargs, output)
 
     with _hooked(model, hook):
         prefill(model, input_ids)

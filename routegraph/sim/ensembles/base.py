@@ -60,10 +60,14 @@ def draw_recent(key, layer, n_heads, degree, width, slots):  # type: ignore[no-u
 
 
 @nb.njit(inline="always", cache=True)
-def pick(cumulative, last, u):  # type: ignore[no-untyped-def]
-    """Return the first index whose cumulative weight exceeds u times that of `last`, in 0..last."""
-    target = u * cumulative[last]
-    low, high = 0, last
+def pick_between(cumulative, first, last, u):  # type: ignore[no-untyped-def]
+    """Return an index of first..last drawn in proportion to its weight, from u in [0, 1).
+
+    `cumulative` are running sums of the weights; a `last` beyond its end means the end.
+    """
+    low, high = first, min(last, len(cumulative) - 1)
+    start = cumulative[first - 1] if first > 0 else 0.0
+    target = start + u * (cumulative[high] - start)
     while low < high:
         middle = (low + high) // 2
         if cumulative[middle] > target:

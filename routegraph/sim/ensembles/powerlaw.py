@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from routegraph.rng import stream
 from routegraph.rng import uniform as draw_uniform
-from routegraph.sim.ensembles.base import Edges, ensemble, pick, regular
+from routegraph.sim.ensembles.base import Edges, ensemble, pick_between, regular
 
 
 @nb.njit(cache=True, nogil=True)
@@ -22,7 +22,7 @@ def _draw(
         numbers = stream(key, layer, head)
         for query in range(n_tokens):
             for draw in range(degree):
-                read = query - pick(cumulative, query, draw_uniform(numbers, query, draw))
+                read = query - pick_between(cumulative, 0, query, draw_uniform(numbers, query, draw))
                 slots[(query * n_heads + head) * degree + draw] = read * n_heads + head
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from routegraph.kernels.ranks import permutation
 from routegraph.rng import below, stream
 from routegraph.rng import uniform as draw_uniform
-from routegraph.sim.ensembles.base import Edges, ensemble, pick, regular
+from routegraph.sim.ensembles.base import Edges, ensemble, pick_between, regular
 
 
 @nb.njit(cache=True, nogil=True)
@@ -38,7 +38,7 @@ def _draw(
                 elif kind < to_sink + to_recent:
                     read = query - below(numbers, query, 2 * draw + 1, min(recent, query + 1))
                 else:
-                    read = pick(cumulative, query, draw_uniform(numbers, query, 2 * draw + 1))
+                    read = pick_between(cumulative, 0, query, draw_uniform(numbers, query, 2 * draw + 1))
                 slots[(query * n_heads + head) * degree + draw] = read * n_heads + head
 
 

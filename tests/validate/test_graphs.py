@@ -1,0 +1,86 @@
+"""Block recomputation of q.k against transformers' own eager attention, on every family."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from routegraph.trace import Trace  # noqa: E402
+from routegraph.validate import graphs, presses  # noqa: E402
+from routegraph.validate.extract import extract  # noqa: E402
+from routegraph.validate.prompts import read_prompts  # noqa: E402
+
+SIZES = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+}
+
+
+def tiny(family, attention):
+    import transformers
+
+    config = getattr(transformers, f"{family}Config")(**SIZES, attn_implementation=attention)
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
+    # The default initialisation attends almost evenly; sharpen it so that there is something to get wrong.
+    with torch.no_grad():
+        for layer in model.base_model.layers:
+            layer.self_attn.q_proj.weight.mul_(20)
+    return model
+
+
+@pytest.mark.parametrize("family", ["Llama", "Qwen2", "Qwen3", "Mistral"])
+@pytest.mark.parametrize("n", [5, 200])
+def test_recomputed_attention_is_eager_attention(family, n):
+    ids = torch.from_numpy(np.random.default_rng(n).integers(0, 97, (1, n)))
+    with torch.no_grad():
+        eager = tiny(family, "eager")(ids, output_attentions=True).attentions
+    recorder = graphs.GraphRecorder(n_sink=2)
+    press = presses.SCORERS["expected_attention"]()
+    model = tiny(family, "sdpa")
+    model.config.sliding_window = None
+    presses.prefill_scores(model, ids, press, also=recorder.hook)
+    graph = recorder.graph(2, n)
+    layer, head, query, key = graph.edges()
+    for number, attention in enumerate(eager, start=1):
+        full = attention[0].numpy()
+        assert np.array_equal(recorder.tops[number - 1], full.argmax(-1))
+        here = layer == number
+        rows = here & (query == n - 1) & (head == 1)
+        last = full[2:4, n - 1]
+        expected = np.concatenate([row[np.argsort(-row)[: max(16, (row >= 0.01).sum())]] for row in last])
+        assert np.sort(graph.weight[rows]) == pytest.approx(np.sort(expected[expected > 0]), abs=1e-4)
+        sums = np.zeros((2, n))
+        np.add.at(sums, (head[here], key[here]), graph.weight[here])
+        heavy = np.where(
+            (full >= np.sort(full, axis=-1)[..., -min(16, n)][..., None]) | (full >= 0.01), full, 0
+        )
+        assert sums == pytest.approx(heavy.reshape(2, 2, n, n).sum(axis=(1, 2)), abs=1e-2)
+        assert recorder.mass[number - 1] == pytest.approx(heavy.sum(-1).mean(), abs=1e-4)
+
+
+def test_extraction_keeps_graphs_and_changes_no_score(smollm2, tmp_path):
+    prompts = read_prompts("bundled")[:2]
+    plain, with_graphs = extract(smollm2, prompts), extract(smollm2, prompts, graphs=True)
+    for a, b in zip(plain, with_graphs, strict=True):
+        assert a.graph is None
+        for scorer in a.scores:
+            assert np.array_equal(a.scores[scorer], b.scores[scorer])
+        assert b.graph.n_layers == 30
+        layer = b.graph.edges()[0]
+        held = np.bincount(layer, weights=b.graph.weight)[1:] / (9 * b.n_context)
+        assert b.kept_mass == pytest.approx(held, abs=1e-5)
+        assert (b.kept_mass <= 1 + 1e-6).all()
+        assert b.kept_mass.mean() > 0.85  # layer 1 is diffuse (.70), the others hold .88 and more
+        assert b.tops.shape == (30, 9, b.n_context)
+        assert (b.tops_without_sink[:, :, 10:] >= 4).all()
+    Trace.save(tmp_path / "t.npz", with_graphs, {})
+    again = Trace.load(tmp_path / "t.npz")[1]
+    assert np.array_equal(again.graph.slot, with_graphs[1].graph.slot)
+    assert np.array_equal(again.graph.weight, with_graphs[1].graph.weight)
+    assert np.array_equal(again.tops, with_graphs[1].tops)
