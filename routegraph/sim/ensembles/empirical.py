@@ -38,7 +38,8 @@ class ReadStatistics:
     octaves : float64[n_layers, n_heads, n_bins]
         Shares of the octaves of distance among the others; sum to 1.
     popularity : float64[n_samples]
-        Reads of a token relative to the mean of its context, sampled over tokens; mean 1.
+        Reads of a token relative to what the distances of the reads alone would give it, sampled over
+        tokens; mean 1.
     """
 
     degrees: NDArray[np.int64]
@@ -72,7 +73,7 @@ def read_statistics(graphs: list[TokenGraph], eps: float = 0.02) -> ReadStatisti
     counts: list[list[NDArray[np.int64]]] = [[] for _ in range(groups)]
     sinks, totals = np.zeros(groups), np.zeros(groups)
     octaves = np.zeros((groups, n_bins))
-    popularity = []
+    kept = []
     for graph in graphs:
         layer, head, query, key = graph.edges()
         assert graph.weight is not None
@@ -84,19 +85,17 @@ def read_statistics(graphs: list[TokenGraph], eps: float = 0.02) -> ReadStatisti
         sink = key < N_SINK
         sinks += np.bincount(group[sink], minlength=groups)
         totals += np.bincount(group, minlength=groups)
-        octave = np.log2(query[~sink] - key[~sink] + 1).astype(np.int64)
-        octaves += np.bincount(group[~sink] * n_bins + octave, minlength=groups * n_bins).reshape(
-            groups, n_bins
-        )
-        reads = np.bincount(key[~sink], minlength=graph.n_tokens)[N_SINK:]
-        # A token can be read by the queries after it: compare it with what an average one of its place gets.
-        exposure = np.log((graph.n_tokens + 1) / np.arange(N_SINK + 1, graph.n_tokens + 1)) + 1e-9
-        popularity.append(reads / exposure / (reads.sum() / exposure.sum()))
+        group, query, key = group[~sink], query[~sink], key[~sink]
+        octave = np.log2(query - key + 1).astype(np.int64)
+        octaves += np.bincount(group * n_bins + octave, minlength=groups * n_bins).reshape(groups, n_bins)
+        kept.append((graph.n_tokens, group, query, key))
     if not totals.any():
         raise ValueError(f"no edge of the traces has a weight above eps = {eps}")
     quantiles = (np.arange(32) + 0.5) / 32
     degrees = [np.quantile(np.concatenate(c), quantiles, method="nearest") for c in counts]
-    sampled = np.clip(np.quantile(np.concatenate(popularity), (np.arange(256) + 0.5) / 256), 1e-3, None)
+    octaves = (octaves + 1e-12) / (octaves + 1e-12).sum(axis=1, keepdims=True)
+    popularity = np.concatenate([_popularity(octaves, *reads) for reads in kept])
+    sampled = np.clip(np.quantile(popularity, (np.arange(256) + 0.5) / 256), 1e-3, None)
     return ReadStatistics(
         degrees=np.array(degrees, dtype=np.int64).reshape(n_layers, n_heads, -1),
         to_sink=(sinks / np.maximum(totals, 1)).reshape(n_layers, n_heads),
@@ -105,6 +104,27 @@ def read_statistics(graphs: list[TokenGraph], eps: float = 0.02) -> ReadStatisti
         ),
         popularity=sampled / sampled.mean(),
     )
+
+
+def _popularity(
+    octaves: NDArray[np.float64],
+    n: int,
+    group: NDArray[np.int64],
+    query: NDArray[np.int64],
+    key: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Return how often each token is read, relative to what the distances of the reads alone would give it."""
+    octave = np.log2(np.arange(1, n + 1)).astype(np.int64)
+    reads = np.bincount(group * n + query, minlength=len(octaves) * n).reshape(-1, n)
+    expected = np.zeros(n)
+    for shares, row in zip(octaves, reads, strict=True):
+        kernel = shares[octave] / 2.0**octave
+        # A query spreads its reads over the distances that lead to a key after the sinks.
+        room = np.concatenate([np.ones(N_SINK), np.cumsum(kernel)[: n - N_SINK]])
+        expected += np.correlate(np.append(row / room, np.zeros(n - 1)), kernel, mode="valid")
+    found = np.bincount(key, minlength=n)
+    seen = (expected >= 1) & (np.arange(n) >= N_SINK)
+    return np.asarray(found[seen] / expected[seen])
 
 
 @lru_cache(maxsize=4)
