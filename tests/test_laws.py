@@ -67,9 +67,7 @@ def test_a_criminal_policy_is_caught(criminal, law):
 
 
 def _future(key, layer, *, n_tokens, n_heads, degree):
-    edges = regular(n_tokens, n_heads, degree)
-    edges.slots[:] = (n_tokens - 1) * n_heads
-    return edges
+    return Edges(np.arange(n_tokens + 1), np.full(n_tokens, (n_tokens - 1) * n_heads))
 
 
 def _one_headed(key, layer, *, n_tokens, n_heads, degree):
