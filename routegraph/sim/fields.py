@@ -11,10 +11,15 @@ heads d layers apart by sqrt(c_l c_l') (f + (1 - f) exp(-d/xi)). f = 1 is the on
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from routegraph import policies
+from routegraph.theory.ger import normal_scores, slot_correlation
+from routegraph.trace import Trace
 
 Scores = NDArray[np.float32]
 
@@ -67,6 +72,70 @@ class Field:
         for layer in range(1, len(steps)):
             steps[layer] = keep * steps[layer - 1] + np.sqrt(1 - keep**2) * steps[layer]
         return steps
+
+
+def fit_field(correlation: NDArray[np.float64], n_heads: int, n_layers: int | None = None) -> Field:
+    """Return the field nearest to a measured correlation of slots.
+
+    Parameters
+    ----------
+    correlation : float64[M, M]
+        Correlation of the slots' normal scores, M = layers * n_heads, from `theory.ger.slot_correlation`.
+    n_heads : int
+        KV heads a layer.
+    n_layers : int, optional
+        Stretch the field over so many layers; as many as measured by default.
+
+    Notes
+    -----
+    c_l is the mean correlation of the heads of layer l; floor and length are fitted by least squares to the
+    mean correlation of layers d apart.
+    """
+    from scipy.optimize import least_squares
+
+    measured = len(correlation) // n_heads
+    blocks = correlation.reshape(measured, n_heads, measured, n_heads).mean(axis=(1, 3))
+    own = np.diag(blocks)
+    inside = (own * n_heads - 1) / (n_heads - 1) if n_heads > 1 else np.ones(measured)
+    in_layer = np.clip(inside, 0, 1)
+    distance = np.arange(1, measured)
+    mean = np.array([np.diag(blocks, int(d)).mean() for d in distance])
+    loading = np.sqrt(in_layer)
+    scale = np.array([np.mean(loading[d:] * loading[:-d]) for d in distance])
+    floor, length = 1.0, 10.0
+    if measured > 2 and scale.all():
+        count = np.sqrt(measured - distance)
+
+        def residual(x: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.asarray(count * (scale * (x[0] + (1 - x[0]) * np.exp(-distance / x[1])) - mean))
+
+        fitted = least_squares(residual, [0.3, measured / 4], bounds=([0, 0.1], [1, 10 * measured]))
+        floor, length = (float(x) for x in fitted.x)
+    if n_layers is not None and n_layers != measured:
+        depth = np.linspace(0, 1, n_layers) if n_layers > 1 else np.zeros(1)
+        in_layer = np.interp(depth, np.linspace(0, 1, measured), in_layer)
+        length *= n_layers / measured
+    return Field(in_layer, floor, length)
+
+
+@lru_cache(maxsize=4)
+def field_of_trace(path: str, n_layers: int, policy: str = "topk") -> Field:
+    """Return the field fitted to the scores in a trace file, stretched over n_layers.
+
+    Protected rows (sinks) are left out.
+
+    Raises
+    ------
+    ValueError
+        If the file is no trace file.
+    """
+    traces = Trace.load(path)
+    scorer = next(iter(traces[0].scores))
+    scores = []
+    for trace in traces:
+        drop = policies.apply(policy, trace.scores[scorer]).drop.reshape(-1, trace.n_context)
+        scores.append(normal_scores(drop[:, ~trace.protected(scorer)]))
+    return fit_field(slot_correlation(scores), traces[0].n_heads, n_layers)
 
 
 def tie_to_attention(scores: Scores, reads: NDArray[Any], tie: float) -> Scores:

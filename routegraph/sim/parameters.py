@@ -14,7 +14,7 @@ from routegraph.registry import Registry
 from routegraph.routes import check_prune
 from routegraph.sim.ensembles import Edges, ensembles
 from routegraph.sim.ensembles.base import follow_head_0
-from routegraph.sim.fields import Field
+from routegraph.sim.fields import Field, field_of_trace
 from routegraph.sim.profiles import agreement_by_layer, profiles
 from routegraph.survival import Survival
 
@@ -96,7 +96,9 @@ class Parameters:
         return agreement_by_layer(self.profile, self.n_layers, **given)
 
     def field(self) -> Field:
-        """Return the score field."""
+        """Return the score field; profile "trace" brings its own floor and length."""
+        if self.profile == "trace":
+            return field_of_trace(dict(self.profile_parameters)["field_trace"], self.n_layers)
         return Field(self.agreement(), self.correlation_floor, self.correlation_length)
 
     def draw_edges(self, key: np.uint64, layer: int, n_tokens: int) -> Edges:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.registry import Registry
+from routegraph.sim.fields import field_of_trace
 
 #: Registry of depth profiles ``(depth[n_layers], **parameters) -> agreement[n_layers]``.
 profiles = profile = Registry("profile")
@@ -36,6 +37,14 @@ def given(depth: NDArray[np.float64], *, values: Sequence[float] = (0.0,)) -> ND
     """Values at equally spaced depths from the first layer to the last, interpolated between them."""
     anchors = np.linspace(0, 1, len(values))
     return np.asarray(np.interp(depth, anchors, np.asarray(values, dtype=float)))
+
+
+@profile("trace")
+def trace(depth: NDArray[np.float64], *, field_trace: str = "") -> NDArray[np.float64]:
+    """Resample a real model's field: agreement by depth, floor and length fitted to a trace's scores."""
+    if not field_trace:
+        raise ValueError("profile 'trace' needs a trace file: --set field_trace=FILE")
+    return field_of_trace(field_trace, len(depth)).in_layer
 
 
 def agreement_by_layer(name: str, n_layers: int, **parameters: object) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from routegraph.sim.parameters import Parameters, check_count, definitions, spli
 from routegraph.sim.predict import predict
 from routegraph.sim.run import Progress, run_cell, run_measures
 from routegraph.survival import Survival, check_ratios
+from routegraph.theory.scaling import Susceptibility, susceptibility
 
 #: The observables of a result row, in the order of the contract.
 ROW = (
@@ -96,6 +97,11 @@ class Simulation:
         if len(values) == 1:
             return values[0], None
         return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
+
+    def susceptibility(self, observable: str, ratios: Iterable[float]) -> Susceptibility:
+        """Return the susceptibility of an observable as a derivative and as n times its variance."""
+        grid = check_ratios(ratios)
+        return susceptibility(grid, self.curves(observable, grid), self.parameters.n_tokens)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-ready values: version, seed, parameters, definitions, results."""

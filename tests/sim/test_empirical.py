@@ -6,7 +6,9 @@ import pytest
 from routegraph import TokenGraph, rng, simulate
 from routegraph.sim import draw
 from routegraph.sim.ensembles.empirical import N_SINK, read_statistics
+from routegraph.sim.fields import Field, fit_field
 from routegraph.sim.parameters import Parameters
+from routegraph.theory.ger import one_factor
 from routegraph.trace import Trace
 from tests.validate.test_compare import synthetic_trace
 
@@ -106,3 +108,26 @@ def test_bad_input_is_one_sentence(trace_file, tmp_path):
         simulate(50, 0.5, ensemble="empirical", settings={"trace": str(tmp_path / "bare.npz")})
     with pytest.raises(ValueError, match=r"eps must be in \[0, 1\), got 1.5"):
         simulate(50, 0.5, ensemble="empirical", settings={"trace": str(trace_file), "eps": 1.5})
+
+
+def test_a_field_is_recovered_from_its_own_correlation():
+    truth = Field(np.linspace(0.7, 0.3, 12), floor=0.2, length=3.0)
+    found = fit_field(truth.correlation(3), 3)
+    assert found.in_layer == pytest.approx(truth.in_layer, abs=1e-6)
+    assert (found.floor, found.length) == (pytest.approx(0.2, abs=0.02), pytest.approx(3.0, abs=0.3))
+
+
+def test_the_profile_of_a_trace_simulates_its_ger(tmp_path):
+    """Synthetic traces share one factor of correlation .4; their resampled field must give their GER."""
+    Trace.save(tmp_path / "t.npz", [synthetic_trace(k) for k in range(12)], {})
+    ratios = [0.6, 0.8, 0.9]
+    result = simulate(
+        196, ratios, n_layers=4, n_heads=3, profile="trace", settings={"field_trace": str(tmp_path / "t.npz")},
+        replicates=100,
+    )  # fmt: skip
+    assert result.parameters.field().in_layer == pytest.approx(0.4, abs=0.06)
+    mean, error = result.estimate("eviction_rate", ratios)
+    expected = one_factor(result.level_of.levels(ratios) / 196, 12, 0.4)
+    assert np.all(np.abs(mean - expected) < 3 * error + 0.03)
+    with pytest.raises(ValueError, match="profile 'trace' needs a trace file"):
+        simulate(50, 0.5, profile="trace")

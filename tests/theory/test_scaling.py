@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routegraph.theory.scaling import crossing, half_point
+from routegraph.theory.scaling import crossing, half_point, susceptibility
 
 
 @given(at=st.floats(0.05, 0.95), slope=st.floats(0.2, 50), falling=st.booleans())
@@ -40,3 +40,22 @@ def test_resamples_that_never_cross_open_the_interval():
     found = half_point([0, 1], curves)
     assert np.isnan(found.high)
     assert not np.isnan(found.low)
+
+
+def test_susceptibility_of_a_known_curve():
+    rng, grid, replicates = np.random.default_rng(0), np.linspace(0, 1, 51), 400
+    noise = 0.05 * rng.standard_normal((replicates, 1))
+    found = susceptibility(grid, 1 - grid**2 + noise, n=100)
+    assert found.derivative[1:-1] == pytest.approx(2 * grid[1:-1])
+    assert found.derivative_error == pytest.approx(0, abs=1e-12)
+    assert np.all(np.abs(found.fluctuation - 0.25) < 3.5 * found.fluctuation_error)
+
+
+def test_susceptibility_jackknife_equals_leaving_out():
+    samples = np.random.default_rng(1).random((7, 3))
+    found = susceptibility([0.1, 0.2, 0.4], samples, n=1)
+    left_out = np.array([np.delete(samples, k, axis=0).var(axis=0, ddof=1) for k in range(7)])
+    expected = np.sqrt(6 / 7 * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0))
+    assert found.fluctuation_error == pytest.approx(expected)
+    with pytest.raises(ValueError, match="2 ratios and 2 replicates are needed, got 1 and 7"):
+        susceptibility([0.1], samples[:, :1], n=1)
