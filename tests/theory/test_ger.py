@@ -6,14 +6,14 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from routegraph.policies import apply
-from routegraph.sim.fields import one_factor as one_factor_scores
+from routegraph.sim.fields import Field
 from routegraph.survival import Survival, eviction_rate, ger
 from routegraph.theory import ger as theory
 
 
 def draws(n_layers, n_heads, n, replicates, rho, seed=0):
     rng = np.random.default_rng(seed)
-    return [apply("topk", one_factor_scores(rng, n_layers, n_heads, n, rho)) for _ in range(replicates)]
+    return [apply("topk", Field(np.full(n_layers, rho)).draw(rng, n_heads, n)) for _ in range(replicates)]
 
 
 def test_half_points_of_theory_md():
