@@ -127,11 +127,14 @@ def simulation_question(result: Simulation) -> str:
     """Return what a simulation was asked, in words."""
     p = result.parameters
     order = "in random order" if p.policy == "random" else f"by the policy {p.policy!r}"
-    agreement = (
-        f"scores of one token correlated {p.score_correlation:g} between its slots"
-        if p.score_correlation
-        else "independently in every slot"
-    )
+    if p.independent:
+        agreement = "independently in every slot"
+    elif p.profile == "flat" and p.score_correlation:
+        agreement = f"scores of one token correlated {p.score_correlation:g} between its slots"
+    elif p.profile != "flat":
+        agreement = f"scores of one token correlated between its slots by the depth profile {p.profile!r}"
+    else:
+        agreement = "scores as set by attention_tie and answer_shift"
     return (
         f"A context of {p.n_tokens:,} cached tokens, a model of {p.n_layers} layers x {p.n_heads} KV heads: every "
         f"token has {p.n_layers * p.n_heads} slots (layer, head). Slots lose the given fraction of their rows "
@@ -146,7 +149,7 @@ def simulation_grids(result: Simulation) -> list[Grid]:
     grids = []
     for row in result.to_dict()["results"]:
         lines = []
-        meanings = MEANING | {name: measures.summary(name).rstrip(".") for name in result.measured}
+        meanings = MEANING | {name: _lower(measures.summary(name)) for name in result.measured}
         for name, meaning in meanings.items():
             cell = row[name]
             theory = "-" if cell["theory"] is None else f"{cell['theory']:.4g}"
@@ -157,12 +160,18 @@ def simulation_grids(result: Simulation) -> list[Grid]:
     return grids
 
 
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:].rstrip(".")
+
+
 def simulation_reading(result: Simulation) -> list[str]:
     """Return sentences that say what the figures at the last ratio mean."""
     p = result.parameters
     row: dict[str, Any] = result.to_dict()["results"][-1]
-    grid = [k / 400 for k in range(400)]
-    half = half_point(grid, result.curves("reach_fraction", grid))
+    grid = [k / 400 for k in range(400)] if result.nested else sorted(result.ratios)
+    half = Interval(math.nan, math.nan, math.nan)
+    if len(grid) > 1:
+        half = half_point(grid, result.curves("reach_fraction", grid))
     lost = row["ger"]["mean"]
     whole = (
         "no answer token was lost from every slot"
@@ -175,11 +184,11 @@ def simulation_reading(result: Simulation) -> list[str]:
         f"Accessibility: the query still reaches {row['reach_fraction']['mean']:.1%} of the context; some answer "
         f"token in {row['reach_any']['mean']:.0%} of the replicates, all {p.n_answers} of them in "
         f"{row['reach_all']['mean']:.0%}.",
-        "Half of the context is out of reach at some ratio below 1 / 400 of the end."
+        "Half of the context is in reach, or out of it, at every ratio looked at."
         if math.isnan(half.value)
         else f"Half of the context is out of reach from ratio {interval(half)} on (95 % interval).",
         "Real heads agree more than this: with --score-correlation above 0, whole tokens die sooner."
-        if p.score_correlation == 0
+        if p.independent
         else "One shared correlation is the simplest model of heads that agree; a real model's can be measured "
         "with extract and compare.",
     ]

@@ -76,8 +76,9 @@ def _one_headed(key, layer, *, n_tokens, n_heads, degree):
     return edges
 
 
-def _moody(key, layer, *, n_tokens, n_heads, degree):
-    read = np.random.default_rng().integers(0, np.arange(1, n_tokens + 1))
+def _moody(key, layer, *, n_tokens, n_heads, degree, _calls=[]):  # noqa: B006
+    _calls.append(1)
+    read = len(_calls) % np.arange(1, n_tokens + 1)
     return Edges(np.arange(n_tokens + 1), read * n_heads)
 
 

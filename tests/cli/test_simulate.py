@@ -101,3 +101,23 @@ def test_unknown_command_is_named(capsys):
     status, _, err = run(capsys, "simulat")
     assert status == 2
     assert "simulat" in err
+
+
+def test_every_policy_reads_well(capsys):
+    for policy in ("pyramid", "snapkv", "bernoulli", "adakv"):
+        extra = ["--set", "window=8"] if policy in ("pyramid", "snapkv") else []
+        status, out, _ = run(capsys, *SMALL, "--ratio", 0.5, "--ratio", 0.9, "--policy", policy, *extra)
+        assert status == 0
+        assert "What it means" in out
+
+
+def test_profiles_and_measures_are_shown(capsys):
+    status, out, _ = run(
+        capsys, *SMALL, "--profile", "qwen", "--measure", "rollout", "--measure", "consensus"
+    )
+    assert status == 0
+    assert "depth profile 'qwen'" in " ".join(out.split())
+    assert "rollout" in out
+    status, out, err = run(capsys, *SMALL, "--measure", "luck")
+    assert (status, out) == (2, "")
+    assert "'luck'" in err

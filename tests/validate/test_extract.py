@@ -206,6 +206,7 @@ class TestToFile:
             "prompts": "mine.jsonl",
             "chunk_length": 64,
             "limit": 2,
+            "graphs": False,
             "dtype": "float32",
             "device": "cpu",
         }
