@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from routegraph.terminal import console, note, parse_settings, print_json, progress, run
+from routegraph.terminal import (
+    check_outputs,
+    console,
+    draw,
+    hand_over,
+    note,
+    parse_settings,
+    print_json,
+    progress,
+    run,
+)
 
 app = typer.Typer(
     name="routegraph",
@@ -112,13 +122,7 @@ def simulate(
     out: Out = None,
 ) -> None:
     """Simulate token-attention graphs under eviction, theory beside it."""
-    from routegraph import files
-    from routegraph.plot import check_figure_path, save
-
-    if plot is not None:
-        check_figure_path(plot)
-    if out is not None:
-        files.check_writable(out)
+    check_outputs(plot, out)
     settings = parse_settings(setting or [])
     from routegraph.sim.simulation import simulate as run_simulation
 
@@ -148,17 +152,11 @@ def simulate(
             measures=measure or (),
             progress=advance,
         )
-    if out is not None:
-        files.write_json(out, result.to_dict())
-        note(f"wrote {out}")
     if plot is not None:
         from routegraph.sim.figures import plot_simulation
 
-        save(plot_simulation(result), plot)
-        note(f"drew {plot}")
-    if json_:
-        print_json(result.to_dict())
-    else:
+        draw(plot_simulation(result), plot)
+    if hand_over(result.to_dict(), json_, out):
         from routegraph import views
 
         views.simulation(console(), result)
@@ -246,13 +244,7 @@ def compare(
     out: Out = None,
 ) -> None:
     """Set what eviction does to a real model beside theory and simulation."""
-    from routegraph import files
-    from routegraph.plot import check_figure_path
-
-    if plot is not None:
-        check_figure_path(plot)
-    if out is not None:
-        files.check_writable(out)
+    check_outputs(plot, out)
     from routegraph.trace import Trace
     from routegraph.validate import compare as comparing
 
@@ -262,18 +254,11 @@ def compare(
         ratios=ratio or comparing.RATIOS,
         seed=seed,
     )
-    if out is not None:
-        files.write_json(out, result.to_dict())
-        note(f"wrote {out}")
     if plot is not None:
-        from routegraph.plot import save
         from routegraph.validate.figures import plot_comparisons
 
-        save(plot_comparisons(result), plot)
-        note(f"drew {plot}")
-    if json_:
-        print_json(result.to_dict())
-    else:
+        draw(plot_comparisons(result), plot)
+    if hand_over(result.to_dict(), json_, out):
         from routegraph import views
 
         views.comparison(console(), result)

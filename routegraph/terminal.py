@@ -8,11 +8,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.console import Console
 
 
@@ -33,6 +35,37 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
 def print_json(document: Any) -> None:
     """Print one JSON document on stdout."""
     sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def check_outputs(plot: Path | None, out: Path | None) -> None:
+    """Refuse, before anything is computed, files that could not be written."""
+    from routegraph.files import check_writable
+    from routegraph.plot import check_figure_path
+
+    if plot is not None:
+        check_figure_path(plot)
+    if out is not None:
+        check_writable(out)
+
+
+def hand_over(document: Any, as_json: bool, out: Path | None) -> bool:
+    """Write a result to `out` and, if asked, to stdout; returns whether tables are wanted instead."""
+    from routegraph.files import write_json
+
+    if out is not None:
+        write_json(out, document)
+        note(f"wrote {out}")
+    if as_json:
+        print_json(document)
+    return not as_json
+
+
+def draw(figure: Figure, plot: Path) -> None:
+    """Save a figure and say so."""
+    from routegraph.plot import save
+
+    save(figure, plot)
+    note(f"drew {plot}")
 
 
 def console(stderr: bool = False) -> Console:

@@ -30,6 +30,7 @@ def token_graphs(
     max_layers: int = 3,
     max_heads: int = 2,
     max_tokens: int = 5,
+    min_edges: int = 0,
     max_edges: int = 16,
     causal: bool = True,
     weighted: bool = False,
@@ -40,6 +41,8 @@ def token_graphs(
     ----------
     max_layers, max_heads, max_tokens, max_edges : int
         Largest sizes.
+    min_edges : int
+        Fewest edges.
     causal : bool
         Keys at or before their query (default), or anywhere.
     weighted : bool
@@ -51,7 +54,7 @@ def token_graphs(
     n_context = draw(st.integers(1, n_tokens))
     position = st.integers(0, n_tokens - 1)
     edge = st.tuples(st.integers(1, n_layers), st.integers(0, n_heads - 1), position, position)
-    edges = draw(st.lists(edge, max_size=max_edges))
+    edges = draw(st.lists(edge, min_size=min_edges, max_size=max_edges))
     if causal:
         edges = [(layer, head, max(a, b), min(a, b)) for layer, head, a, b in edges]
     weight = None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routegraph import TokenGraph
-from tests.strategies import token_graphs
+from routegraph.testing import token_graphs
 
 any_graphs = st.booleans().flatmap(
     lambda causal: st.booleans().flatmap(lambda w: token_graphs(causal=causal, weighted=w))

@@ -10,8 +10,8 @@ from hypothesis.extra import numpy as hnp
 from routegraph import Survival, TokenGraph, ger, reach_thresholds, rng
 from routegraph.policies import apply, is_nested, policies
 from routegraph.registry import Registry
+from routegraph.testing import ratios
 from tests import naive
-from tests.strategies import ratios
 
 # In pure-Python mode uint64 scalars wrap around as they should, but numpy says so.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")

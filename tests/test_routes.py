@@ -5,13 +5,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routegraph import Survival, TokenGraph, reach_thresholds, reach_thresholds_each, winning_ticket
+from routegraph.testing import reach_problems
 from tests import naive
-from tests.strategies import reach_problems
 
 PRUNE = pytest.mark.parametrize("prune", ["columns", "decode"])
 BOTH = pytest.mark.parametrize("residual", [True, False], ids=["residual", "reads-only"])
 #: Few tokens and many edges: routes compete.
-dense = st.booleans().flatmap(lambda causal: reach_problems(causal=causal, max_tokens=3, max_edges=12))
+dense = st.booleans().flatmap(
+    lambda causal: reach_problems(causal=causal, max_tokens=3, min_edges=6, max_edges=12)
+)
 problems = st.booleans().flatmap(lambda causal: reach_problems(causal=causal))
 
 
@@ -207,6 +209,13 @@ def test_winning_ticket_by_hand(edges, drop, prune, residual, ticket):
     for (layer, head, key), level in drop.items():
         table[layer - 1, head, key] = level
     assert winning_ticket(graph, Survival(table), 2, 0, prune=prune, residual=residual) == ticket
+
+
+def test_winning_ticket_leaves_the_token_unread_as_long_as_that_is_cheaper():
+    """Token 0 is reached above the last layer too, but by two reads."""
+    edges = [(3, 0, 2, 1), (2, 0, 1, 0), (1, 0, 2, 0)]
+    graph = rebuilt(TokenGraph.from_edges(3, 1, 3, [], [], [], []), edges)
+    assert winning_ticket(graph, Survival(np.full((3, 1, 3), 4)), 2, 0) == [(1, 0, 2, 0)]
 
 
 @PRUNE

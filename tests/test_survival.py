@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from routegraph import Survival, eviction_rate, ger, n_kept
 from routegraph.survival import eviction_ratios
+from routegraph.testing import ratios, survivals
 from tests import naive
-from tests.strategies import ratios, survivals
 
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 6))
 tables = shapes.flatmap(lambda shape: survivals(*shape))
