@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph import attention, routes
+from routegraph import attention, flow, percolation, routes
 from routegraph.graph import TokenGraph
 from routegraph.registry import Registry
 from routegraph.sim.draw import draw_answers, draw_graph, draw_survival
@@ -95,6 +95,18 @@ def rollout(replicate: Replicate, ratios: Sequence[float]) -> Curve:
     return np.array([mass[replicate.answers].sum() for mass in masses])
 
 
+@measure("disjoint_routes")
+def disjoint_routes(replicate: Replicate, ratios: Sequence[float]) -> Curve:
+    """Count the slot-disjoint routes from the query to the first answer token (max-flow)."""
+    p = replicate.parameters
+    token = int(replicate.answers[0])
+    args = (replicate.graph, replicate.survival, replicate.query, token)
+    levels = replicate.survival.levels(ratios).tolist()
+    return np.array(
+        [flow.disjoint_routes(*args, level, p.prune, p.residual) for level in levels], dtype=float
+    )
+
+
 @measure("ticket_level")
 def ticket_level(replicate: Replicate, ratios: Sequence[float]) -> Curve:
     """Level, as a fraction of max_level, up to which the winning ticket of the best answer token lives."""
@@ -122,6 +134,15 @@ def backbone(replicate: Replicate, ratios: Sequence[float]) -> Curve:
         args = (replicate.graph, replicate.survival, replicate.query, kept, level)
         sizes.append(len(routes.backbone(*args, p.prune, p.residual) or []) if len(kept) else 0)
     return np.array(sizes, dtype=float)
+
+
+@measure("largest_component")
+def largest_component(replicate: Replicate, ratios: Sequence[float]) -> Curve:
+    """Largest weakly connected component of the surviving read edges, as a fraction of all nodes."""
+    p = replicate.parameters
+    sizes = percolation.largest_component(replicate.graph, replicate.survival, p.prune, p.residual)
+    nodes = (p.n_layers + 1) * (p.n_tokens + 1)
+    return np.asarray(sizes[replicate.survival.levels(ratios)] / nodes)
 
 
 @measure("consensus")

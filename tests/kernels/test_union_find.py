@@ -1,9 +1,13 @@
 import networkx as nx
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from routegraph.kernels import union_find
+
+# In pure-Python mode uint64 scalars wrap around as they should, but numpy says so.
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 
 
 @st.composite
