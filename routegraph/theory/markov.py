@@ -73,7 +73,7 @@ def _join(n: int, hit: Distribution) -> NDArray[np.float64]:
     """Return the law of the size of the union of a set of each size with a random set of size law `hit`."""
     result = np.zeros((n + 1, n + 1))
     for held in range(n + 1):
-        for keys in np.flatnonzero(hit):
+        for keys in np.flatnonzero(hit).tolist():
             for new in range(max(0, keys - held), min(keys, n - held) + 1):
                 # Of the keys hit, those not held before are new (hypergeometric).
                 ways = comb(n - held, new) * comb(held, keys - new) / comb(n, keys)
