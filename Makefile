@@ -14,7 +14,7 @@ help:
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[models,dev]'
+	$(BIN)/pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[models,dask,dev]'
 	@touch $@
 
 demo: .venv/.installed
@@ -33,8 +33,12 @@ lint: .venv/.installed
 verify: .venv/.installed
 	$(BIN)/python -m pytest -q -m verify tests --durations=0
 
-bench: .venv/.installed
-	$(BIN)/python -m pytest -q benchmarks --benchmark-enable
+.venv/.peers: .venv/.installed
+	$(BIN)/pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+bench: .venv/.peers
+	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

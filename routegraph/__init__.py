@@ -14,7 +14,9 @@ from routegraph._version import __version__
 if TYPE_CHECKING:
     from routegraph.graph import TokenGraph
     from routegraph.routes import reach_thresholds, reach_thresholds_each, winning_ticket
+    from routegraph.sim.critical import fit_critical
     from routegraph.sim.simulation import simulate
+    from routegraph.sim.sweep import sweep
     from routegraph.survival import Survival, eviction_rate, ger, n_kept
     from routegraph.trace import Trace
 
@@ -27,7 +29,9 @@ _HOME = {
     "reach_thresholds": "routes",
     "reach_thresholds_each": "routes",
     "winning_ticket": "routes",
+    "fit_critical": "sim.critical",
     "simulate": "sim.simulation",
+    "sweep": "sim.sweep",
     "Trace": "trace",
 }
 
@@ -37,11 +41,13 @@ __all__ = [
     "Trace",
     "__version__",
     "eviction_rate",
+    "fit_critical",
     "ger",
     "n_kept",
     "reach_thresholds",
     "reach_thresholds_each",
     "simulate",
+    "sweep",
     "winning_ticket",
 ]
 

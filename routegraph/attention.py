@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from routegraph.graph import TokenGraph
 from routegraph.kernels import weights
-from routegraph.routes import check_prune, check_sizes
+from routegraph.routes import check_prune, check_sizes, unsigned
 from routegraph.survival import Survival, check_positions
 
 
@@ -47,7 +47,7 @@ def widest_path(
     starts = check_positions(sources, graph.n_tokens, "source")
     level = survival.level(ratio)
     width: NDArray[np.float32] = weights.widest(
-        graph.indptr, graph.slot, weight, survival.drop, starts, level, prune == "columns", residual
+        graph.indptr, unsigned(graph.slot), weight, survival.drop, starts, level, prune == "columns", residual
     )
     return width
 

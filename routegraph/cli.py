@@ -328,6 +328,9 @@ def list_(json_: Json = False) -> None:
         console().print()
 
 
+import routegraph.cli_sweep  # noqa: E402, F401  (registers sweep, fit, replay)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
     run(app, arguments)

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     import networkx as nx
+
+
+class Readers(NamedTuple):
+    """The same edges sorted by layer and key: who reads each key.
+
+    Attributes
+    ----------
+    order : uint32[n_layers, n_tokens]
+        Keys of each layer, those with the fewest readers first.
+    starts : int64[n_layers * n_tokens + 1]
+        The reads of key order[l - 1, k] are starts[(l - 1) * n_tokens + k] up to the next entry.
+    queries, heads : unsigned[n_edges]
+        Who reads, by which head.
+    """
+
+    order: NDArray[np.uint32]
+    starts: NDArray[np.int64]
+    queries: NDArray[Any]
+    heads: NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +135,20 @@ class TokenGraph:
         row = np.repeat(np.arange(self.n_layers * self.n_tokens), np.diff(self.indptr))
         slot = self.slot.astype(np.int64)
         return row // self.n_tokens + 1, slot % self.n_heads, row % self.n_tokens, slot // self.n_heads
+
+    @cached_property
+    def readers(self) -> Readers:
+        """The edges sorted by key, made when first asked for and kept."""
+        from routegraph.kernels import lanes
+
+        found = Readers(
+            np.empty((self.n_layers, self.n_tokens), dtype=np.uint32),
+            np.empty(self.n_layers * self.n_tokens + 1, dtype=np.int64),
+            np.empty(self.n_edges, dtype=np.min_scalar_type(self.n_tokens)),
+            np.empty(self.n_edges, dtype=np.min_scalar_type(self.n_heads)),
+        )
+        lanes.sort_by_key(self.indptr, self.slot, self.n_heads, *found)
+        return found
 
     def to_networkx(self) -> nx.MultiDiGraph:
         """Return a MultiDiGraph with all n_layers + 1 rows of nodes and the sizes as graph attributes."""

@@ -1,4 +1,4 @@
-"""Weak connectivity of the surviving graph at every level, by one Newman-Ziff sweep."""
+"""Clusters of the surviving graph, directions forgotten: the largest weakly connected component."""
 
 from __future__ import annotations
 
@@ -6,62 +6,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.graph import TokenGraph
-from routegraph.kernels.union_find import newman_ziff
-from routegraph.routes import check_prune, check_sizes
+from routegraph.kernels import union_find
+from routegraph.routes import check_prune
 from routegraph.survival import Survival
 
 
-def edge_lifetimes(graph: TokenGraph, survival: Survival, prune: str = "columns") -> NDArray[np.int64]:
-    """Return the highest level at which each read edge exists, int64[n_edges] in 0..max_level.
-
-    Raises
-    ------
-    ValueError
-        If the sizes of graph and survival differ, or the pruning is unknown.
-    """
-    check_sizes(graph, survival)
-    check_prune(prune)
-    layer, head, query, key = graph.edges()
-    drop = survival.drop[layer - 1, head, np.minimum(key, graph.n_context - 1)].astype(np.int64)
-    spared = (key >= graph.n_context) | ((query < graph.n_context) & (prune == "decode"))
-    return np.where(spared, survival.max_level, drop - 1)
-
-
 def largest_component(
-    graph: TokenGraph, survival: Survival, prune: str = "columns", residual: bool = True
+    graph: TokenGraph, survival: Survival, prune: str = "columns", residual: bool = False
 ) -> NDArray[np.int64]:
     """Return the size of the largest weakly connected component at every level.
 
     Parameters
     ----------
     graph : TokenGraph
-        Read edges; nodes are all (layer, position), (n_layers + 1) * n_tokens of them.
+        Read edges.
     survival : Survival
-        Level at which each slot dies.
+        Level at which each slot dies; its sizes must be those of the graph.
     prune : {"columns", "decode"}
-        Which edges a dead slot cuts.
+        Which edges a dead slot takes with it, as for `routegraph.routes.reach_thresholds`.
     residual : bool
-        Whether the residual edges, which never die, connect as well.
+        Join (layer, i) and (layer - 1, i) at every level. Then no component is smaller than a column of
+        n_layers + 1 nodes.
 
     Returns
     -------
     int64[max_level + 1]
+        Nodes (layer, position), of all n_layers + 1 rows, in the largest component of the edges alive at levels
+        0..max_level. Not increasing.
+
+    Raises
+    ------
+    ValueError
+        If sizes differ or the pruning is unknown.
 
     Notes
     -----
-    Edges are added from the last survivor to the first to die, so one union-find sweep answers all levels
-    (Newman and Ziff 2000).
+    One sweep from the last level to level 0, edges joining as their slots come alive (Newman and Ziff 2001):
+    O(edges log*) for all levels.
     """
-    lifetime = edge_lifetimes(graph, survival, prune)
-    layer, _, query, key = graph.edges()
+    check_prune(prune)
+    sizes = (graph.n_layers, graph.n_heads, graph.n_context)
+    if survival.drop.shape != sizes:
+        raise ValueError(f"graph has (layers, heads, context) {sizes}, survival has {survival.drop.shape}")
+    layer, head, query, key = graph.edges()
+    top = survival.max_level + 1
     n_nodes = (graph.n_layers + 1) * graph.n_tokens
-    bonds = np.stack([layer * graph.n_tokens + query, (layer - 1) * graph.n_tokens + key], axis=1)
+    spared = (key >= graph.n_context) | ((query < graph.n_context) & (prune == "decode"))
+    birth = np.full(len(key), top, dtype=np.int64)
+    cut = ~spared
+    birth[cut] = survival.drop[layer[cut] - 1, head[cut], key[cut]]
+    first, second = layer * graph.n_tokens + query, (layer - 1) * graph.n_tokens + key
     if residual:
-        node = np.arange(graph.n_tokens, n_nodes)
-        bonds = np.concatenate([np.stack([node, node - graph.n_tokens], axis=1), bonds])
-        lifetime = np.concatenate([np.full(len(node), survival.max_level), lifetime])
-    order = np.argsort(-lifetime, kind="stable")
-    largest, _ = newman_ziff(bonds, n_nodes, order)
-    levels = np.arange(survival.max_level + 1)
-    alive = np.searchsorted(-lifetime[order], -levels, side="right")
-    return np.concatenate([[1], largest])[alive]
+        upper = np.arange(graph.n_tokens, n_nodes)
+        first, second = np.concatenate([first, upper]), np.concatenate([second, upper - graph.n_tokens])
+        birth = np.concatenate([birth, np.full(len(upper), top)])
+    found: NDArray[np.int64] = union_find.sweep(first, second, birth, n_nodes, survival.max_level)
+    return found

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from routegraph.graph import TokenGraph
-from routegraph.kernels import reach, weights
+from routegraph.kernels import lanes, reach, weights
 from routegraph.survival import Survival, check_positions
 
 PRUNING = ("columns", "decode")
@@ -72,13 +75,70 @@ def reach_thresholds_each(
     prune: str = "columns",
     residual: bool = True,
 ) -> NDArray[np.int64]:
-    """Return `reach_thresholds` from each source on its own, int64[n_sources, n_tokens]."""
+    """Return `reach_thresholds` from each source on its own, int64[n_sources, n_tokens].
+
+    Sources go 64 at a time, at the cost of two or three single passes. That needs the edges by key
+    (`TokenGraph.readers`): made at the first call with many sources, at the cost of about ten.
+    """
     check_sizes(graph, survival)
     check_prune(prune)
     positions = check_positions(sources, graph.n_tokens, "source")
-    return np.stack(
-        [_thresholds(graph, survival, positions[k : k + 1], prune, residual) for k in range(len(positions))]
-    )
+    if not _pays(graph, len(positions)):
+        return np.stack([_thresholds(graph, survival, [p], prune, residual) for p in positions])
+    value_type = np.dtype(level_type(survival.max_level))
+    values = np.empty((len(positions), graph.n_tokens), dtype=np.int64)
+    nothing = np.empty(0, dtype=np.uint32)
+    lane_type = np.dtype(f"u{value_type.itemsize}")
+    _lanes(values, graph, survival, positions, prune, residual, survival.max_level + 1, nothing, lane_type)
+    values -= 1
+    return values
+
+
+def reach_counts(
+    graph: TokenGraph,
+    survival: Survival,
+    sources: ArrayLike,
+    ratios: float | Iterable[float],
+    prune: str = "columns",
+    residual: bool = True,
+) -> NDArray[Any]:
+    """Return at how many of the ratios each token is reached from each source on its own.
+
+    Reach only falls with the ratio, so a count c means: at the c lowest ratios, and at no other. On a grid of up
+    to 255 ratios this is faster than `reach_thresholds_each` and takes an eighth of its memory.
+
+    Parameters
+    ----------
+    graph, survival, sources, prune, residual
+        As for `reach_thresholds_each`.
+    ratios : float or sequence of float
+        Compression ratios in [0, 1), in any order.
+
+    Returns
+    -------
+    uint8[n_sources, n_tokens]
+        uint16 for more than 255 ratios.
+
+    Raises
+    ------
+    ValueError
+        As for `reach_thresholds_each`, or if there are more than 65,535 ratios.
+    """
+    check_sizes(graph, survival)
+    check_prune(prune)
+    positions = check_positions(sources, graph.n_tokens, "source")
+    levels = np.sort(survival.levels(ratios))
+    if len(levels) > np.iinfo(np.uint16).max:
+        raise ValueError(f"at most {np.iinfo(np.uint16).max} ratios at once, got {len(levels)}")
+    count_type = np.min_scalar_type(len(levels))
+    # A slot, or a token, that dies at a level is there at every ratio whose level is lower.
+    grid = np.searchsorted(levels, np.arange(survival.max_level + 2)).astype(np.uint32)
+    if not _pays(graph, len(positions)):
+        each = [_thresholds(graph, survival, [p], prune, residual) for p in positions]
+        return grid.astype(count_type)[np.stack(each) + 1]
+    counts = np.empty((len(positions), graph.n_tokens), dtype=count_type)
+    _lanes(counts, graph, survival, positions, prune, residual, len(levels), grid, count_type)
+    return counts
 
 
 def reach_by_layer(
@@ -95,12 +155,12 @@ def reach_by_layer(
     """
     check_sizes(graph, survival)
     check_prune(prune)
-    value = np.zeros((graph.n_layers + 1, graph.n_tokens), dtype=np.int32)
+    value = np.zeros((graph.n_layers + 1, graph.n_tokens), dtype=level_type(survival.max_level))
     value[-1, check_positions(sources, graph.n_tokens, "source")] = survival.max_level + 1
-    drop = survival.drop.astype(np.int32, copy=False)
-    best = np.zeros(graph.n_tokens * graph.n_heads, dtype=np.int32)
+    best = np.zeros(graph.n_tokens * graph.n_heads, dtype=value.dtype)
+    slots, drop = unsigned(graph.slot), plain(survival.drop)
     for layer in range(graph.n_layers, 0, -1):
-        rows, slots = graph.layer(layer)
+        rows, _ = graph.layer(layer)
         upper, lower = value[layer], value[layer - 1]
         reach.layer_pass(upper, lower, best, rows, slots, drop[layer - 1], prune == "columns", residual)
     return np.asarray(value, dtype=np.int64) - 1
@@ -245,13 +305,74 @@ def check_sizes(graph: TokenGraph, survival: Survival) -> None:
         raise ValueError(f"graph has (layers, heads, context) {ours}, survival has {theirs}")
 
 
+def level_type(max_level: int) -> type[np.integer[Any]]:
+    """Return the narrowest integer type of the kernels that holds max_level + 1.
+
+    16 bits up to 65,534 cache rows keep the state in the first caches, 32 beyond.
+
+    Raises
+    ------
+    ValueError
+        If not even 32 bits hold it.
+    """
+    if max_level >= np.iinfo(np.int32).max:
+        raise ValueError(f"at most {np.iinfo(np.int32).max - 1} levels can be told apart, got {max_level}")
+    return np.uint16 if max_level < np.iinfo(np.uint16).max else np.int32
+
+
+def unsigned(slots: NDArray[Any]) -> NDArray[Any]:
+    """Return slots as the kernels want them, the same memory."""
+    return slots.view(np.dtype(f"u{slots.itemsize}"))
+
+
+def plain(drop: NDArray[Any]) -> NDArray[np.int32]:
+    """Return levels of death as the kernels want them: 32 bits, contiguous; copied only if they are not."""
+    return np.ascontiguousarray(drop, dtype=np.int32)
+
+
+def _pays(graph: TokenGraph, n_sources: int) -> bool:
+    """Return whether so many sources are faster together, the sorting of edges by key included."""
+    return n_sources >= (3 if "readers" in vars(graph) else 12)
+
+
+def _lanes(
+    out: NDArray[Any],
+    graph: TokenGraph,
+    survival: Survival,
+    sources: NDArray[np.int64],
+    prune: str,
+    residual: bool,
+    top: int,
+    grid: NDArray[np.uint32],
+    dtype: np.dtype[Any],
+) -> None:
+    """Fill out[n_sources, n_tokens] with values of `dtype`, at most `top`; grid turns levels into values."""
+    drop, columns = plain(survival.drop), prune == "columns"
+    value, below = (_rows_of_cache_lines(graph.n_tokens + 1, dtype) for _ in range(2))
+    for first in range(0, len(sources), lanes.WIDTH):
+        group = sources[first : first + lanes.WIDTH]
+        value[:] = 0
+        value[group, np.arange(len(group))] = top
+        bottom = lanes.lanes_pass(value, below, *graph.readers, drop, grid, columns, residual)
+        out[first : first + len(group)] = bottom[:-1, : len(group)].T
+    out[np.arange(len(sources)), sources] = top
+
+
+def _rows_of_cache_lines(n_rows: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return zeros[n_rows, lanes.WIDTH] that start at a cache line."""
+    size = n_rows * lanes.WIDTH * dtype.itemsize
+    memory = np.zeros(size + 64, dtype=np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(dtype).reshape(n_rows, lanes.WIDTH)
+
+
 def _thresholds(
-    graph: TokenGraph, survival: Survival, sources: NDArray[np.int64], prune: str, residual: bool
+    graph: TokenGraph, survival: Survival, sources: NDArray[np.int64] | list[int], prune: str, residual: bool
 ) -> NDArray[np.int64]:
     top = survival.max_level + 1
-    drop = survival.drop.astype(np.int32, copy=False)
-    value = np.zeros(graph.n_tokens, dtype=np.int32)
+    value = np.zeros(graph.n_tokens, dtype=level_type(survival.max_level))
     value[sources] = top
-    result = reach.reach_pass(value, graph.indptr, graph.slot, drop, prune == "columns", residual)
+    slots, drop = unsigned(graph.slot), plain(survival.drop)
+    result = reach.reach_pass(value, graph.indptr, slots, drop, prune == "columns", residual)
     result[sources] = top
     return np.asarray(result, dtype=np.int64) - 1

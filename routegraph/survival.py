@@ -128,7 +128,11 @@ class Survival:
 
     def levels(self, ratios: float | Iterable[float]) -> Levels:
         """Return the levels of several ratios, int64[n_ratios]."""
-        return np.array([self.level(ratio) for ratio in check_ratios(ratios)], dtype=np.int64)
+        values = np.array(check_ratios(ratios))
+        if self.steps is not None:
+            return np.searchsorted(self.steps, values, side="right").astype(np.int64)
+        # n_kept, entry by entry the same float operations.
+        return self.n_context - np.maximum(1, (self.n_context * (1 - values)).astype(np.int64))
 
     def alive(self, ratio: float) -> NDArray[np.bool_]:
         """Return which slots survive at `ratio`, bool[n_layers, n_heads, n_context]."""

@@ -78,6 +78,17 @@ def test_permissions_are_those_of_any_new_file(tmp_path):
     assert ours == plain
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permission bits are POSIX")
+def test_the_umask_is_heeded_and_left_as_it_was(tmp_path):
+    before = os.umask(0o077)
+    try:
+        files.write_json(tmp_path / "private", 1)
+        assert os.umask(0o077) == 0o077
+        assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
+
+
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"cannot write '.*nowhere.result': folder '.*nowhere' does not"):
         files.check_writable(tmp_path / "nowhere" / "result")

@@ -163,6 +163,30 @@ def test_adakv_brings_a_row_into_play_when_its_safeguard_shrinks():
         assert kept == naive.adakv(scores.tolist(), ratio, 0.5)
 
 
+def test_adakv_spares_a_fifth_of_each_head_by_default():
+    scores = np.arange(120.0).reshape(1, 2, 60)
+    for ratio in critical_ratios(60)[::2]:
+        assert kept_sets(apply("adakv", scores), ratio) == naive.adakv(scores.tolist(), ratio, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("n", "ratio", "window", "budgets"),
+    [
+        (8, 0.5, 2, [6, 4, 2]),  # the smallest budget is the window itself
+        (
+            10,
+            0.7,
+            1,
+            [4, 3, 2],
+        ),  # 4.5 rounds to 4; without adding and taking the window it were 4.500000000000001
+        (8, 0.6, 2, [3, 3, 3]),  # the smallest budget would fall below the window
+    ],
+)
+def test_pyramid_budgets_by_hand(n, ratio, window, budgets):
+    alive = apply("pyramid", distinct_scores(n), ratio=ratio, window=window, beta=2).alive(ratio)
+    assert alive.sum(axis=2).tolist() == [[rows, rows] for rows in budgets]
+
+
 def test_chunk_with_a_shorter_last_chunk_by_hand():
     """Chunks of 4 and 2: at .3 the kept numbers 2.8 and 1.4, at .5 2 and 1, at .8 .8 and .4, cut to at least 1."""
     survival = apply("chunk", [[[4, 3, 2, 1, 1, 2]]], chunk_length=4)

@@ -16,7 +16,7 @@ def colours():
         return "red!"
 
     @registry("blue")
-    def blue():
+    def blue(scores=None, depth=2):
         return "blue!"
 
     return registry

@@ -7,15 +7,23 @@ import numpy as np
 
 from routegraph.rng import below, stream
 
+#: Numbers drawn at once, a loop of its own that becomes SIMD.
+_BLOCK = 2048
+
 
 @nb.njit(cache=True, nogil=True)
 def permutation(key, layer, head, out):  # type: ignore[no-untyped-def]
     """Fill out[n] with a uniformly random permutation of 1..n (Fisher and Yates; Durstenfeld 1964)."""
     numbers = stream(key, layer, head)
-    for i in range(len(out)):
-        j = below(numbers, i, 0, i + 1)
-        out[i] = out[j]
-        out[j] = i + 1
+    places = np.empty(_BLOCK, np.uint32)
+    for first in range(0, len(out), _BLOCK):
+        stop = min(first + _BLOCK, len(out))
+        for i in range(first, stop):
+            places[i - first] = below(numbers, i, 0, i + 1)
+        for i in range(first, stop):
+            j = places[i - first]
+            out[i] = out[j]
+            out[j] = i + 1
 
 
 @nb.njit(cache=True, nogil=True)
@@ -32,14 +40,20 @@ def permutations(key, n_layers, n_heads, n):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
+def uniform_levels(key, layer, head, top, out):  # type: ignore[no-untyped-def]
+    """Fill out[n] with independent levels uniform on 1..top."""
+    numbers = stream(key, layer, head)
+    for i in range(len(out)):
+        out[i] = below(numbers, i, 0, top) + 1
+
+
+@nb.njit(cache=True, nogil=True)
 def random_levels(key, n_layers, n_heads, n, top):  # type: ignore[no-untyped-def]
     """Return int32[n_layers, n_heads, n]: independent levels uniform on 1..top; streams as in `permutations`."""
     out = np.empty((n_layers, n_heads, n), np.int32)
     for layer in range(n_layers):
         for head in range(n_heads):
-            numbers = stream(key, layer + 1, head)
-            for i in range(n):
-                out[layer, head, i] = below(numbers, i, 0, top) + 1
+            uniform_levels(key, layer + 1, head, top, out[layer, head])
     return out
 
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from routegraph.kernels.reach import fold
+
+#: Bits of the float32 infinity, and all but the sign of a float32 (there may be a zero with one).
+_INFINITY, _NO_SIGN = np.int32(0x7F800000), np.int32(0x7FFFFFFF)
+
 
 @nb.njit(cache=True, nogil=True, inline="always")
 def is_alive(drop, level, layer, head, key, query, columns):  # type: ignore[no-untyped-def]
@@ -16,32 +21,50 @@ def is_alive(drop, level, layer, head, key, query, columns):  # type: ignore[no-
 
 
 @nb.njit(cache=True, nogil=True)
+def scatter_widths(value, best, indptr, slots, widths, start, stop):  # type: ignore[no-untyped-def]
+    """Raise best[slot] to the value of every query in start..stop-1 that reads it, capped by the edge's width."""
+    for query in range(start, stop):
+        v = value[query]
+        if v > 0:
+            for e in range(np.uintp(indptr[query]), np.uintp(indptr[query + 1])):
+                best[slots[e]] = max(best[slots[e]], min(v, widths[e] & _NO_SIGN))
+
+
+@nb.njit(cache=True, nogil=True)
 def widest(indptr, slots, weights, drop, sources, level, columns, residual):  # type: ignore[no-untyped-def]
     """Return float32[n_tokens]: the largest weight w such that a route of edges of weight >= w survives.
 
     Residual edges do not narrow a route. 0 where no route survives; sources start at infinity.
+
+    Notes
+    -----
+    Floats that are not negative sort as their bits do, so this is `reach.reach_pass` on integers, every edge
+    capped by its weight and every slot by infinity or, where it is dead, by 0. Slots should be unsigned.
     """
-    n_layers, n_heads, _ = drop.shape
+    n_layers, n_heads, n_context = drop.shape
     n_tokens = (len(indptr) - 1) // n_layers
-    value = np.zeros(n_tokens, np.float32)
+    value = np.zeros(n_tokens, np.int32)
     for source in sources:
-        value[source] = np.inf
+        value[source] = _INFINITY
     below = np.empty_like(value)
+    best = np.zeros(n_tokens * n_heads, np.int32)
+    caps = np.empty((n_heads, n_context), np.int32)
+    widths = weights.view(np.int32)
     for layer in range(n_layers - 1, -1, -1):
+        rows = indptr[layer * n_tokens : (layer + 1) * n_tokens + 1]
+        for head in range(n_heads):
+            for key in range(n_context):
+                caps[head, key] = _INFINITY if drop[layer, head, key] > level else 0
         for i in range(n_tokens):
             below[i] = value[i] if residual else 0
-        for query in range(n_tokens):
-            v = value[query]
-            if v == 0:
-                continue
-            row = layer * n_tokens + query
-            for e in range(indptr[row], indptr[row + 1]):
-                key, head = slots[e] // n_heads, slots[e] % n_heads
-                width = min(v, weights[e])
-                if width > below[key] and is_alive(drop, level, layer, head, key, query, columns):
-                    below[key] = width
+        first = 0 if columns else n_context
+        if not columns:
+            scatter_widths(value, best, rows, slots, widths, 0, n_context)
+            fold(best, below, caps, 0)
+        scatter_widths(value, best, rows, slots, widths, first, n_tokens)
+        fold(best, below, caps, n_context)
         value, below = below, value
-    return value
+    return value.view(np.float32)
 
 
 @nb.njit(cache=True, nogil=True)

@@ -97,14 +97,13 @@ def rollout(replicate: Replicate, ratios: Sequence[float]) -> Curve:
 
 @measure("disjoint_routes")
 def disjoint_routes(replicate: Replicate, ratios: Sequence[float]) -> Curve:
-    """Count the slot-disjoint routes from the query to the first answer token (max-flow)."""
+    """Count the slot-disjoint routes from the query to the first answer token; NaN where nothing cuts them."""
     p = replicate.parameters
     token = int(replicate.answers[0])
     args = (replicate.graph, replicate.survival, replicate.query, token)
     levels = replicate.survival.levels(ratios).tolist()
-    return np.array(
-        [flow.disjoint_routes(*args, level, p.prune, p.residual) for level in levels], dtype=float
-    )
+    counts = [flow.disjoint_routes(*args, level, p.prune, p.residual) for level in levels]
+    return np.array([np.nan if count == flow.UNCUTTABLE else count for count in counts])
 
 
 @measure("ticket_level")

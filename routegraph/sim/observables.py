@@ -118,3 +118,9 @@ def reach_all(sample: Sample, levels: ArrayLike) -> Curves:
 def reach_answers(sample: Sample, levels: ArrayLike) -> Curves:
     """Fraction of the answer tokens reached from the query."""
     return np.asarray(_reached(sample, levels).mean(axis=2))
+
+
+@observable("survives")
+def survives(sample: Sample, levels: ArrayLike) -> Curves:
+    """Whether the query reaches any context token at all (survival of a single seed)."""
+    return (_at_most(sample.reach, levels) < 1).astype(float)

@@ -11,34 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph import rng
-from routegraph.kernels.reach import layer_pass
+from routegraph.kernels.stream import tally
 from routegraph.policies import is_nested
-from routegraph.sim.draw import draw_answers, draw_survival
+from routegraph.sim.draw import draw_answers
 from routegraph.sim.measures import Replicate, measures
+from routegraph.sim.memory import check_memory
 from routegraph.sim.observables import Sample
 from routegraph.sim.parameters import Parameters
-from routegraph.survival import Survival
+from routegraph.sim.stream import walk
 
 Progress = Callable[[int, int], None]
 T = TypeVar("T")
-
-
-def reach_values(parameters: Parameters, edge_key: np.uint64, survival: Survival) -> NDArray[np.int32]:
-    """Return thresholds + 1 of every position from the query, drawing each layer inside the pass."""
-    n_positions = parameters.n_tokens + 1
-    value = np.zeros(n_positions, dtype=np.int32)
-    value[-1] = survival.max_level + 1
-    below = np.empty_like(value)
-    best = np.zeros(n_positions * parameters.n_heads, dtype=np.int32)
-    drop = np.ascontiguousarray(survival.drop, dtype=np.int32)
-    columns = parameters.prune == "columns"
-    for layer in range(parameters.n_layers, 0, -1):
-        edges = parameters.draw_edges(edge_key, layer, n_positions)
-        layer_pass(
-            value, below, best, edges.indptr, edges.slots, drop[layer - 1], columns, parameters.residual
-        )
-        value, below = below, value
-    return value
 
 
 def run_replicate(
@@ -46,20 +29,19 @@ def run_replicate(
 ) -> Sample:
     """Run one replicate; returns a Sample with R = 1. A policy that is not nested needs the ratio."""
     sequence = rng.seed_sequence(seed, cell, replicate)
-    edge_key, _ = rng.keys(sequence)
-    survival = draw_survival(parameters, sequence, ratio)
     answers = draw_answers(parameters, sequence)
-    value = reach_values(parameters, edge_key, survival)[: parameters.n_tokens]
-    last_layer = survival.last("layer")
-    last_model = last_layer.max(axis=0)
-    bins = survival.max_level + 2
+    passed = walk(parameters, sequence, answers, ratio)
+    value = passed.value[: parameters.n_tokens]
+    last_model, reached = np.zeros((2, passed.max_level + 2), dtype=np.int64)
+    tally(passed.last_model, last_model)
+    tally(value, reached)
     return Sample(
-        last_model=np.bincount(last_model, minlength=bins)[None],
-        last_layer=np.bincount(last_layer.ravel(), minlength=bins)[None],
-        reach=np.bincount(value, minlength=bins)[None],
-        answer_last_model=last_model[answers][None],
-        answer_last_layer=last_layer[:, answers][None],
-        answer_reach=(value[answers] - 1)[None],
+        last_model=last_model[None],
+        last_layer=passed.last_layer[None],
+        reach=reached[None],
+        answer_last_model=passed.last_model[answers].astype(np.int32)[None],
+        answer_last_layer=passed.answer_last_layer.astype(np.int32)[None],
+        answer_reach=(value[answers].astype(np.int32) - 1)[None],
     )
 
 
@@ -72,13 +54,23 @@ def run_cell(
     progress: Progress | None = None,
     ratio: float | None = None,
 ) -> Sample:
-    """Run the replicates of one cell over threads; the result does not depend on their number."""
+    """Run the replicates of one cell over threads; the result does not depend on their number.
+
+    Raises
+    ------
+    ValueError
+        If that takes more memory than is free; nothing is computed then.
+    """
+    workers = workers or os.cpu_count() or 1
+    check_memory(parameters, replicates, workers)
     done = over_replicates(
         lambda replicate: run_replicate(parameters, seed, cell, replicate, ratio),
         replicates,
         workers,
         progress,
     )
+    if len(done) == 1:
+        return done[0]
     return Sample(*(np.concatenate([getattr(s, name) for s in done]) for name in Sample.__dataclass_fields__))
 
 
@@ -107,7 +99,11 @@ def run_measures(
             for name in names
         ]
 
-    done = over_replicates(take, replicates, workers, progress) if names else []
+    if not names:
+        return {}
+    workers = workers or os.cpu_count() or 1
+    check_memory(parameters, replicates, workers, whole_graph=True)
+    done = over_replicates(take, replicates, workers, progress)
     return {name: np.array([values[i] for values in done]) for i, name in enumerate(names)}
 
 

@@ -6,13 +6,43 @@ that must all be gone: the heads of a layer, or all (layer, head) of the model.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import betaln, ndtr, ndtri
 
-from routegraph.kernels.copula import count_all_below
+from routegraph.theory.copula import (
+    Estimate,
+    fit_degrees,
+    gaussian_copula,
+    normal_scores,
+    slot_correlation,
+    student_copula,
+)
+
+__all__ = [
+    "Estimate",
+    "all_gone",
+    "all_gone_one_factor",
+    "beta_binomial",
+    "effective_slots",
+    "fit_beta_binomial",
+    "fit_degrees",
+    "fit_one_factor",
+    "fit_two_factor",
+    "gaussian_copula",
+    "half_point",
+    "independent",
+    "independent_variance",
+    "normal_scores",
+    "one_factor",
+    "shifted",
+    "slot_correlation",
+    "structural_floor",
+    "student_copula",
+    "two_factor",
+]
 
 Curve = NDArray[np.float64]
 
@@ -22,7 +52,7 @@ _Z = np.linspace(-8.5, 8.5, 2001)
 _Z_WEIGHT = np.exp(-0.5 * _Z**2) / np.exp(-0.5 * _Z**2).sum()
 
 
-def independent(p: ArrayLike, slots: int) -> Curve:
+def independent(p: ArrayLike, slots: int, shift: float = 0.0) -> Curve:
     """Return E[GER] = p**M for independent slots; exact at finite n for p = level/n.
 
     Parameters
@@ -31,8 +61,45 @@ def independent(p: ArrayLike, slots: int) -> Curve:
         Fraction of rows gone from each slot.
     slots : int
         M, at least 1.
+    shift : float
+        How much higher the answer tokens' normal scores lie: p becomes Phi(Phi^-1(p) - shift).
     """
-    return np.asarray(p, dtype=float) ** slots
+    return shifted(p, shift) ** slots
+
+
+def shifted(p: ArrayLike, shift: float) -> Curve:
+    """Return Phi(Phi^-1(p) - shift): the fraction gone of tokens whose normal scores lie `shift` higher."""
+    gone = np.asarray(p, dtype=float)
+    return gone if shift == 0 else np.asarray(ndtr(ndtri(gone) - shift))
+
+
+def structural_floor(p: ArrayLike, slots: int) -> Curve:
+    """Return max(0, 1 - M (1 - p)): GER over all tokens cannot be lower, whatever the scores.
+
+    M slots keep n (1 - p) rows each, so at most M n (1 - p) tokens are anywhere. Fixed budgets; for the
+    evictable tokens as a whole (eviction rate), not for chosen ones.
+    """
+    return np.asarray(np.maximum(0, 1 - slots * (1 - np.asarray(p, dtype=float))))
+
+
+def all_gone(level: ArrayLike, n: int, slots: int, tokens: int) -> Curve:
+    """Return Pr[E], the chance that all m answer tokens are gone from all M independent slots.
+
+    Parameters
+    ----------
+    level : int[...]
+        Rows gone from each slot, 0..n.
+    n, slots, tokens : int
+        Cache rows; M; m, 1..n.
+
+    Returns
+    -------
+    float64[...]
+        (C(n - m, k - m) / C(n, k))**M, exact at finite n; at most E[GER], since GER counts parts.
+    """
+    k = np.asarray(level, dtype=float)[..., None]
+    drawn = np.arange(tokens)
+    return np.asarray(np.prod(np.maximum(k - drawn, 0) / (n - drawn), axis=-1) ** slots)
 
 
 def independent_variance(level: ArrayLike, n: int, slots: int, tokens: int, layers: int = 1) -> Curve:
@@ -80,7 +147,7 @@ def effective_slots(ger: ArrayLike, p: ArrayLike) -> Curve:
     return result
 
 
-def one_factor(p: ArrayLike, slots: int, rho: float) -> Curve:
+def one_factor(p: ArrayLike, slots: int, rho: float, shift: float = 0.0) -> Curve:
     """Return GER when the scores of a token share one Gaussian factor.
 
     Parameters
@@ -91,20 +158,21 @@ def one_factor(p: ArrayLike, slots: int, rho: float) -> Curve:
         M.
     rho : float
         Correlation of any two slots' scores, in [0, 1].
+    shift : float
+        How much higher the answer tokens' normal scores lie, in every slot.
 
     Returns
     -------
     float64[n_ratios]
-        E_z[ Phi((Phi^-1(p) - sqrt(rho) z) / sqrt(1 - rho))^M ], by a trapezoid rule; large n.
+        E_z[ Phi((Phi^-1(p) - shift - sqrt(rho) z) / sqrt(1 - rho))^M ], by a trapezoid rule; large n.
 
     Raises
     ------
     ValueError
         If rho is outside [0, 1].
     """
-    if not 0 <= rho <= 1:
-        raise ValueError(f"rho must be in [0, 1], got {rho}")
-    gone = np.atleast_1d(np.asarray(p, dtype=float))
+    _check_correlation("rho", rho)
+    gone = np.atleast_1d(shifted(p, shift))
     if rho == 0:
         return independent(gone, slots)
     if rho == 1:
@@ -113,109 +181,127 @@ def one_factor(p: ArrayLike, slots: int, rho: float) -> Curve:
     return np.asarray(ndtr(threshold) ** slots @ _Z_WEIGHT)
 
 
+def all_gone_one_factor(p: ArrayLike, slots: int, rho: float, tokens: int, shift: float = 0.0) -> Curve:
+    """Return Pr[E] under `one_factor`: GER^m, since tokens share no factor with each other (large n)."""
+    return np.asarray(one_factor(p, slots, rho, shift) ** tokens)
+
+
+def two_factor(p: ArrayLike, n_layers: int, n_heads: int, rho_token: float, rho_layer: float) -> Curve:
+    """Return GER over the model when a token's scores share a factor, and those of one layer another.
+
+    Parameters
+    ----------
+    p : float[n_ratios]
+        Fraction gone from each slot.
+    n_layers, n_heads : int
+    rho_token : float
+        Correlation of slots of different layers.
+    rho_layer : float
+        What slots of one layer have on top; the sum lies in [0, 1]. GER of one layer is
+        ``one_factor(p, n_heads, rho_token + rho_layer)``.
+
+    Returns
+    -------
+    float64[n_ratios]
+        E_z[ E_u[ Phi((Phi^-1(p) - sqrt(rho_token) z - sqrt(rho_layer) u) / sqrt(1 - both))^H ]^L ]; large n.
+
+    Raises
+    ------
+    ValueError
+        If a correlation, or their sum, is outside [0, 1].
+    """
+    both = rho_token + rho_layer
+    for name, value in (("rho_token", rho_token), ("rho_layer", rho_layer), ("rho_token + rho_layer", both)):
+        _check_correlation(name, value)
+    gone = np.atleast_1d(np.asarray(p, dtype=float))
+    if rho_token == 1:
+        return gone
+    # Given the token's factor, a layer is a one-factor model at another threshold.
+    z, left = _Z[::4], 1 - rho_token
+    weight = _Z_WEIGHT[::4] / _Z_WEIGHT[::4].sum()
+    result = np.empty(len(gone))
+    for i, threshold in enumerate(ndtri(gone)):
+        given = ndtr((threshold - np.sqrt(rho_token) * z) / np.sqrt(left))
+        result[i] = one_factor(given, n_heads, min(rho_layer / left, 1.0)) ** n_layers @ weight
+    return result
+
+
+def beta_binomial(p: ArrayLike, slots: int, rho: float) -> Curve:
+    """Return GER when a token's chance to be gone is the same in all slots and beta distributed.
+
+    Parameters
+    ----------
+    p : float[n_ratios]
+        Fraction gone from each slot, the mean of the beta law.
+    slots : int
+        M.
+    rho : float
+        Correlation of the events "gone from slot i" and "gone from slot j", in [0, 1].
+
+    Returns
+    -------
+    float64[n_ratios]
+        B(a + M, b) / B(a, b) with a = p s, b = (1 - p) s, s = 1 / rho - 1; large n.
+
+    Raises
+    ------
+    ValueError
+        If rho is outside [0, 1].
+    """
+    _check_correlation("rho", rho)
+    gone = np.atleast_1d(np.asarray(p, dtype=float))
+    if rho == 0:
+        return independent(gone, slots)
+    if rho == 1:
+        return gone
+    s = 1 / rho - 1
+    result = gone.copy()
+    inside = (gone > 0) & (gone < 1)
+    a, b = gone[inside] * s, (1 - gone[inside]) * s
+    result[inside] = np.exp(betaln(a + slots, b) - betaln(a, b))
+    return result
+
+
 def fit_one_factor(p: ArrayLike, observed: ArrayLike, slots: int) -> float:
     """Return the rho in [0, 1] whose one-factor curve is nearest to an observed one (least squares).
 
     Judge the fit on ratios that were not given here.
     """
+    return _fit(lambda rho: one_factor(p, slots, rho), observed)
+
+
+def fit_beta_binomial(p: ArrayLike, observed: ArrayLike, slots: int) -> float:
+    """Return the rho in [0, 1] whose beta-binomial curve is nearest to an observed one (least squares).
+
+    Judge the fit on ratios that were not given here.
+    """
+    return _fit(lambda rho: beta_binomial(p, slots, rho), observed)
+
+
+def fit_two_factor(
+    p: ArrayLike, model: ArrayLike, layer: ArrayLike, n_layers: int, n_heads: int
+) -> tuple[float, float]:
+    """Return (rho_token, rho_layer) nearest to observed GER of the model and of one layer.
+
+    The curve over the heads of a layer gives the sum, the curve over the model then the first of the two.
+    Judge the fit on ratios that were not given here.
+    """
+    both = fit_one_factor(p, layer, n_heads)
+    token = _fit(lambda share: two_factor(p, n_layers, n_heads, share * both, (1 - share) * both), model)
+    return token * both, (1 - token) * both
+
+
+def _fit(curve: Callable[[float], Curve], observed: ArrayLike) -> float:
     from scipy.optimize import minimize_scalar
 
-    gone, target = np.asarray(p, dtype=float), np.asarray(observed, dtype=float)
+    target = np.asarray(observed, dtype=float)
 
     def loss(rho: float) -> float:
-        return float(np.sum((one_factor(gone, slots, rho) - target) ** 2))
+        return float(np.sum((curve(rho) - target) ** 2))
 
     return float(minimize_scalar(loss, bounds=(0, 1), method="bounded", options={"xatol": 1e-4}).x)
 
 
-class Estimate(NamedTuple):
-    """A Monte Carlo value with its standard error, each float64[n_ratios]."""
-
-    mean: Curve
-    stderr: Curve
-
-
-def gaussian_copula(
-    correlation: NDArray[np.float64],
-    p: ArrayLike,
-    *,
-    shift: ArrayLike = 0.0,
-    draws: int = 100_000,
-    seed: int = 0,
-) -> Estimate:
-    """Return GER when the normal scores of a token's slots have a measured correlation matrix.
-
-    Parameters
-    ----------
-    correlation : float64[M, M]
-        Correlation of the slots' normal scores, from `slot_correlation`. Made positive semi-definite.
-    p : float[n_ratios] or float[M, n_ratios]
-        Fraction gone from each slot; one row a slot where slots differ (AdaKV).
-    shift : float or float[M]
-        Mean of the normal scores of the tokens asked for (0: average tokens), slot by slot.
-    draws, seed : int
-        Gaussian vectors drawn and their seed.
-
-    Returns
-    -------
-    Estimate
-        Pr[all M normal scores lie below their thresholds Phi^-1(p)], and its standard error.
-
-    Notes
-    -----
-    No parameter is fitted to GER. All ratios share the draws, so their errors are correlated.
-    """
-    slots = len(correlation)
-    gone = np.atleast_2d(np.asarray(p, dtype=float))
-    # Tokens asked for lie `shift` higher: the same as thresholds that much lower.
-    offset = np.broadcast_to(np.asarray(shift, dtype=float), (slots,))
-    thresholds = np.broadcast_to(ndtri(gone), (slots, gone.shape[1])).T - offset
-    root = _square_root(correlation)
-    rng = np.random.default_rng(seed)
-    hits = np.zeros(gone.shape[1], dtype=np.int64)
-    block = 10_000
-    for start in range(0, draws, block):
-        scores = rng.standard_normal((min(block, draws - start), slots)) @ root.T
-        hits += count_all_below(scores, np.ascontiguousarray(thresholds))
-    mean = hits / draws
-    return Estimate(mean, np.sqrt(mean * (1 - mean) / draws))
-
-
-def _square_root(correlation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return A with A A^T the nearest positive semi-definite correlation (eigenvalues clipped at 0)."""
-    values, vectors = np.linalg.eigh(correlation)
-    root = vectors * np.sqrt(np.maximum(values, 0))
-    scale = np.linalg.norm(root, axis=1, keepdims=True)
-    return np.asarray(root / np.where(scale > 0, scale, 1))
-
-
-def normal_scores(drop: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Return Phi^-1 of the mid-rank of each token within its slot, float64 of the shape of `drop`.
-
-    Parameters
-    ----------
-    drop : int[..., n_tokens]
-        Levels at which the evictable tokens die; ties get their average rank.
-    """
-    ordered = np.sort(drop, axis=-1)
-    flat, sorted_flat = drop.reshape(-1, drop.shape[-1]), ordered.reshape(-1, drop.shape[-1])
-    ranks = np.empty(flat.shape)
-    for row, values in enumerate(flat):
-        low = np.searchsorted(sorted_flat[row], values, side="left")
-        high = np.searchsorted(sorted_flat[row], values, side="right")
-        ranks[row] = (low + high) / 2
-    return np.asarray(ndtri(ranks / drop.shape[-1])).reshape(drop.shape)
-
-
-def slot_correlation(scores: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Return the correlation of slots' normal scores over all tokens of all prompts, float64[M, M].
-
-    Parameters
-    ----------
-    scores : list of float64[M, n_tokens]
-        Normal scores of each prompt's tokens, from `normal_scores` with its slots flattened.
-    """
-    joined = np.concatenate(scores, axis=1)
-    scatter = joined @ joined.T
-    scale = np.sqrt(np.diag(scatter))
-    return np.asarray(scatter / np.outer(scale, scale))
+def _check_correlation(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be in [0, 1], got {value}")

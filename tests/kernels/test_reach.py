@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from routegraph.kernels import reach, weights
+from routegraph.testing import reach_problems
 from tests import naive
-from tests.strategies import reach_problems
 
 BOTH = pytest.mark.parametrize("residual", [True, False], ids=["residual", "reads-only"])
 PRUNE = pytest.mark.parametrize("prune", ["columns", "decode"])
@@ -53,7 +53,7 @@ def test_fold_caps_each_slot_once_and_clears_the_scratch(case, data):
     entries = st.lists(st.integers(0, 6), min_size=n_tokens * n_heads, max_size=n_tokens * n_heads)
     slots = data.draw(entries)
     best, value, drop = np.array(slots, np.int32), np.array(values, np.int32), survival.drop[0]
-    reach.fold(best, value, drop, n_heads, n_tokens)
+    reach.fold(best, value, drop, graph.n_context)
     for key in range(n_tokens):
         capped = [
             min(slots[key * n_heads + head], drop[head, key] if key < graph.n_context else 99)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from routegraph import rng, simulate
 from routegraph.routes import reach_thresholds
-from routegraph.sim import draw, run
+from routegraph.sim import draw, run, stream
 from routegraph.sim.ensembles import ensembles
 from routegraph.sim.measures import measures
 from routegraph.sim.observables import observables
@@ -42,8 +42,8 @@ def test_the_graph_drawn_inside_the_pass_is_the_stored_graph(parameters, seed):
     survival = draw.draw_survival(parameters, sequence)
     graph = draw.draw_graph(parameters, sequence)
     stored = reach_thresholds(graph, survival, parameters.n_tokens, parameters.prune, parameters.residual)
-    drawn = run.reach_values(parameters, rng.keys(sequence)[0], survival)
-    assert np.array_equal(drawn[:-1] - 1, stored[:-1])
+    drawn = stream.walk(parameters, sequence, draw.draw_answers(parameters, sequence)).value
+    assert np.array_equal(drawn[:-1].astype(int) - 1, stored[:-1])
 
 
 @settings(max_examples=20)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import gamma
 
-from routegraph import simulate
+from routegraph import Survival, simulate
 from routegraph.theory import loads
 from routegraph.theory.fluctuations import cavity_fluctuating, gamma_weights, grid, growth_law
 from routegraph.theory.reach import cavity, cavity_decode
@@ -28,7 +28,7 @@ def test_columns_lies_within_a_few_thousandths_where_the_plain_cavity_does_not(s
     mean, error, gone = simulated(*shape, replicates, seed=21)
     gap = cavity_fluctuating(4096, *shape, gone).mean(axis=1) - mean
     plain = cavity(4096, *shape, gone).mean(axis=1) - mean
-    assert np.all(np.abs(gap) <= 0.004 + 3 * error)
+    assert np.all(np.abs(gap) <= 0.002 + 3 * error)
     assert np.abs(gap).max() < 0.5 * np.abs(plain).max()
     assert np.abs(gap).sum() < 0.4 * np.abs(plain).sum()
 
@@ -38,7 +38,7 @@ def test_decode_lies_within_the_error_of_simulation(shape, replicates):
     mean, error, gone = simulated(*shape, replicates, seed=22, prune="decode")
     gap = cavity_fluctuating(4096, *shape, gone, prune="decode").mean(axis=1) - mean
     plain = cavity_decode(4096, *shape, gone).mean(axis=1) - mean
-    assert np.all(np.abs(gap) <= 0.003 + 3 * error)
+    assert np.all(np.abs(gap) <= 0.004 + 3 * error)
     assert np.abs(plain).max() > 0.2
     assert np.abs(gap).max() < 0.15 * np.abs(plain).max()
 
@@ -51,12 +51,96 @@ def test_without_residual_the_gap_more_than_halves():
     assert np.abs(gap).sum() < 0.5 * np.abs(plain).sum()
 
 
+#: Simulated once, n = 4096: 12,000 and 3,500 runs for columns, 8,000 and 2,500 for decode; mean, standard error.
+PRECISE_RATIOS = [0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98]
+PRECISE = {
+    ((12, 4, 2), "columns"): (
+        [0.8203, 0.747, 0.6898, 0.6075, 0.4856, 0.3022, 0.186, 0.0749, 0.041, 0.018, 0.0057, 0.0012],
+        [
+            0.0003,
+            0.00038,
+            0.00043,
+            0.00049,
+            0.00055,
+            0.00055,
+            0.00047,
+            0.00029,
+            0.00019,
+            0.0001,
+            4e-05,
+            1e-05,
+        ],
+    ),
+    ((32, 8, 1), "columns"): (
+        [0.9549, 0.9332, 0.9149, 0.8865, 0.8375, 0.7391, 0.6466, 0.4832, 0.3843, 0.2597, 0.1191, 0.0171],
+        [
+            0.0002,
+            0.00027,
+            0.00033,
+            0.00041,
+            0.00053,
+            0.00075,
+            0.0009,
+            0.00109,
+            0.00111,
+            0.00105,
+            0.00076,
+            0.00021,
+        ],
+    ),
+    ((12, 4, 2), "decode"): (
+        [0.8515, 0.8331, 0.8205, 0.8037, 0.7808, 0.7425, 0.7112, 0.6564, 0.6209, 0.569, 0.4837, 0.3247],
+        [
+            0.00035,
+            0.00043,
+            0.00049,
+            0.00057,
+            0.00069,
+            0.00092,
+            0.00112,
+            0.00148,
+            0.00172,
+            0.00207,
+            0.00252,
+            0.00292,
+        ],
+    ),
+    ((32, 8, 1), "decode"): (
+        [0.9629, 0.9569, 0.9527, 0.9472, 0.9395, 0.9259, 0.9137, 0.8919, 0.8776, 0.8545, 0.8147, 0.7004],
+        [
+            0.00022,
+            0.00027,
+            0.00031,
+            0.00037,
+            0.00045,
+            0.00063,
+            0.00081,
+            0.00109,
+            0.00131,
+            0.00167,
+            0.00224,
+            0.00401,
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("shape", "prune"), PRECISE)
+def test_within_two_thousandths_of_a_precise_simulation(shape, prune):
+    mean, error = (np.array(values) for values in PRECISE[shape, prune])
+    gone = Survival(np.ones((1, 1, 4096), dtype=int)).levels(PRECISE_RATIOS) / 4096
+    gap = cavity_fluctuating(4096, *shape, gone, prune=prune).mean(axis=1) - mean
+    assert np.all(np.abs(gap) <= (0.001 if prune == "columns" else 0.0025) + 3 * error)
+
+
 N = 768
 POPULAR = np.append(np.random.default_rng(3).permutation(1 / np.arange(1.0, N + 1)), 1e-3)
 #: load, widest interval, kinds, what the closure still misses
 KERNELS = {
     "window": (partial(loads.window_load, window=192), 8, None, 0.012),
     "powerlaw": (partial(loads.powerlaw_load, exponent=0.5), None, None, 0.008),
+    # A seventh of these reads are of oneself: to count them would put theory .1 too high.
+    "steep powerlaw": (partial(loads.powerlaw_load, exponent=1.0), None, None, 0.035),
     "heavy hitters": (
         partial(loads.popularity_load, weights=POPULAR),
         24,
@@ -155,6 +239,12 @@ def test_always_a_probability(n, n_layers, n_heads, degree, gone, residual, prun
     found = cavity_fluctuating(n, n_layers, n_heads, degree, gone, residual, load, prune)
     assert found.shape == (1, n)
     assert np.all((found >= -1e-12) & (found <= 1 + 1e-9))
+
+
+def test_gamma_weights_keep_what_lies_beyond_the_last_node():
+    weights = gamma_weights(np.array([3.0]), np.array([9.0]), np.array([0.0, 1.0, 2.0]))[0]
+    assert weights.sum() == pytest.approx(1)
+    assert weights[-1] > np.exp(-2 / 3)  # an exponential law
 
 
 def test_grid_is_a_partition_and_its_rows_are_reads():

@@ -58,6 +58,6 @@ class Record:
 @pytest.fixture
 def record(request):
     """A Record named after the test function."""
-    made = Record(request.node.name.removeprefix("test_"))
+    made = Record(request.node.name.removeprefix("test_").replace("[", "_").rstrip("]"))
     yield made
     made.close()

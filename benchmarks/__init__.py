@@ -1,0 +1,1 @@
+"""Speed against named peers and against the machine: `make bench` runs all of it."""

@@ -1,0 +1,82 @@
+"""Where the work of a sweep runs: all are shaped like `concurrent.futures.Executor`, so one loop serves all."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+
+class SerialExecutor(Executor):
+    """Runs everything at once, in the calling thread."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run `fn` and return its finished future."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@contextmanager
+def executor(workers: int = 1, processes: bool = False, dask: str | None = None) -> Iterator[Executor]:
+    """Open an executor.
+
+    Parameters
+    ----------
+    workers : int
+        Threads, or processes; 1 thread means the calling one. Of a dask scheduler elsewhere: ignored.
+    processes : bool
+        Use processes instead of threads.
+    dask : str, optional
+        "local" for a cluster of `workers` processes on this machine, or the address of a scheduler
+        ("tcp://host:8786"). Under SLURM, start one with dask-jobqueue and pass its address::
+
+            from dask_jobqueue import SLURMCluster
+            cluster = SLURMCluster(cores=1, memory="4GB", walltime="02:00:00")
+            cluster.scale(64)
+            sweep("results", n_tokens=[...], dask=cluster.scheduler_address)
+
+    Raises
+    ------
+    ValueError
+        If dask is asked for and not installed, or both processes and dask are asked for.
+    OSError
+        If the scheduler does not answer.
+    """
+    if dask is not None and processes:
+        raise ValueError("choose either processes or dask, not both")
+    if dask is not None:
+        with _dask(workers, dask) as opened:
+            yield opened
+    elif processes:
+        # "spawn": a forked child would inherit locks of numba's threads.
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            yield pool
+    elif workers == 1:
+        yield SerialExecutor()
+    else:
+        with ThreadPoolExecutor(workers) as pool_of_threads:
+            yield pool_of_threads
+
+
+@contextmanager
+def _dask(workers: int, address: str) -> Iterator[Executor]:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ValueError("dask is not installed; pip install 'routegraph[dask]'") from None
+    if address != "local" and "://" not in address and ":" not in address:
+        raise ValueError(
+            f"dask must be 'local' or the address of a scheduler (tcp://HOST:PORT), got {address!r}"
+        )
+    if address == "local":
+        client = Client(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+    else:
+        client = Client(address, timeout="10s")
+    with client:
+        yield client.get_executor()

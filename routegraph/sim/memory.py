@@ -1,0 +1,92 @@
+"""How much memory a simulation takes, said before it starts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from routegraph.sim.parameters import Parameters
+
+#: Measured: the interpreter with what it imports and compiles.
+BASE = 250_000_000
+#: Measured: bytes a slot where the whole survival is made from scores (snapkv and pyramid take most), and what a
+#: tie to the attention takes on top.
+PER_SLOT, PER_TIED_SLOT = 34, 10
+#: Bytes an edge of a stored graph: slot and weight, twice while its layers are joined.
+PER_EDGE = 16
+
+
+def needed(parameters: Parameters, replicates: int = 1, workers: int = 1, whole_graph: bool = False) -> int:
+    """Return about how many bytes the replicates of a cell take at their peak.
+
+    whole_graph: the graph and the survival of a replicate are stored, for measures that ask for them.
+    """
+    p = parameters
+    slots = p.n_layers * p.n_heads * p.n_tokens
+    streamed = _is_streamed(p)
+    drawn_inside = streamed and p.ensemble in ("uniform", "window")
+    level = 2 if p.n_tokens < 2**16 - 1 else 4
+    layer = level * p.n_tokens * (6 + (1 if drawn_inside else p.n_heads))
+    if not drawn_inside:
+        layer += p.n_tokens * p.n_heads * (4 * p.reads + 4)
+    stored = slots * (0 if streamed else PER_SLOT) + slots * (PER_TIED_SLOT if p.attention_tie else 0)
+    if whole_graph:
+        stored += slots * (4 + PER_EDGE * p.reads)
+    histograms = 3 * 8 * p.n_tokens
+    return BASE + min(workers, replicates) * (layer + stored) + 2 * replicates * histograms
+
+
+def _is_streamed(parameters: Parameters) -> bool:
+    from routegraph.sim.stream import draws_levels
+
+    return draws_levels(parameters)
+
+
+def available() -> int | None:
+    """Return how many bytes are free for this process, None where the system does not say."""
+    found = [_meminfo(), _control_group()]
+    return min((free for free in found if free is not None), default=None)
+
+
+def _meminfo() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        try:
+            return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (AttributeError, ValueError, OSError):
+            return None
+
+
+def _control_group() -> int | None:
+    """Return what a container's limit leaves (cgroup version 2)."""
+    try:
+        limit, used = (
+            Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current")
+        )
+        return None if limit == "max" else max(int(limit) - int(used), 0)
+    except (OSError, ValueError):
+        return None
+
+
+def check_memory(
+    parameters: Parameters, replicates: int = 1, workers: int = 1, whole_graph: bool = False
+) -> None:
+    """Refuse what does not fit.
+
+    Raises
+    ------
+    ValueError
+        If the replicates need more memory than is free; both are named.
+    """
+    need, free = needed(parameters, replicates, workers, whole_graph), available()
+    if free is not None and need > free:
+        one = needed(parameters, replicates, 1, whole_graph)
+        advice = "; with one worker it would fit" if one <= free else ""
+        raise ValueError(
+            f"n_tokens = {parameters.n_tokens} needs about {need / 1e9:.1f} GB of memory, "
+            f"and {free / 1e9:.1f} GB is free{advice}"
+        )

@@ -1,0 +1,163 @@
+"""One replicate, layer by layer from the top: what survives, which reads there are, how far the query reaches.
+
+Never more than a layer is held. What can be drawn inside the pass is: the reads of the ensembles uniform and
+window, the orders of eviction of "random" and "bernoulli". Other ensembles fill a buffer of one layer; other
+policies need all scores before the first layer, so that they make the whole Survival first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routegraph import rng
+from routegraph.kernels import ranks, reach, stream
+from routegraph.policies import policies
+from routegraph.routes import level_type, unsigned
+from routegraph.sim.draw import draw_survival
+from routegraph.sim.ensembles import ensembles
+from routegraph.sim.parameters import Parameters
+from routegraph.survival import Survival
+
+Row = NDArray[Any]
+#: (layer, value, below, last): sets the values of the layer below and the last level of each context token.
+Step = Callable[[int, Row, Row, Row], None]
+#: layer -> int32[n_heads, n_tokens], the levels at which its slots die; good until the next call.
+Levels = Callable[[int], NDArray[np.int32]]
+
+
+class Passed(NamedTuple):
+    """What a pass leaves behind.
+
+    Attributes
+    ----------
+    max_level : int
+    value : int[n_tokens + 1]
+        Threshold + 1 of every position.
+    last_model : int[n_tokens]
+        Level at which the last slot of each context token dies.
+    last_layer : int64[max_level + 2]
+        How many (layer, token) lose their last slot of the layer at each level.
+    answer_last_layer : int[n_layers, n_answers]
+        The same level of each answer token.
+    """
+
+    max_level: int
+    value: Row
+    last_model: Row
+    last_layer: NDArray[np.int64]
+    answer_last_layer: Row
+
+
+def walk(
+    parameters: Parameters,
+    sequence: np.random.SeedSequence,
+    answers: NDArray[np.int64],
+    ratio: float | None = None,
+) -> Passed:
+    """Draw a replicate and follow the query's reach down all layers.
+
+    A policy that is not nested needs the ratio.
+    """
+    edge_key, rank_key = rng.keys(sequence)
+    drawn_levels = draws_levels(parameters)
+    if drawn_levels:
+        top = _resolution(parameters)
+        max_level = top - 1 if top else parameters.n_tokens
+    else:
+        survival = draw_survival(parameters, sequence, ratio)
+        max_level = survival.max_level
+    dtype = level_type(max_level)
+    width = _width(parameters)
+    if drawn_levels and width:
+        step = _random_step(parameters, edge_key, rank_key, width, dtype)
+    else:
+        levels = _draw_levels(parameters, rank_key) if drawn_levels else _stored_levels(survival)
+        step = _step(parameters, edge_key, levels, dtype)
+    value = np.zeros(parameters.n_tokens + 1, dtype=dtype)
+    value[-1] = max_level + 1
+    below = np.empty_like(value)
+    last, last_model = np.zeros((2, parameters.n_tokens), dtype=dtype)
+    last_layer = np.zeros(max_level + 2, dtype=np.int64)
+    answer_last_layer = np.empty((parameters.n_layers, len(answers)), dtype=dtype)
+    for layer in range(parameters.n_layers, 0, -1):
+        step(layer, value, below, last)
+        np.maximum(last_model, last, out=last_model)
+        stream.tally(last, last_layer)
+        answer_last_layer[layer - 1] = last[answers]
+        value, below = below, value
+    return Passed(max_level, value, last_model, last_layer, answer_last_layer)
+
+
+def draws_levels(parameters: Parameters) -> bool:
+    """Return whether the levels of a layer can be drawn without those of the others."""
+    return parameters.policy == "bernoulli" or (parameters.policy == "random" and parameters.independent)
+
+
+def _resolution(parameters: Parameters) -> int:
+    """Return on how many levels slots die independently; 0: each slot of a head at a level of its own."""
+    if parameters.policy != "bernoulli":
+        return 0
+    return int({**policies.parameters("bernoulli"), **dict(parameters.policy_parameters)}["resolution"])
+
+
+def _width(parameters: Parameters) -> int:
+    """Return how far back reads go, where they are uniform on that; 0 where they are not."""
+    if parameters.ensemble == "uniform":
+        return parameters.n_tokens + 1
+    if parameters.ensemble == "window":
+        return int({**ensembles.parameters("window"), **dict(parameters.ensemble_parameters)}["window"])
+    return 0
+
+
+def _random_step(
+    parameters: Parameters, edge_key: np.uint64, rank_key: np.uint64, width: int, dtype: type[np.integer[Any]]
+) -> Step:
+    best = np.zeros(parameters.n_tokens + 1, dtype=dtype)
+    drop = np.empty(parameters.n_tokens, dtype=dtype)
+    n_heads, reads, top = parameters.n_heads, parameters.reads, _resolution(parameters)
+    columns, residual = parameters.prune == "columns", parameters.residual
+
+    def step(layer: int, value: Row, below: Row, last: Row) -> None:
+        keys = (edge_key, rank_key)
+        stream.random_layer(
+            value, below, best, drop, last, *keys, layer, n_heads, reads, width, top, columns, residual
+        )
+
+    return step
+
+
+def _step(parameters: Parameters, edge_key: np.uint64, levels: Levels, dtype: type[np.integer[Any]]) -> Step:
+    n_positions = parameters.n_tokens + 1
+    best = np.zeros(n_positions * parameters.n_heads, dtype=dtype)
+    columns = parameters.prune == "columns"
+
+    def step(layer: int, value: Row, below: Row, last: Row) -> None:
+        edges = parameters.draw_edges(edge_key, layer, n_positions)
+        drop, slots = levels(layer), unsigned(edges.slots)
+        reach.layer_pass(value, below, best, edges.indptr, slots, drop, columns, parameters.residual)
+        stream.last_of_heads(drop, last)
+
+    return step
+
+
+def _draw_levels(parameters: Parameters, rank_key: np.uint64) -> Levels:
+    top = _resolution(parameters)
+    drop = np.empty((parameters.n_heads, parameters.n_tokens), dtype=np.int32)
+
+    def levels(layer: int) -> NDArray[np.int32]:
+        for head, row in enumerate(drop):
+            if top:
+                ranks.uniform_levels(rank_key, layer, head, top, row)
+            else:
+                ranks.permutation(rank_key, layer, head, row)
+        return drop
+
+    return levels
+
+
+def _stored_levels(survival: Survival) -> Levels:
+    return lambda layer: np.ascontiguousarray(survival.drop[layer - 1], dtype=np.int32)

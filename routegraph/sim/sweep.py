@@ -1,0 +1,291 @@
+"""`sweep`: a grid of cells times replicates, resumable, over threads, processes or dask."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from routegraph._version import __version__
+from routegraph.files import write_json
+from routegraph.policies import is_nested
+from routegraph.sim import store
+from routegraph.sim.executors import executor
+from routegraph.sim.parameters import Parameters, check_count, split_settings
+from routegraph.sim.run import run_replicate
+from routegraph.sim.store import Cell, DamagedCellError, Packed
+from routegraph.sim.sweep_result import SweepResult, load_sweep
+from routegraph.survival import check_ratios
+
+__all__ = ["SweepResult", "grid_of", "load_sweep", "sweep"]
+
+FORMAT = "routegraph sweep"
+Report = Callable[[float, float, str], None]
+
+_AXES = tuple(f.name for f in fields(Parameters) if f.name not in store.OWNERS)
+
+
+def grid_of(
+    axes: Mapping[str, Any],
+    settings: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    together: Sequence[str] = (),
+) -> list[Parameters]:
+    """Return the cells of a grid, each once.
+
+    Parameters
+    ----------
+    axes : mapping
+        Fields of `Parameters`: a value, or a list of values.
+    settings : mapping or sequence of mappings, optional
+        Further parameters of ensemble, policy and profile; a list of them is one more axis.
+    together : sequence of str
+        Axes walked in step (lists of one length) instead of crossed.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, a list empty, or lists that go together are of different lengths.
+    """
+    for name in axes:
+        if name not in _AXES:
+            raise ValueError(f"unknown parameter {name!r}; choose from: {', '.join(_AXES)}")
+    listed = {name: _listed(name, value) for name, value in axes.items()}
+    lengths = {name: len(listed.get(name, [])) for name in together}
+    if len(set(lengths.values())) > 1 or 0 in lengths.values():
+        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise ValueError(f"axes that go together need as many values each, got {told}")
+    step = [dict(zip(together, row, strict=True)) for row in zip(*(listed[n] for n in together), strict=True)]
+    crossed = [[{name: v} for v in values] for name, values in listed.items() if name not in together]
+    chosen = [settings or {}] if settings is None or isinstance(settings, Mapping) else list(settings)
+    made: dict[str, Parameters] = {}
+    for parts in itertools.product(*([step] if together else []), *crossed):
+        row = {name: value for part in parts for name, value in part.items()}
+        names = {"ensemble": "uniform", "policy": "random", "profile": "flat"}
+        owners = [row.get(name, default) for name, default in names.items()]
+        for setting in chosen:
+            everything: dict[str, Any] = {**row, **split_settings(owners[0], owners[1], owners[2], setting)}
+            parameters = Parameters(**everything)
+            made.setdefault(store.canonical(parameters), parameters)
+    return list(made.values())
+
+
+def _listed(name: str, value: Any) -> list[Any]:
+    values = (
+        [store.plain(v) for v in value] if isinstance(value, (list, tuple, range, np.ndarray)) else [value]
+    )
+    if not values:
+        raise ValueError(f"{name} needs at least one value")
+    return values
+
+
+def compute(parameters: Parameters, seed: int, ratio: float | None, first: int, last: int) -> Packed:
+    """Run replicates first..last-1 of a cell: one task of a sweep."""
+    number = store.cell_number(parameters)
+    return store.join(
+        [store.pack(run_replicate(parameters, seed, number, r, ratio)) for r in range(first, last)]
+    )
+
+
+def sweep(
+    out: str | os.PathLike[str] | None = None,
+    *,
+    replicates: int = 32,
+    seed: int = 0,
+    ratio: float | Iterable[float] | None = None,
+    settings: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    together: Sequence[str] = (),
+    workers: int = 1,
+    processes: bool = False,
+    dask: str | None = None,
+    skip_damaged: bool = False,
+    progress: Report | None = None,
+    **axes: Any,
+) -> SweepResult:
+    """Simulate every cell of a grid of parameters.
+
+    Parameters
+    ----------
+    out : path, optional
+        Folder of the cell files, made if missing. What it already holds is not computed again: a killed sweep
+        resumes, and cells and replicates can be added. In memory only by default.
+    replicates, seed : int
+        Replicates a cell, and the seed they come from (one a folder).
+    ratio : float or sequence of float, optional
+        Only for policies that are not nested, which need a run a ratio.
+    settings, together
+        See `grid_of`.
+    workers : int
+        Threads, or processes; the files do not depend on it.
+    processes : bool
+        Processes instead of threads.
+    dask : str, optional
+        "local", or the address of a scheduler; see `routegraph.sim.executors`. Workers elsewhere know only
+        what is registered by modules they import.
+    skip_damaged : bool
+        Compute damaged cell files again instead of stopping at the first.
+    progress : function of (percent done, 100, text), optional
+        Percent of the work, by its estimated cost.
+    **axes
+        Fields of `Parameters` (as of `simulate`), each a value or a list.
+
+    Returns
+    -------
+    SweepResult
+        The cells asked for, with the replicates asked for.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is bad, `out` holds another seed's sweep or something else, or a cell file is damaged.
+    OSError
+        If the disk is full, a worker process dies, or the scheduler does not answer; finished cells are kept.
+
+    Examples
+    --------
+    >>> found = sweep(n_tokens=[64, 128], n_layers=4, n_heads=2, replicates=4)
+    >>> found.curves("reach_fraction", [0.5, 0.9]).shape
+    (2, 4, 2)
+    """
+    check_count("replicates", replicates)
+    check_count("workers", workers)
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
+    cells: list[tuple[Parameters, float | None]] = []
+    for parameters in grid_of(axes, settings, together):
+        if is_nested(parameters.policy):
+            cells.append((parameters, None))
+        elif ratio is None:
+            raise ValueError(f"policy {parameters.policy!r} is not nested: name the ratios to sweep")
+        else:
+            cells += [(parameters, at) for at in check_ratios(ratio)]
+    folder = None if out is None else _open_folder(Path(out))
+    found: dict[str, Cell] = {}
+    damaged: list[str] = []
+    for parameters, at in cells:
+        path = folder / store.cell_name(parameters, at) if folder else None
+        if path is None or not path.exists():
+            continue
+        try:
+            cell = store.read_cell(path)
+        except DamagedCellError as error:
+            if not skip_damaged:
+                raise ValueError(f"{error}; remove it, or ask to skip damaged files") from None
+            damaged.append(str(error))
+            continue
+        if cell.seed != seed:
+            raise ValueError(f"folder {str(out)!r} holds a sweep of seed {cell.seed}, not {seed}")
+        found[path.name] = cell
+    if out is not None:
+        asked = {"axes": axes, "settings": settings, "together": list(together), "ratio": ratio}
+        how = {"replicates": replicates, "workers": workers, "processes": processes, "dask": dask}
+        _note_run(Path(out), {"seed": seed, **asked, **how})
+    _compute_all(cells, found, replicates, int(seed), folder, workers, processes, dask, progress)
+    done = tuple(found[store.cell_name(parameters, at)] for parameters, at in cells)
+    return SweepResult(done, replicates, tuple(damaged))
+
+
+def _compute_all(
+    cells: list[tuple[Parameters, float | None]],
+    found: dict[str, Cell],
+    replicates: int,
+    seed: int,
+    folder: Path | None,
+    workers: int,
+    processes: bool,
+    dask: str | None,
+    progress: Report | None,
+) -> None:
+    """Run what is missing, the dearest cells first, and write each cell when its last replicate is there."""
+    tasks: list[tuple[float, Parameters, float | None, int, int]] = []
+    missing: dict[str, int] = {}
+    for parameters, at in cells:
+        name = store.cell_name(parameters, at)
+        have = found[name].replicates if name in found else 0
+        cost = float(np.prod(parameters.shape)) * (1 + parameters.reads)
+        block = max(1, min(64, int(2e8 / cost)))
+        for first in range(have, replicates, block):
+            last = min(first + block, replicates)
+            tasks.append((cost * (last - first), parameters, at, first, last))
+            missing[name] = missing.get(name, 0) + 1
+    if not tasks:
+        return
+    tasks.sort(key=lambda task: -task[0])
+    total, spent, n_cells = sum(task[0] for task in tasks), 0.0, len(missing)
+    parts: dict[str, dict[int, Packed]] = {name: {} for name in missing}
+    queue = iter(tasks)
+    with executor(workers, processes, dask) as pool:
+        running: dict[Future[Packed], tuple[float, Parameters, float | None, int, int]] = {}
+        # A bounded queue: results do not pile up, and an error stops the sweep soon.
+        ahead = 1 if workers == 1 and dask is None else 4 * max(workers, 16 if dask else 1)
+        try:
+            while True:
+                for task in itertools.islice(queue, ahead - len(running)):
+                    running[pool.submit(compute, task[1], seed, *task[2:])] = task
+                if not running:
+                    break
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    cost, parameters, at, first, _last = running.pop(future)
+                    name = store.cell_name(parameters, at)
+                    parts[name][first] = future.result()
+                    spent += cost
+                    missing[name] -= 1
+                    if missing[name] == 0:
+                        before = [found[name].packed] if name in found else []
+                        packed = store.join([*before, *(parts[name][k] for k in sorted(parts[name]))])
+                        found[name] = Cell(parameters, seed, at, packed)
+                        del parts[name], missing[name]
+                        if folder is not None:
+                            store.write_cell(folder, found[name])
+                    if progress is not None:
+                        progress(100 * spent / total, 100, f"cells {n_cells - len(missing)}/{n_cells}")
+        except BaseException as error:
+            for future in running:
+                future.cancel()
+            if isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker":
+                raise OSError(
+                    "a worker died; finished cells are kept, run the sweep again to resume"
+                ) from error
+            raise
+
+
+def _open_folder(out: Path) -> Path:
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"cannot write a sweep into {str(out)!r}: it is a file")
+    if out.is_dir() and any(out.iterdir()) and not (out / "run.json").is_file():
+        raise ValueError(f"{str(out)!r} is not a sweep: choose an empty or a new folder")
+    if not out.parent.is_dir():
+        raise ValueError(f"cannot write {str(out)!r}: folder {str(out.parent)!r} does not exist")
+    (out / "cells").mkdir(parents=True, exist_ok=True)
+    for left in (out / "cells").glob(".*.tmp"):  # of a run that was killed while writing
+        left.unlink(missing_ok=True)
+    return out / "cells"
+
+
+def _note_run(out: Path, asked: dict[str, Any]) -> None:
+    """Add this run to run.json: everything that the cell files must not hold."""
+    path = out / "run.json"
+    known: dict[str, Any] = {"format": FORMAT, "runs": []}
+    if path.is_file():
+        known = json.loads(path.read_text())
+    host = {"python": platform.python_version(), "numpy": np.__version__, "platform": platform.platform()}
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    known["runs"].append({"version": __version__, "started": when, **host, **_json_ready(asked)})
+    write_json(path, known)
+
+
+def _json_ready(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _json_ready(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple, range, np.ndarray)):
+        return [_json_ready(item) for item in value]
+    return store.plain(value)

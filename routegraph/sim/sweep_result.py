@@ -1,0 +1,207 @@
+"""What a sweep left behind: its cells, by size, as curves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routegraph._version import __version__
+from routegraph.sim import store
+from routegraph.sim.observables import observables
+from routegraph.sim.parameters import Parameters
+from routegraph.sim.store import Cell, DamagedCellError
+from routegraph.survival import check_ratios
+
+SCALES = ("n", "L", "M", "L/ln n")
+_SIZES = ("n_tokens", "n_layers", "n_heads")
+
+
+@dataclass(frozen=True, eq=False)
+class SweepResult:
+    """Cells of a sweep, sorted by size.
+
+    Attributes
+    ----------
+    cells : tuple of Cell
+    replicates : int
+        Replicates that every cell has.
+    damaged : tuple of str
+        What was wrong with the cell files that were skipped.
+    """
+
+    cells: tuple[Cell, ...]
+    replicates: int
+    damaged: tuple[str, ...] = ()
+
+    @property
+    def seed(self) -> int:
+        """Seed of all random numbers."""
+        return self.cells[0].seed
+
+    @property
+    def groups(self) -> tuple[tuple[Cell, ...], ...]:
+        """Cells of the same parameters; more than one where the policy is not nested (a cell a ratio)."""
+        found: dict[int, list[Cell]] = {}
+        for cell in self.cells:
+            found.setdefault(cell.number, []).append(cell)
+        return tuple(tuple(group) for group in found.values())
+
+    def varied(self) -> dict[str, list[Any]]:
+        """Return the parameters that differ between cells, with their values."""
+        told = [store.describe(group[0].parameters) for group in self.groups]
+        for row in told:
+            row |= {f"settings.{name}": value for name, value in row.pop("settings").items()}
+        names = dict.fromkeys(name for row in told for name in row)
+        values = {name: [row.get(name) for row in told] for name in names}
+        return {name: listed for name, listed in values.items() if any(v != listed[0] for v in listed)}
+
+    def where(self, **chosen: Any) -> SweepResult:
+        """Return the cells with the given parameters (settings by their names).
+
+        Raises
+        ------
+        ValueError
+            If no cell has them; the values there are named.
+        """
+        kept = self.cells
+        for name, value in chosen.items():
+            found = {cell.name: _value(cell.parameters, name) for cell in kept}
+            kept = tuple(cell for cell in kept if found[cell.name] == value)
+            if not kept:
+                choices = ", ".join(sorted({str(v) for v in found.values()}))
+                raise ValueError(f"no cell of the sweep has {name} = {value!r}; choose from: {choices}")
+        return replace(self, cells=kept, replicates=min(cell.replicates for cell in kept))
+
+    def sizes(self, scale: str = "n") -> NDArray[np.float64]:
+        """Return the size of each group of cells, float64[S].
+
+        Parameters
+        ----------
+        scale : {"n", "L", "M", "L/ln n"}
+            Cache rows, layers, slots of a token (layers * heads), or layers over ln(rows).
+        """
+        if scale not in SCALES:
+            raise ValueError(f"unknown scale {scale!r}; choose from: {', '.join(SCALES)}")
+        shapes = np.array([group[0].parameters.shape for group in self.groups], dtype=float)
+        layers, heads, tokens = shapes.T
+        made = {"n": tokens, "L": layers, "M": layers * heads, "L/ln n": layers / np.log(tokens)}
+        return np.asarray(made[scale])
+
+    def natural_scale(self, observable: str) -> str:
+        """Return the scaling variable theory suggests for what varies here.
+
+        GER lives on the number of slots M; reach with residual edges on L / ln n where both vary; without
+        residual edges, depth is the size.
+        """
+        varied = self.varied()
+        if "n_layers" in varied and "n_tokens" in varied:
+            return "L/ln n" if self.cells[0].parameters.residual else "L"
+        if "n_heads" in varied or ("n_layers" in varied and observable.startswith(("ger", "eviction"))):
+            return "M"
+        return "L" if "n_layers" in varied else "n"
+
+    def by_size(self, scale: str = "n") -> SweepResult:
+        """Return the same cells sorted by size.
+
+        Raises
+        ------
+        ValueError
+            If they differ in more than their size; what to choose is named.
+        """
+        varied = self.varied()
+        sizes = self.sizes(scale)
+        clashing = [name for name in varied if name not in _SIZES]
+        if not clashing and len(set(sizes.tolist())) < len(sizes):
+            clashing = list(varied)
+        if clashing:
+            told = "; ".join(f"{n} takes {', '.join(map(str, dict.fromkeys(varied[n])))}" for n in clashing)
+            raise ValueError(
+                f"cells with clashing parameters for the scale {scale!r}: {told}; choose one of each"
+            )
+        groups = self.groups
+        order = np.argsort(sizes, kind="stable")
+        return replace(self, cells=tuple(cell for i in order for cell in groups[i]))
+
+    def curves(self, observable: str, ratios: float | Iterable[float]) -> NDArray[np.float64]:
+        """Return an observable of every replicate of every group of cells, in their order, float64[S, R, A].
+
+        Raises
+        ------
+        ValueError
+            If the observable or a ratio is unknown.
+        """
+        grid = check_ratios(ratios)
+        observe = observables[observable]
+        return np.stack([self._group(group, observe, grid) for group in self.groups])
+
+    def _group(self, group: Sequence[Cell], observe: Any, grid: list[float]) -> NDArray[np.float64]:
+        if group[0].ratio is None:
+            levels = group[0].parameters.levels_of().levels(grid)
+            blocks = [observe(sample, levels) for sample in group[0].samples(self.replicates)]
+            return np.asarray(np.concatenate(blocks))
+        known = {cell.ratio: cell for cell in group}
+        for ratio in grid:
+            if ratio not in known:
+                taken = ", ".join(f"{r:g}" for r in sorted(r for r in known if r is not None))
+                raise ValueError(
+                    f"policy {group[0].parameters.policy!r} was swept at {taken} only, not {ratio:g}"
+                )
+        # Beyond its one step a survival of one ratio is at level 1.
+        columns = [
+            np.concatenate([observe(s, [1]) for s in known[ratio].samples(self.replicates)]) for ratio in grid
+        ]
+        return np.concatenate(columns, axis=1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was swept as JSON-ready values."""
+        rows = [
+            {"file": c.name, "replicates": c.replicates, "ratio": c.ratio, **store.describe(c.parameters)}
+            for c in self.cells
+        ]
+        return {"version": __version__, "seed": self.seed, "replicates": self.replicates, "cells": rows}
+
+
+def _value(parameters: Parameters, name: str) -> Any:
+    told = store.describe(parameters)
+    return told.get(name, told["settings"].get(name.removeprefix("settings.")))
+
+
+def load_sweep(folder: str | os.PathLike[str], skip_damaged: bool = False) -> SweepResult:
+    """Read all cells of a sweep's folder.
+
+    Parameters
+    ----------
+    folder : path
+        `out` of a sweep.
+    skip_damaged : bool
+        Leave damaged files out (their names are in `SweepResult.damaged`) instead of stopping.
+
+    Raises
+    ------
+    ValueError
+        If the folder is not a sweep, empty, mixes seeds, or holds a damaged file.
+    """
+    inside = Path(folder) / "cells"
+    if not (Path(folder) / "run.json").is_file() or not inside.is_dir():
+        raise ValueError(f"{str(folder)!r} is not a sweep: it has no run.json and no cells")
+    cells, damaged = [], []
+    for path in sorted(inside.glob("*.npz")):
+        try:
+            cells.append(store.read_cell(path))
+        except DamagedCellError as error:
+            if not skip_damaged:
+                raise ValueError(f"{error}; remove it, or ask to skip damaged files") from None
+            damaged.append(str(error))
+    if not cells:
+        raise ValueError(f"sweep {str(folder)!r} holds no finished cell")
+    seeds = sorted({cell.seed for cell in cells})
+    if len(seeds) > 1:
+        raise ValueError(f"cells of {str(folder)!r} clash: seeds {', '.join(map(str, seeds))}")
+    cells.sort(key=lambda cell: (*cell.parameters.shape, cell.ratio or 0.0))
+    return SweepResult(tuple(cells), min(cell.replicates for cell in cells), tuple(damaged))
