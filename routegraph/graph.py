@@ -14,16 +14,18 @@ if TYPE_CHECKING:
 
 
 class Readers(NamedTuple):
-    """The same edges sorted by layer and key: who reads each key.
+    """The same edges sorted by layer and key: who reads each key, the readers of one slot in pairs.
 
     Attributes
     ----------
     order : uint32[n_layers, n_tokens]
-        Keys of each layer, those with the fewest readers first.
+        Keys of each layer, those with the fewest pairs first.
     starts : int64[n_layers * n_tokens + 1]
-        The reads of key order[l - 1, k] are starts[(l - 1) * n_tokens + k] up to the next entry.
-    queries, heads : unsigned[n_edges]
-        Who reads, by which head.
+        The pairs of key order[l - 1, k] are starts[(l - 1) * n_tokens + k] up to the next entry.
+    queries : unsigned[n_pairs, 2]
+        Who reads; a slot with an odd number of readers has one of them twice.
+    heads : unsigned[n_pairs]
+        By which head.
     """
 
     order: NDArray[np.uint32]
@@ -141,14 +143,14 @@ class TokenGraph:
         """The edges sorted by key, made when first asked for and kept."""
         from routegraph.kernels import lanes
 
-        found = Readers(
-            np.empty((self.n_layers, self.n_tokens), dtype=np.uint32),
-            np.empty(self.n_layers * self.n_tokens + 1, dtype=np.int64),
-            np.empty(self.n_edges, dtype=np.min_scalar_type(self.n_tokens)),
-            np.empty(self.n_edges, dtype=np.min_scalar_type(self.n_heads)),
-        )
-        lanes.sort_by_key(self.indptr, self.slot, self.n_heads, *found)
-        return found
+        order = np.empty((self.n_layers, self.n_tokens), dtype=np.uint32)
+        starts = np.empty(self.n_layers * self.n_tokens + 1, dtype=np.int64)
+        edges = (self.indptr, self.slot.view(np.dtype(f"u{self.slot.itemsize}")), self.n_heads)
+        lanes.count_pairs(*edges, order, starts)
+        queries = np.empty((starts[-1], 2), dtype=np.min_scalar_type(self.n_tokens))
+        heads = np.empty(starts[-1], dtype=np.min_scalar_type(self.n_heads))
+        lanes.fill_pairs(*edges, order, starts, queries, heads)
+        return Readers(order, starts, queries, heads)
 
     def to_networkx(self) -> nx.MultiDiGraph:
         """Return a MultiDiGraph with all n_layers + 1 rows of nodes and the sizes as graph attributes."""

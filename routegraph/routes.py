@@ -86,12 +86,11 @@ def reach_thresholds_each(
     if not _pays(graph, len(positions)):
         return np.stack([_thresholds(graph, survival, [p], prune, residual) for p in positions])
     value_type = np.dtype(level_type(survival.max_level))
-    values = np.empty((len(positions), graph.n_tokens), dtype=np.int64)
-    nothing = np.empty(0, dtype=np.uint32)
-    lane_type = np.dtype(f"u{value_type.itemsize}")
-    _lanes(values, graph, survival, positions, prune, residual, survival.max_level + 1, nothing, lane_type)
-    values -= 1
-    return values
+    lane_type, nothing = np.dtype(f"u{value_type.itemsize}"), np.empty(0, dtype=np.uint32)
+    rows = np.empty((graph.n_tokens, len(positions)), dtype=np.int64)
+    _lanes(rows, graph, survival, positions, prune, residual, survival.max_level + 1, nothing, lane_type)
+    rows -= 1
+    return rows.T
 
 
 def reach_counts(
@@ -136,9 +135,9 @@ def reach_counts(
     if not _pays(graph, len(positions)):
         each = [_thresholds(graph, survival, [p], prune, residual) for p in positions]
         return grid.astype(count_type)[np.stack(each) + 1]
-    counts = np.empty((len(positions), graph.n_tokens), dtype=count_type)
-    _lanes(counts, graph, survival, positions, prune, residual, len(levels), grid, count_type)
-    return counts
+    rows = np.empty((graph.n_tokens, len(positions)), dtype=count_type)
+    _lanes(rows, graph, survival, positions, prune, residual, len(levels), grid, count_type)
+    return rows.T
 
 
 def reach_by_layer(
@@ -346,16 +345,17 @@ def _lanes(
     grid: NDArray[np.uint32],
     dtype: np.dtype[Any],
 ) -> None:
-    """Fill out[n_sources, n_tokens] with values of `dtype`, at most `top`; grid turns levels into values."""
-    drop, columns = plain(survival.drop), prune == "columns"
+    """Fill out[n_tokens, n_sources] with values of `dtype`, at most `top`; grid turns levels into values."""
+    drop, slots, columns = plain(survival.drop), unsigned(graph.slot), prune == "columns"
     value, below = (_rows_of_cache_lines(graph.n_tokens + 1, dtype) for _ in range(2))
     for first in range(0, len(sources), lanes.WIDTH):
         group = sources[first : first + lanes.WIDTH]
         value[:] = 0
         value[group, np.arange(len(group))] = top
-        bottom = lanes.lanes_pass(value, below, *graph.readers, drop, grid, columns, residual)
-        out[first : first + len(group)] = bottom[:-1, : len(group)].T
-    out[np.arange(len(sources)), sources] = top
+        edges = (graph.indptr, slots, tuple(graph.readers))
+        bottom = lanes.lanes_pass(value, below, *edges, drop, grid, columns, residual)
+        out[:, first : first + len(group)] = bottom[:-1, : len(group)]
+    out[sources, np.arange(len(sources))] = top
 
 
 def _rows_of_cache_lines(n_rows: int, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -1,10 +1,11 @@
 """Reachability from 64 sources at once: one row of 64 values (lanes) a node, SIMD along the row.
 
 One source is pushed down (`reach.py`: a row of edges a query). Rows of 64 values are pulled instead: every key
-takes the best of its readers, so that the running best stays in registers and nothing but the result is
-written. That needs the edges by key; within a layer the keys go by their number of readers, so that the length of
-the inner loop is no surprise to the branch predictor (a third of the time). Rows want to start at cache lines
-(half the time).
+takes the best of its readers, so that the running best stays in registers and nothing but the result is written.
+That needs the edges by key. What bounds the time is the arithmetic, a minimum and a maximum of 64 lanes an edge, so
+readers of one slot go in pairs that are capped together: three operations for two edges instead of four. Within a
+layer the keys go by their number of pairs, so that the length of the inner loop is no surprise to the branch predictor
+(a third of the time). Rows want to start at cache lines (half the time).
 """
 
 from __future__ import annotations
@@ -19,9 +20,15 @@ from numba.extending import intrinsic, overload
 WIDTH = 64
 
 
+@nb.njit(inline="always", cache=True)
+def _key_of(slot, per_head):  # type: ignore[no-untyped-def]
+    """Return slot // n_heads, given 1 / n_heads, for slots below 2**50: a fifth of the time of the division."""
+    return np.intp((slot + 0.5) * per_head)
+
+
 @nb.njit(cache=True, nogil=True)
-def sort_by_key(indptr, slots, n_heads, order, starts, queries, heads):  # type: ignore[no-untyped-def]
-    """Sort the edges of each layer by key: the transpose of layered CSR.
+def count_pairs(indptr, slots, n_heads, order, starts):  # type: ignore[no-untyped-def]
+    """Count the pairs of readers of each key; a slot with an odd number of readers has one pair of one.
 
     Parameters
     ----------
@@ -29,59 +36,80 @@ def sort_by_key(indptr, slots, n_heads, order, starts, queries, heads):  # type:
         Edges by query; slot = key * n_heads + head.
     n_heads : int
     order : int[n_layers, n_tokens]
-        Overwritten: the keys of each layer, those with the fewest readers first, then by position.
+        Overwritten: the keys of each layer, those with the fewest pairs first, then by position.
     starts : int64[n_layers * n_tokens + 1]
-        Overwritten: readers of key order[l, k] are starts[l * n_tokens + k] up to the next entry.
-    queries, heads : int[n_edges]
-        Overwritten: the readers, in order of their position.
+        Overwritten: the pairs of key order[l, k] are starts[l * n_tokens + k] up to the next entry.
     """
     n_layers, n_tokens = order.shape
-    count, place = np.empty(n_tokens, np.int64), np.empty(n_tokens, np.int64)
-    # (slot + .5) / n_heads rounds down to the key for slots below 2**50; an integer division takes 5 times as long.
+    pairs, odd = np.empty(n_tokens, np.int64), np.empty(n_tokens * n_heads, np.bool_)
+    per_head, total = 1 / n_heads, 0
+    for layer in range(n_layers):
+        pairs[:] = 0
+        odd[:] = False
+        for e in range(indptr[layer * n_tokens], indptr[(layer + 1) * n_tokens]):
+            odd[slots[e]] = not odd[slots[e]]
+            pairs[_key_of(slots[e], per_head)] += odd[slots[e]]
+        fewer = np.zeros(pairs.max() + 2, np.int64)
+        for key in range(n_tokens):
+            fewer[pairs[key] + 1] += 1
+        fewer = np.cumsum(fewer)
+        for key in range(n_tokens):
+            order[layer, fewer[pairs[key]]] = key
+            fewer[pairs[key]] += 1
+        for k in range(n_tokens):
+            starts[layer * n_tokens + k] = total
+            total += pairs[order[layer, k]]
+    starts[n_layers * n_tokens] = total
+
+
+@nb.njit(cache=True, nogil=True)
+def fill_pairs(indptr, slots, n_heads, order, starts, queries, heads):  # type: ignore[no-untyped-def]
+    """Fill queries[n_pairs, 2] and heads[n_pairs] of the pairs that `count_pairs` has counted.
+
+    A pair of one has the same query twice.
+    """
+    n_layers, n_tokens = order.shape
+    free, last = np.empty(n_tokens, np.int64), np.empty(n_tokens * n_heads, np.int64)
     per_head = 1 / n_heads
     for layer in range(n_layers):
-        rows = indptr[layer * n_tokens : (layer + 1) * n_tokens + 1]
-        count[:] = 0
-        for e in range(rows[0], rows[n_tokens]):
-            count[np.intp((slots[e] + 0.5) * per_head)] += 1
-        below = np.zeros(count.max() + 2, np.int64)
-        for key in range(n_tokens):
-            below[count[key] + 1] += 1
-        below = np.cumsum(below)
-        for key in range(n_tokens):
-            order[layer, below[count[key]]] = key
-            below[count[key]] += 1
-        edge = rows[0]
         for k in range(n_tokens):
-            starts[layer * n_tokens + k] = edge
-            place[order[layer, k]] = edge
-            edge += count[order[layer, k]]
+            free[order[layer, k]] = starts[layer * n_tokens + k]
+        last[:] = -1
         for query in range(n_tokens):
-            for e in range(rows[query], rows[query + 1]):
-                key = np.intp((slots[e] + 0.5) * per_head)  # type: ignore[assignment]
-                edge = np.uintp(place[key])
-                queries[edge] = query
-                heads[edge] = np.intp(slots[e]) - key * n_heads
-                place[key] += 1
-    starts[n_layers * n_tokens] = indptr[n_layers * n_tokens]
+            row = layer * n_tokens + query
+            for e in range(indptr[row], indptr[row + 1]):
+                slot = slots[e]
+                pair = last[slot]
+                if pair >= 0:
+                    queries[pair, 1] = query
+                    last[slot] = -1
+                else:
+                    key = _key_of(slot, per_head)
+                    pair = free[key]
+                    free[key] += 1
+                    last[slot] = pair
+                    queries[pair, 0] = query
+                    queries[pair, 1] = query
+                    heads[pair] = np.intp(slot) - key * n_heads
 
 
 def raise_row(below, key, base, row, value, queries, heads, caps, start, stop):  # type: ignore[no-untyped-def]
-    """Set below[key] to the best of base[row] and of its readers start..stop-1, each capped.
+    """Set below[key] to the best of base[row] and of its readers, the pairs start..stop-1, each capped.
 
     Parameters
     ----------
     below, base, value : unsigned[:, WIDTH]
         Rows of lanes.
-    queries, heads : int[n_edges]
-        Edge e reads value[queries[e]], capped by caps[heads[e], key].
+    queries, heads : int[n_pairs, 2], int[n_pairs]
+        A pair reads value[queries[pair]], capped by caps[heads[pair], key].
     caps : uint32[n_heads, n_tokens]
         The cap of one lane as often as it fits into 32 bits (what one instruction spreads over a register).
     """
     best = base[row].copy()
-    for e in range(start, stop):
-        cap = caps[heads[e], key].astype(value.dtype)
-        best = np.maximum(best, np.minimum(value[queries[e]], cap))
+    for pair in range(start, stop):
+        cap = caps[heads[pair], key].astype(value.dtype)
+        better = np.maximum(value[queries[pair, 0]], value[queries[pair, 1]])
+        best = np.maximum(best, np.minimum(better, cap))
     below[key] = best
 
 
@@ -110,17 +138,25 @@ def _raise_row(typingctx, below, key, base, row, value, queries, heads, caps, st
 
         best = cgutils.alloca_once(builder, lanes)  # becomes registers
         builder.store(builder.load(row_of(base, row), align=lane.width // 8), best)
-        with cgutils.for_range_slice(builder, start, stop, ir.Constant(index, 1)) as (edge, _):
-            carried = builder.load(row_of(value, entry(queries, edge)), align=lane.width // 8)
-            place = builder.add(builder.mul(entry(heads, edge), n_tokens), key)
+
+        def largest(one, other):  # type: ignore[no-untyped-def]
+            return builder.select(builder.icmp_unsigned(">", one, other), one, other)
+
+        with cgutils.for_range_slice(builder, start, stop, ir.Constant(index, 1)) as (pair, _):
+            first = builder.shl(pair, ir.Constant(index, 1))
+            one, other = (
+                builder.load(row_of(value, entry(queries, number)), align=lane.width // 8)
+                for number in (first, builder.or_(first, ir.Constant(index, 1)))
+            )
+            better = largest(one, other)
+            place = builder.add(builder.mul(entry(heads, pair), n_tokens), key)
             cap = builder.load(builder.gep(caps.data, [place]))
             spread = builder.insert_element(ir.Constant(words, ir.Undefined), cap, ir.Constant(word, 0))
             zeros = ir.Constant(ir.VectorType(word, words.count), None)
             spread = builder.shuffle_vector(spread, ir.Constant(words, ir.Undefined), zeros)
             spread = builder.bitcast(spread, lanes)
-            carried = builder.select(builder.icmp_unsigned("<", carried, spread), carried, spread)
-            sofar = builder.load(best)
-            builder.store(builder.select(builder.icmp_unsigned(">", carried, sofar), carried, sofar), best)
+            capped = builder.select(builder.icmp_unsigned("<", better, spread), better, spread)
+            builder.store(largest(capped, builder.load(best)), best)
         builder.store(builder.load(best), row_of(below, key), align=lane.width // 8)
         return context.get_dummy_value()
 
@@ -156,7 +192,20 @@ def spread_caps(drop, grid, repeat, caps):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def lanes_pass(value, below, order, starts, queries, heads, drop, grid, columns, residual):  # type: ignore[no-untyped-def]
+def push(after, below, indptr, slots, caps):  # type: ignore[no-untyped-def]
+    """Raise below[key] to after[query], capped, for every read of len(after) queries; indptr starts with theirs."""
+    n_heads = len(caps)
+    queries, heads = np.zeros((1, 2), np.uint32), np.zeros(1, np.uint32)
+    for query in range(len(after)):
+        queries[:] = query
+        for e in range(indptr[query], indptr[query + 1]):
+            key = np.intp(slots[e]) // n_heads
+            heads[0] = np.intp(slots[e]) - key * n_heads
+            raise_row(below, key, below, key, after, queries, heads, caps, np.intp(0), np.intp(1))
+
+
+@nb.njit(cache=True, nogil=True)
+def lanes_pass(value, below, indptr, slots, readers, drop, grid, columns, residual):  # type: ignore[no-untyped-def]
     """Carry rows of values from the top layer to the bottom.
 
     Parameters
@@ -165,8 +214,10 @@ def lanes_pass(value, below, order, starts, queries, heads, drop, grid, columns,
         Values of the top layer, a lane a source; overwritten. The last row is zero.
     below : unsigned[n_tokens + 1, WIDTH]
         Scratch; the last row is zero.
-    order, starts, queries, heads
-        Edges by key, see `sort_by_key`.
+    indptr, slots : int64[n_layers * n_tokens + 1], unsigned[n_edges]
+        Edges by query.
+    readers : tuple
+        (order, starts, queries, heads): the edges by key, see `count_pairs` and `fill_pairs`.
     drop : int[n_layers, n_heads, n_context]
         Level at which each slot dies.
     grid : uint32[max_level + 2]
@@ -179,24 +230,25 @@ def lanes_pass(value, below, order, starts, queries, heads, drop, grid, columns,
     unsigned[n_tokens + 1, WIDTH]
         Values of the bottom layer: one of the two arrays.
     """
+    order, starts, queries, heads = readers
     n_layers, n_heads, n_context = drop.shape
     n_tokens = len(value) - 1
     repeat = np.uint32((0x01010101, 0x00010001, 0, 1)[value.itemsize - 1])
-    caps = np.empty((n_heads, n_tokens), np.uint32)
-    free = np.full((1 if columns else n_heads, n_tokens), 0xFFFFFFFF, np.uint32)
+    caps = np.full((n_heads, n_tokens), 0xFFFFFFFF, np.uint32)
+    pulled = caps if columns else caps.copy()
     for layer in range(n_layers - 1, -1, -1):
         spread_caps(drop[layer], grid, repeat, caps)
+        after = value[n_context:n_tokens].copy()
+        if not columns:  # only the reads of queries after the context are cut; these are pushed
+            value[n_context:n_tokens] = 0
         for k in range(n_tokens):
             key = np.intp(order[layer, k])
             base = key if residual else n_tokens
             start, stop = starts[layer * n_tokens + k], starts[layer * n_tokens + k + 1]
-            if columns:
-                raise_row(below, key, value, base, value, queries, heads, caps, start, stop)
-            else:
-                cut = stop
-                while cut > start and queries[cut - 1] >= n_context:
-                    cut -= 1
-                raise_row(below, key, value, base, value, queries, heads, free, start, cut)
-                raise_row(below, key, below, key, value, queries, heads, caps, cut, stop)
+            raise_row(below, key, value, base, value, queries, heads, pulled, start, stop)
+        if not columns:
+            if residual:
+                below[n_context:n_tokens] = np.maximum(below[n_context:n_tokens], after)
+            push(after, below, indptr[layer * n_tokens + n_context :], slots, caps)
         value, below = below, value
     return value

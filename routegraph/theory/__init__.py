@@ -1,4 +1,7 @@
-"""What eviction and reachability should be, in closed form or by a short recursion.
+"""What eviction and reachability should be, in closed form or by a short recursion (docs/theory.md).
 
-`ger`: independent slots, one-factor and measured-correlation copulas. `reach`: the cavity recursion.
+`ger`, `copula`, `correlation`: eviction; independent slots, factor models, copulas, small correlation fields.
+`reach`, `fluctuations`, `loads`: reachability; the cavity recursion, with the first layers' fluctuations, and the
+reads it takes. `growth`, `markov`: non-causal reads. `routes`: the paper's propositions. `critical`, `collapse`,
+`scaling`, `resampling`, `cliff`: critical points of measured and simulated curves.
 """
