@@ -16,7 +16,8 @@ from routegraph.files import write_json  # noqa: E402
 from routegraph.plot import save  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = "routegraph numpy numba llvmlite scipy networkx igraph rustworkx networkit cpyrcolate".split()
+PEERS = ("scipy", "networkx", "igraph", "rustworkx", "networkit", "cpyrcolate")
+PACKAGES = ("routegraph", "numpy", "numba", "llvmlite", *PEERS)
 
 
 def main(quick: bool) -> None:

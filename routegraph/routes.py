@@ -86,7 +86,8 @@ def reach_thresholds_each(
     if not _pays(graph, len(positions)):
         return np.stack([_thresholds(graph, survival, [p], prune, residual) for p in positions])
     value_type = np.dtype(level_type(survival.max_level))
-    lane_type, nothing = np.dtype(f"u{value_type.itemsize}"), np.empty(0, dtype=np.uint32)
+    lane_type = np.dtype(f"u{value_type.itemsize}")
+    nothing = np.empty(0, dtype=lane_type)
     rows = np.empty((graph.n_tokens, len(positions)), dtype=np.int64)
     _lanes(rows, graph, survival, positions, prune, residual, survival.max_level + 1, nothing, lane_type)
     rows -= 1
@@ -131,10 +132,10 @@ def reach_counts(
         raise ValueError(f"at most {np.iinfo(np.uint16).max} ratios at once, got {len(levels)}")
     count_type = np.min_scalar_type(len(levels))
     # A slot, or a token, that dies at a level is there at every ratio whose level is lower.
-    grid = np.searchsorted(levels, np.arange(survival.max_level + 2)).astype(np.uint32)
+    grid = np.searchsorted(levels, np.arange(survival.max_level + 2)).astype(count_type)
     if not _pays(graph, len(positions)):
         each = [_thresholds(graph, survival, [p], prune, residual) for p in positions]
-        return grid.astype(count_type)[np.stack(each) + 1]
+        return grid[np.stack(each) + 1]
     rows = np.empty((graph.n_tokens, len(positions)), dtype=count_type)
     _lanes(rows, graph, survival, positions, prune, residual, len(levels), grid, count_type)
     return rows.T
@@ -342,7 +343,7 @@ def _lanes(
     prune: str,
     residual: bool,
     top: int,
-    grid: NDArray[np.uint32],
+    grid: NDArray[Any],
     dtype: np.dtype[Any],
 ) -> None:
     """Fill out[n_tokens, n_sources] with values of `dtype`, at most `top`; grid turns levels into values."""

@@ -102,14 +102,13 @@ def raise_row(below, key, base, row, value, queries, heads, caps, start, stop): 
         Rows of lanes.
     queries, heads : int[n_pairs, 2], int[n_pairs]
         A pair reads value[queries[pair]], capped by caps[heads[pair], key].
-    caps : uint32[n_heads, n_tokens]
-        The cap of one lane as often as it fits into 32 bits (what one instruction spreads over a register).
+    caps : unsigned[n_heads, n_tokens]
+        Of the type of the values.
     """
     best = base[row].copy()
     for pair in range(start, stop):
-        cap = caps[heads[pair], key].astype(value.dtype)
         better = np.maximum(value[queries[pair, 0]], value[queries[pair, 1]])
-        best = np.maximum(best, np.minimum(better, cap))
+        best = np.maximum(best, np.minimum(better, caps[heads[pair], key]))
     below[key] = best
 
 
@@ -126,7 +125,6 @@ def _raise_row(typingctx, below, key, base, row, value, queries, heads, caps, st
         index, word = ir.IntType(64), ir.IntType(32)
         lane = context.get_data_type(signature.args[0].dtype)
         lanes = ir.VectorType(lane, WIDTH)
-        words = ir.VectorType(word, WIDTH * lane.width // 32)
         n_tokens = builder.extract_value(caps.shape, 1)
 
         def row_of(array, number):  # type: ignore[no-untyped-def]
@@ -151,10 +149,9 @@ def _raise_row(typingctx, below, key, base, row, value, queries, heads, caps, st
             better = largest(one, other)
             place = builder.add(builder.mul(entry(heads, pair), n_tokens), key)
             cap = builder.load(builder.gep(caps.data, [place]))
-            spread = builder.insert_element(ir.Constant(words, ir.Undefined), cap, ir.Constant(word, 0))
-            zeros = ir.Constant(ir.VectorType(word, words.count), None)
-            spread = builder.shuffle_vector(spread, ir.Constant(words, ir.Undefined), zeros)
-            spread = builder.bitcast(spread, lanes)
+            spread = builder.insert_element(ir.Constant(lanes, ir.Undefined), cap, ir.Constant(word, 0))
+            zeros = ir.Constant(ir.VectorType(word, WIDTH), None)
+            spread = builder.shuffle_vector(spread, ir.Constant(lanes, ir.Undefined), zeros)
             capped = builder.select(builder.icmp_unsigned("<", better, spread), better, spread)
             builder.store(largest(capped, builder.load(best)), best)
         builder.store(builder.load(best), row_of(below, key), align=lane.width // 8)
@@ -174,21 +171,17 @@ def _(below, key, base, row, value, queries, heads, caps, start, stop):  # type:
 
 
 @nb.njit(cache=True, nogil=True)
-def spread_caps(drop, grid, repeat, caps):  # type: ignore[no-untyped-def]
-    """Fill caps[n_heads, n_tokens] with grid[drop] (drop itself where grid is empty), repeated in each word.
-
-    Keys that drop[n_heads, n_context] does not have get the largest cap there is.
-    """
+def fill_caps(drop, grid, caps):  # type: ignore[no-untyped-def]
+    """Fill the first n_context columns of caps[n_heads, n_tokens] with grid[drop], drop itself where grid is empty."""
     n_heads, n_context = drop.shape
     for head in range(n_heads):
         row, levels = caps[head], drop[head]
         if len(grid) > 0:
             for key in range(n_context):
-                row[key] = grid[np.uintp(levels[key])] * repeat
+                row[key] = grid[np.uintp(levels[key])]
         else:
             for key in range(n_context):
-                row[key] = np.uint32(levels[key]) * repeat
-        row[n_context:] = np.uint32(0xFFFFFFFF)
+                row[key] = levels[key]
 
 
 @nb.njit(cache=True, nogil=True)
@@ -220,7 +213,7 @@ def lanes_pass(value, below, indptr, slots, readers, drop, grid, columns, residu
         (order, starts, queries, heads): the edges by key, see `count_pairs` and `fill_pairs`.
     drop : int[n_layers, n_heads, n_context]
         Level at which each slot dies.
-    grid : uint32[max_level + 2]
+    grid : unsigned[max_level + 2]
         Turns `drop` into a value; empty: `drop` is one.
     columns, residual : bool
         As for `reach.layer_pass`.
@@ -233,11 +226,10 @@ def lanes_pass(value, below, indptr, slots, readers, drop, grid, columns, residu
     order, starts, queries, heads = readers
     n_layers, n_heads, n_context = drop.shape
     n_tokens = len(value) - 1
-    repeat = np.uint32((0x01010101, 0x00010001, 0, 1)[value.itemsize - 1])
-    caps = np.full((n_heads, n_tokens), 0xFFFFFFFF, np.uint32)
+    caps = np.full((n_heads, n_tokens), ~value.dtype.type(0), value.dtype)
     pulled = caps if columns else caps.copy()
     for layer in range(n_layers - 1, -1, -1):
-        spread_caps(drop[layer], grid, repeat, caps)
+        fill_caps(drop[layer], grid, caps)
         after = value[n_context:n_tokens].copy()
         if not columns:  # only the reads of queries after the context are cut; these are pushed
             value[n_context:n_tokens] = 0
