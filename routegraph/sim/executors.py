@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -20,6 +23,44 @@ class SerialExecutor(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
+
+
+class ProcessExecutor(ProcessPoolExecutor):
+    """Processes that hand their results over as files in `folder`.
+
+    Through the pool's pipe they would share it with each other: of a worker that is killed in the middle of a
+    result, the parent waits for the other half for ever. A path is written whole or not at all.
+    """
+
+    def __init__(self, workers: int, folder: str) -> None:
+        # "spawn": a forked child would inherit locks of numba's threads.
+        super().__init__(workers, mp_context=multiprocessing.get_context("spawn"))
+        self.folder = folder
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run `fn` in a process; its result must be something that can be pickled."""
+        result: Future[Any] = Future()
+        inner = super().submit(_to_file, self.folder, fn, *args, **kwargs)
+        inner.add_done_callback(lambda done: _from_file(done, result))
+        return result
+
+
+def _to_file(folder: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
+    value = fn(*args, **kwargs)
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+        pickle.dump(value, file, protocol=pickle.HIGHEST_PROTOCOL)
+    return file.name
+
+
+def _from_file(done: Future[str], result: Future[Any]) -> None:
+    if not result.set_running_or_notify_cancel():
+        return
+    try:
+        path = Path(done.result())
+        result.set_result(pickle.loads(path.read_bytes()))
+        path.unlink()
+    except BaseException as error:
+        result.set_exception(error)
 
 
 @contextmanager
@@ -54,9 +95,12 @@ def executor(workers: int = 1, processes: bool = False, dask: str | None = None)
         with _dask(workers, dask) as opened:
             yield opened
     elif processes:
-        # "spawn": a forked child would inherit locks of numba's threads.
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            yield pool
+        with tempfile.TemporaryDirectory(prefix="routegraph-") as folder:
+            pool = ProcessExecutor(workers, folder)
+            try:
+                yield pool
+            finally:
+                pool.shutdown(cancel_futures=True)
     elif workers == 1:
         yield SerialExecutor()
     else:
