@@ -18,7 +18,8 @@ import numpy as np
 @nb.njit(cache=True, nogil=True)
 def scatter(value, best, indptr, slots, start, stop):  # type: ignore[no-untyped-def]
     """Raise best[slot] to the value of every query in start..stop-1 that reads the slot."""
-    for query in range(start, stop):
+    value, indptr = value[start:stop], indptr[start : stop + 1]  # counting from 0 spares the same test
+    for query in range(len(value)):
         v = value[query]
         if v > 0:
             for e in range(np.uintp(indptr[query]), np.uintp(indptr[query + 1])):

@@ -23,7 +23,8 @@ def is_alive(drop, level, layer, head, key, query, columns):  # type: ignore[no-
 @nb.njit(cache=True, nogil=True)
 def scatter_widths(value, best, indptr, slots, widths, start, stop):  # type: ignore[no-untyped-def]
     """Raise best[slot] to the value of every query in start..stop-1 that reads it, capped by the edge's width."""
-    for query in range(start, stop):
+    value, indptr = value[start:stop], indptr[start : stop + 1]
+    for query in range(len(value)):
         v = value[query]
         if v > 0:
             for e in range(np.uintp(indptr[query]), np.uintp(indptr[query + 1])):
