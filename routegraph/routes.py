@@ -127,12 +127,13 @@ def reach_counts(
     check_sizes(graph, survival)
     check_prune(prune)
     positions = check_positions(sources, graph.n_tokens, "source")
-    levels = np.sort(survival.levels(ratios))
+    levels = survival.levels(ratios)
     if len(levels) > np.iinfo(np.uint16).max:
         raise ValueError(f"at most {np.iinfo(np.uint16).max} ratios at once, got {len(levels)}")
     count_type = np.min_scalar_type(len(levels))
     # A slot, or a token, that dies at a level is there at every ratio whose level is lower.
-    grid = np.searchsorted(levels, np.arange(survival.max_level + 2)).astype(count_type)
+    grid = np.zeros(survival.max_level + 2, dtype=count_type)
+    np.cumsum(np.bincount(levels, minlength=survival.max_level + 1), out=grid[1:])
     if not _pays(graph, len(positions)):
         each = [_thresholds(graph, survival, [p], prune, residual) for p in positions]
         return grid[np.stack(each) + 1]
@@ -354,17 +355,19 @@ def _lanes(
         value[:] = 0
         value[group, np.arange(len(group))] = top
         edges = (graph.indptr, slots, tuple(graph.readers))
-        bottom = lanes.lanes_pass(value, below, *edges, drop, grid, columns, residual)
+        bottom = lanes.lanes_pass(value, below, group, *edges, drop, grid, columns, residual)
         out[:, first : first + len(group)] = bottom[:-1, : len(group)]
     out[sources, np.arange(len(sources))] = top
 
 
 def _rows_of_cache_lines(n_rows: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return zeros[n_rows, lanes.WIDTH] that start at a cache line."""
+    """Return an array[n_rows, lanes.WIDTH] that starts at a cache line; its last row is zero."""
     size = n_rows * lanes.WIDTH * dtype.itemsize
-    memory = np.zeros(size + 64, dtype=np.uint8)
+    memory = np.empty(size + 64, dtype=np.uint8)
     start = -memory.ctypes.data % 64
-    return memory[start : start + size].view(dtype).reshape(n_rows, lanes.WIDTH)
+    rows = memory[start : start + size].view(dtype).reshape(n_rows, lanes.WIDTH)
+    rows[-1] = 0
+    return rows
 
 
 def _thresholds(

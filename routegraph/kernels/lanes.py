@@ -185,20 +185,20 @@ def fill_caps(drop, grid, caps):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def push(after, below, indptr, slots, caps):  # type: ignore[no-untyped-def]
-    """Raise below[key] to after[query], capped, for every read of len(after) queries; indptr starts with theirs."""
+def push(rows, readers, below, indptr, slots, caps):  # type: ignore[no-untyped-def]
+    """Raise below[key] to rows[i], capped, for every read of query readers[i]; indptr starts with query 0."""
     n_heads = len(caps)
     queries, heads = np.zeros((1, 2), np.uint32), np.zeros(1, np.uint32)
-    for query in range(len(after)):
-        queries[:] = query
-        for e in range(indptr[query], indptr[query + 1]):
+    for i in range(len(readers)):
+        queries[:] = i
+        for e in range(indptr[readers[i]], indptr[readers[i] + 1]):
             key = np.intp(slots[e]) // n_heads
             heads[0] = np.intp(slots[e]) - key * n_heads
-            raise_row(below, key, below, key, after, queries, heads, caps, np.intp(0), np.intp(1))
+            raise_row(below, key, below, key, rows, queries, heads, caps, np.intp(0), np.intp(1))
 
 
 @nb.njit(cache=True, nogil=True)
-def lanes_pass(value, below, indptr, slots, readers, drop, grid, columns, residual):  # type: ignore[no-untyped-def]
+def lanes_pass(value, below, sources, indptr, slots, readers, drop, grid, columns, residual):  # type: ignore[no-untyped-def]
     """Carry rows of values from the top layer to the bottom.
 
     Parameters
@@ -207,6 +207,8 @@ def lanes_pass(value, below, indptr, slots, readers, drop, grid, columns, residu
         Values of the top layer, a lane a source; overwritten. The last row is zero.
     below : unsigned[n_tokens + 1, WIDTH]
         Scratch; the last row is zero.
+    sources : int[...]
+        The rows of `value` that are not zero.
     indptr, slots : int64[n_layers * n_tokens + 1], unsigned[n_edges]
         Edges by query.
     readers : tuple
@@ -228,19 +230,32 @@ def lanes_pass(value, below, indptr, slots, readers, drop, grid, columns, residu
     n_tokens = len(value) - 1
     caps = np.full((n_heads, n_tokens), ~value.dtype.type(0), value.dtype)
     pulled = caps if columns else caps.copy()
+    after = np.arange(
+        n_context, n_tokens
+    )  # in "decode" only the reads of these queries are cut: they are pushed
     for layer in range(n_layers - 1, -1, -1):
         fill_caps(drop[layer], grid, caps)
-        after = value[n_context:n_tokens].copy()
-        if not columns:  # only the reads of queries after the context are cut; these are pushed
+        edges = indptr[layer * n_tokens : (layer + 1) * n_tokens + 1]
+        if layer == n_layers - 1:  # few rows hold anything: no need to look at every read
+            below[:] = 0
+            if residual:
+                below[sources] = value[sources]
+            for source in sources:
+                one = value[source : source + 1]
+                push(one, np.full(1, source), below, edges, slots, pulled if source < n_context else caps)
+            value, below = below, value
+            continue
+        rows = value[n_context:n_tokens].copy()
+        if not columns:
             value[n_context:n_tokens] = 0
-        for k in range(n_tokens):
-            key = np.intp(order[layer, k])
+        keys, ends = order[layer], starts[layer * n_tokens : (layer + 1) * n_tokens + 1]
+        for k in range(len(keys)):
+            key = np.intp(keys[k])
             base = key if residual else n_tokens
-            start, stop = starts[layer * n_tokens + k], starts[layer * n_tokens + k + 1]
-            raise_row(below, key, value, base, value, queries, heads, pulled, start, stop)
+            raise_row(below, key, value, base, value, queries, heads, pulled, ends[k], ends[k + 1])
         if not columns:
             if residual:
-                below[n_context:n_tokens] = np.maximum(below[n_context:n_tokens], after)
-            push(after, below, indptr[layer * n_tokens + n_context :], slots, caps)
+                below[n_context:n_tokens] = np.maximum(below[n_context:n_tokens], rows)
+            push(rows, after, below, edges, slots, caps)
         value, below = below, value
     return value

@@ -92,11 +92,13 @@ def test_lanes_pass_equals_twin_in_every_lane(prune, residual, problem, dtype, s
     graph, survival, _ = problem
     top = survival.max_level + 1
     value, below = np.zeros((2, graph.n_tokens + 1, lanes.WIDTH), dtype)
-    value[:-1] = np.random.default_rng(seed).integers(0, top, value[:-1].shape, endpoint=True)
+    generator = np.random.default_rng(seed)
+    sources = generator.choice(graph.n_tokens, generator.integers(1, graph.n_tokens, endpoint=True), False)
+    value[sources] = generator.integers(0, top, (len(sources), lanes.WIDTH), endpoint=True)
+    below[:-1] = top  # scratch: what it holds must not matter
     start = value[:-1].T.tolist()
-    got = lanes.lanes_pass(
-        value, below, *edges_of(graph), survival.drop, np.empty(0, dtype), prune == "columns", residual
-    )
+    arrays = *edges_of(graph), survival.drop, np.empty(0, dtype)
+    got = lanes.lanes_pass(value, below, sources, *arrays, prune == "columns", residual)
     assert not got[-1].any()
     for lane in range(0, lanes.WIDTH, 7):
         twin = start[lane]
@@ -117,8 +119,7 @@ def test_a_grid_coarsens_the_levels_and_nothing_else(problem, data):
     fine, below = np.zeros((2, graph.n_tokens + 1, lanes.WIDTH), np.uint16)
     fine[0, :] = top
     coarse, scratch = grid[fine].astype(np.uint8), below.astype(np.uint8)
-    exact = lanes.lanes_pass(fine, below, *edges_of(graph), survival.drop, np.empty(0, np.uint16), True, True)
-    got = lanes.lanes_pass(
-        coarse, scratch, *edges_of(graph), survival.drop, grid.astype(np.uint8), True, True
-    )
+    source, arrays = np.zeros(1, np.int64), (*edges_of(graph), survival.drop)
+    exact = lanes.lanes_pass(fine, below, source, *arrays, np.empty(0, np.uint16), True, True)
+    got = lanes.lanes_pass(coarse, scratch, source, *arrays, grid.astype(np.uint8), True, True)
     assert np.array_equal(got, grid[exact])
