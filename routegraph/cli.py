@@ -9,6 +9,7 @@ import typer
 
 from routegraph.terminal import (
     check_outputs,
+    compiling,
     console,
     draw,
     hand_over,
@@ -126,7 +127,7 @@ def simulate(
     settings = parse_settings(setting or [])
     from routegraph.sim.simulation import simulate as run_simulation
 
-    with progress("replicates") as advance:
+    with progress("replicates", compiling()) as advance:
         result = run_simulation(
             n_tokens,
             ratio,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from routegraph.cli import Json, Out, Plot, _count, _real, _whole, app
-from routegraph.terminal import console, fail, note, parse_settings, print_json, progress
+from routegraph.terminal import compiling, console, fail, note, parse_settings, print_json, progress
 
 
 def _counts(help: str) -> Any:
@@ -92,7 +92,7 @@ def sweep(
     settings = parse_settings(setting or [])
     from routegraph.sim.sweep import sweep as run_sweep
 
-    with progress("sweep") as advance:
+    with progress("sweep", compiling()) as advance:
         result = run_sweep(
             out,
             replicates=replicates,

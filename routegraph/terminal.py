@@ -81,8 +81,11 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def progress(label: str) -> Iterator[Callable[..., None]]:
-    """Show a progress bar on stderr where that is a terminal; yields a function of (done, total, [label])."""
+def progress(label: str, first: str = "") -> Iterator[Callable[..., None]]:
+    """Show a progress bar on stderr where that is a terminal; yields a function of (done, total, [label]).
+
+    `first` is shown until that function is called.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     bar = Progress(
@@ -95,8 +98,18 @@ def progress(label: str) -> Iterator[Callable[..., None]]:
         disable=not sys.stderr.isatty(),
     )
     with bar:
-        task = bar.add_task(label, total=None)
+        task = bar.add_task(first or label, total=None)
         yield lambda done, total, text=label: bar.update(task, completed=done, total=total, description=text)
+
+
+def compiling() -> str:
+    """Return what to say while kernels are compiled for the first time on this machine; nothing if they are."""
+    from routegraph.kernels.stream import tally
+
+    folder = getattr(getattr(tally, "stats", None), "cache_path", None)  # None: numba does not compile at all
+    if folder is None or any(Path(folder).glob("stream.tally-*.nbi")):
+        return ""
+    return "compiling, once: a few seconds"
 
 
 def run(app: typer.Typer, arguments: list[str] | None) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -121,3 +122,19 @@ def test_profiles_and_measures_are_shown(capsys):
     status, out, err = run(capsys, *SMALL, "--measure", "luck")
     assert (status, out) == (2, "")
     assert "'luck'" in err
+
+
+def test_the_first_run_on_a_machine_says_that_it_compiles(tmp_path):
+    program = (
+        "import numpy as np\n"
+        "from routegraph.kernels.stream import tally\n"
+        "from routegraph.terminal import compiling\n"
+        "print(compiling())\n"
+        "tally(np.zeros(3, np.uint16), np.zeros(4, np.int64))\n"
+        "print(compiling())\n"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True
+    )
+    assert done.stdout == "compiling, once: a few seconds\n\n"
