@@ -7,39 +7,35 @@ judged on the other half. No theory sees the curve it is judged on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from routegraph._version import __version__
-from routegraph.sim.observables import observables
-from routegraph.sim.simulation import simulate
 from routegraph.survival import AXES, check_ratios
 from routegraph.theory import ger as theory
 from routegraph.theory.scaling import Interval, half_point
 from routegraph.trace import Trace
+from routegraph.validate import predictions, reach_compare
+from routegraph.validate.fitted import (
+    ScoreModel,
+    draws_per_prompt,
+    fit_scores,
+    simulate_ger,
+    uniform_scores,
+)
+from routegraph.validate.predictions import JUDGED, Curve, Prediction
+from routegraph.validate.reach_compare import EPS, QUERIES, ReachComparison
 from routegraph.validate.readoff import ReadOff, read_off, scorer_of, structural_cliffs
-
-Curve = NDArray[np.float64]
 
 #: Ratios at which everything is read off by default, dense where things happen.
 RATIOS = tuple(np.round(np.concatenate([np.arange(0.05, 0.6, 0.05), np.arange(0.6, 0.995, 0.01)]), 4))
-#: Theories are judged between these ratios: below nothing is lost, above few rows are left.
-JUDGED = (0.6, 0.98)
 #: Policies compared by default; each takes the score table made for it.
 POLICIES = ("topk", "adakv", "chunk")
-#: Simulated replicates behind the column "simulated".
-REPLICATES = 64
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """A predicted curve: mean float64[n_ratios], standard error where it was drawn, None where exact."""
-
-    mean: Curve
-    stderr: Curve | None = None
+#: Predictions for the answer tokens; the others are for evictable tokens.
+OF_ANSWERS = ("shifted copula", "simulated answers")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +54,7 @@ class AxisComparison:
         "all tokens" and "answer tokens" of every prompt, "evictable tokens" and "answer tokens,
         held out" of the held-out prompts.
     predicted : mapping of str to Prediction
-        For the evictable tokens of the held-out prompts; "shifted copula" for their answer tokens.
+        For the evictable tokens of the held-out prompts; those in `OF_ANSWERS` for their answer tokens.
     rho : float
         One-factor correlation, fitted on training prompts at every other ratio.
     """
@@ -73,30 +69,24 @@ class AxisComparison:
 
     def target(self, name: str) -> Curve:
         """Return the held-out curves a prediction is judged on, float64[n_prompts, n_ratios]."""
-        return self.observed["answer tokens, held out" if name == "shifted copula" else "evictable tokens"]
+        return self.observed["answer tokens, held out" if name in OF_ANSWERS else "evictable tokens"]
 
     def judged(self) -> NDArray[np.bool_]:
-        """Return the ratios theories are judged on: inside `JUDGED` and not used for fitting rho."""
-        inside = (self.ratios >= JUDGED[0] - 1e-9) & (self.ratios <= JUDGED[1] + 1e-9)
-        held_out = np.arange(len(self.ratios)) % 2 == 1
-        return np.asarray(inside & held_out)
+        """Return the ratios predictions are judged on."""
+        return predictions.judged(self.ratios)
 
     def rmse(self, name: str) -> float:
         """Return the root mean square difference of a prediction over the judged ratios."""
-        difference = self.predicted[name].mean - self.target(name).mean(axis=0)
-        return float(np.sqrt(np.mean(difference[self.judged()] ** 2)))
+        return predictions.rmse(self.ratios, self.predicted[name], self.target(name))
 
     def half(self, name: str) -> Interval:
         """Return the half point of an observed curve, bootstrapped over prompts, or of a prediction."""
-        if name in self.observed:
-            return half_point(self.ratios, self.observed[name])
-        return half_point(self.ratios, self.predicted[name].mean[None])
+        curves = self.observed.get(name)
+        return half_point(self.ratios, self.predicted[name].mean[None] if curves is None else curves)
 
     def difference(self, name: str) -> Interval:
-        """Return the predicted minus the read-off half point, with the read-off's interval carried over."""
-        read = half_point(self.ratios, self.target(name))
-        value = self.half(name).value
-        return Interval(value - read.value, value - read.high, value - read.low)
+        """Return the predicted minus the read-off half point; prompts are resampled in pairs."""
+        return predictions.difference(self.ratios, self.predicted[name], self.target(name))
 
     def effective_slots(self) -> Curve:
         """Return M_eff = ln GER / ln p of the evictable tokens at each ratio, NaN where undefined."""
@@ -108,38 +98,35 @@ class AxisComparison:
             "head_axis": self.over,
             "slots": self.slots,
             "rho": self.rho,
-            "gone": _listed(self.gone),
+            "gone": predictions.listed(self.gone),
             "read_off": {
-                name: {
-                    "mean": _listed(curves.mean(axis=0)),
-                    "stderr": _listed(_stderr(curves)),
-                    "prompts": len(curves),
-                    "half_point": _interval(self.half(name)),
-                }
-                for name, curves in self.observed.items()
+                name: predictions.read_off_dict(self.ratios, curves) for name, curves in self.observed.items()
             },
-            "predicted": {
-                name: {
-                    "mean": _listed(prediction.mean),
-                    "stderr": None if prediction.stderr is None else _listed(prediction.stderr),
-                    "half_point": _interval(self.half(name)),
-                    "minus_read_off": _interval(self.difference(name)),
-                    "rmse": self.rmse(name),
-                }
-                for name, prediction in self.predicted.items()
-            },
-            "effective_slots": _listed(self.effective_slots()),
+            "predicted": predictions.predicted_dict(
+                self.ratios, {name: (made, self.target(name)) for name, made in self.predicted.items()}
+            ),
+            "effective_slots": predictions.listed(self.effective_slots()),
         }
 
 
 @dataclass(frozen=True, eq=False)
 class PolicyComparison:
-    """One policy on both head axes, with the cliffs that its code builds in."""
+    """One policy on both head axes, its reach, and the cliffs that its code builds in.
+
+    Attributes
+    ----------
+    policy, scorer : str
+    axes : dict of head axis to AxisComparison
+    cliffs : dict of str to float
+    reach : list of ReachComparison
+        Empty where the traces hold no graphs.
+    """
 
     policy: str
     scorer: str
     axes: dict[str, AxisComparison]
     cliffs: dict[str, float] = field(default_factory=dict)
+    reach: list[ReachComparison] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +139,12 @@ class Comparison:
     ratios: Curve
     seed: int
     policies: dict[str, PolicyComparison]
+    eps: tuple[float, ...] = EPS
+
+    @property
+    def has_reach(self) -> bool:
+        """Whether the traces hold the graphs that reach is read off from."""
+        return any(found.reach for found in self.policies.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as JSON-ready values."""
@@ -162,9 +155,11 @@ class Comparison:
                 "model": self.model,
                 "prompts": self.n_prompts,
                 "n_context": list(self.n_context),
-                "ratios": _listed(self.ratios),
+                "ratios": predictions.listed(self.ratios),
                 "policies": list(self.policies),
-                "replicates": REPLICATES,
+                "replicates": draws_per_prompt(self.n_prompts // 2),
+                "eps": list(self.eps),
+                "queries": QUERIES,
             },
             "definitions": DEFINITIONS,
             "results": [
@@ -173,6 +168,7 @@ class Comparison:
                     "scorer": found.scorer,
                     "structural_cliffs": found.cliffs,
                     "axes": [axis.to_dict() for axis in found.axes.values()],
+                    "reach": [reach.to_dict() for reach in found.reach],
                 }
                 for found in self.policies.values()
             ],
@@ -195,7 +191,21 @@ DEFINITIONS = {
     "training half; nothing fitted to GER",
     "shifted copula": "the same for answer tokens, each slot's scores shifted by the mean normal score of the "
     "training half's answer tokens",
-    "simulated": "simulate with the fitted rho, one-factor scores, at the same fraction gone",
+    "simulated": "drawn from what was fitted to the training half: scores from the field of profile 'trace', reads "
+    "from the ensemble 'empirical', the same policy and protected rows; every simulated prompt has the length of a "
+    "held-out one, and its answer tokens, shifted as the training half's are",
+    "uniform": "the same policy and protected rows on the default ensemble: independent scores, every (layer, KV "
+    "head, token) reads one key uniformly from its past",
+    "reach": "fraction of tokens that a surviving route of reads heavier than eps joins to the last token of the "
+    "prompt at the top layer; residual edges carry tokens down, sinks are in",
+    "eps": "attention weight above which a read is an edge, in what is read off and in what is fitted",
+    "prune": "columns: all tokens of the prompt are cache rows, an edge is gone when the slot it reads is dead; "
+    f"decode: the last {QUERIES} tokens (a quarter of a shorter prompt) stand for the question, the rows before "
+    "them are the cache, and only edges from those queries into dead slots are gone",
+    "cavity": "mean field for independent slots and uniform reads, as many a (layer, KV head, token) as the training "
+    "half makes; columns and all context tokens only",
+    "minus_read_off": "predicted minus read-off half point, prompts resampled in pairs",
+    "replicates": "simulated prompts for each held-out prompt",
     "rmse": f"over ratios {JUDGED[0]} to {JUDGED[1]} not used for fitting, against held-out prompts",
     "intervals": "95 %, bootstrap over prompts",
 }
@@ -206,36 +216,53 @@ def compare(
     *,
     policy_names: Iterable[str] = POLICIES,
     ratios: Iterable[float] = RATIOS,
+    eps: Iterable[float] = EPS,
     seed: int = 0,
 ) -> Comparison:
-    """Read GER and eviction rate off traces and set theory and simulation beside them.
+    """Read GER, eviction rate and reach off traces and set theory and simulation beside them.
 
     Parameters
     ----------
     traces : sequence of Trace
-        Prompts of one run, at least four.
+        Prompts of one run, at least four; the first, third, ... are the training half. Reach needs traces
+        with graphs.
     policy_names : iterable of str
         Policies; "chunk" takes the score table made chunk by chunk.
     ratios : iterable of float
         Increasing compression ratios in [0, 1), at least four; every other one is held out from fitting.
+    eps : iterable of float
+        Thresholds of attention weight above which a read is an edge, in (0, 1).
     seed : int
         Seed of the copula draws and of the simulation.
 
     Raises
     ------
     ValueError
-        If there are too few prompts or ratios, a policy is unknown, or the traces lack its scores.
+        If there are too few prompts or ratios, an eps is out of range, a policy is unknown, or the traces
+        lack its scores.
     """
     grid = np.array(sorted(set(check_ratios(ratios))))
     if len(grid) < 4:
         raise ValueError(f"compare needs at least 4 ratios, got {len(grid)}")
     if len(traces) < 4:
         raise ValueError(f"compare needs at least 4 prompts (half of them are held out), got {len(traces)}")
+    thresholds = tuple(sorted(set(eps)))
+    for threshold in thresholds:
+        if not 0 < threshold < 1:
+            raise ValueError(f"eps must be in (0, 1), got {threshold}")
     chosen = {name: scorer_of(traces[0], name) for name in dict.fromkeys(policy_names)}
     for trace in traces:
         for scorer in chosen.values():
             if scorer not in trace.scores:
                 raise ValueError(f"prompt {trace.id!r} has no scores {scorer!r}")
+    compared, models = {}, {}
+    for name, scorer in chosen.items():
+        compared[name], model = _compare_policy(traces, name, scorer, grid, seed)
+        models[name] = (model, scorer)
+    if thresholds and reach_compare.has_graphs(traces):
+        reads = reach_compare.fit_reads(traces[::2], thresholds)
+        reach = reach_compare.compare_reach(traces[1::2], reads, models, grid, seed)
+        compared = {name: replace(found, reach=reach[name]) for name, found in compared.items()}
     lengths = [trace.n_context for trace in traces]
     return Comparison(
         model=traces[0].model,
@@ -243,22 +270,35 @@ def compare(
         n_context=(min(lengths), max(lengths)),
         ratios=grid,
         seed=seed,
-        policies={name: _compare_policy(traces, name, scorer, grid, seed) for name, scorer in chosen.items()},
+        policies=compared,
+        eps=thresholds,
     )
 
 
 def _compare_policy(
     traces: Sequence[Trace], policy: str, scorer: str, ratios: Curve, seed: int
-) -> PolicyComparison:
+) -> tuple[PolicyComparison, ScoreModel]:
     read = [read_off(trace, policy, scorer, ratios.tolist()) for trace in traces]
+    fitted = fit_scores(traces[::2], read[::2], policy, scorer)
+    models = {"simulated": fitted, "uniform": uniform_scores(fitted)}
+    simulated = {
+        name: simulate_ger(model, traces[1::2], ratios.tolist(), seed) for name, model in models.items()
+    }
     shape = (traces[0].n_layers, traces[0].n_heads)
-    axes = {over: _compare_axis(read, over, shape, ratios, seed) for over in AXES}
-    return PolicyComparison(policy, scorer, axes, structural_cliffs(traces, scorer))
+    axes = {}
+    for over in AXES:
+        axes[over] = _compare_axis(read, over, shape, ratios, seed)
+        predicted = axes[over].predicted
+        predicted |= {name: made["evictable"][over] for name, made in simulated.items()}
+        if "answer tokens" in axes[over].observed:
+            predicted["simulated answers"] = simulated["simulated"]["answers"][over]
+    return PolicyComparison(policy, scorer, axes, structural_cliffs(traces, scorer)), fitted
 
 
 def _compare_axis(
     read: list[ReadOff], over: str, shape: tuple[int, int], ratios: Curve, seed: int
 ) -> AxisComparison:
+    """Read one head axis off all prompts, with the theories for the held-out ones."""
     training, held_out = read[::2], read[1::2]
     n_layers, n_heads = shape
     groups = (
@@ -267,11 +307,12 @@ def _compare_axis(
         else [slice(i, i + n_heads) for i in range(0, n_layers * n_heads, n_heads)]
     )
     slots = n_layers * n_heads if over == "model" else n_heads
+    asked = [prompt for prompt in held_out if not np.isnan(prompt.answers[over]).any()]
     observed = {
         "all tokens": np.array([prompt.everything[over] for prompt in read]),
         "answer tokens": _answered(read, over),
         "evictable tokens": np.array([prompt.evictable[over] for prompt in held_out]),
-        "answer tokens, held out": _answered(held_out, over),
+        "answer tokens, held out": _answered(asked, over),
     }
     gone = np.array([prompt.gone.mean(axis=0) for prompt in held_out])
     rho = theory.fit_one_factor(
@@ -281,33 +322,28 @@ def _compare_axis(
     )
     correlation = theory.slot_correlation([prompt.normal_scores for prompt in training])
     predicted = {
-        "independent": Prediction(theory.independent(gone, slots).mean(axis=0)),
-        "one factor": Prediction(
-            theory.one_factor(gone.ravel(), slots, rho).reshape(gone.shape).mean(axis=0)
-        ),
+        "independent": Prediction(theory.independent(gone, slots)),
+        "one factor": Prediction(theory.one_factor(gone.ravel(), slots, rho).reshape(gone.shape)),
         "measured copula": _copula(correlation, held_out, groups, None, seed),
-        "simulated": _simulated(held_out, gone, over, shape, rho, seed),
     }
     answer_scores = np.concatenate([prompt.answer_scores for prompt in training], axis=1)
-    if answer_scores.shape[1] and len(observed["answer tokens, held out"]):
-        shift = answer_scores.mean(axis=1)
-        predicted["shifted copula"] = _copula(correlation, held_out, groups, shift, seed)
+    if answer_scores.shape[1] and asked:
+        predicted["shifted copula"] = _copula(correlation, asked, groups, answer_scores.mean(axis=1), seed)
     else:
         del observed["answer tokens"], observed["answer tokens, held out"]
     return AxisComparison(over, slots, ratios, gone.mean(axis=0), observed, predicted, rho)
 
 
 def _answered(read: list[ReadOff], over: str) -> Curve:
-    curves = [prompt.answers[over] for prompt in read if not np.isnan(prompt.answers[over]).any()]
-    return np.array(curves)
+    return np.array([prompt.answers[over] for prompt in read if not np.isnan(prompt.answers[over]).any()])
 
 
 def _copula(
     correlation: Curve, prompts: list[ReadOff], groups: list[slice], shift: Curve | None, seed: int
 ) -> Prediction:
-    """Predict each held-out prompt at its own fractions gone, averaged over prompts and groups of slots."""
+    """Predict each held-out prompt at its own fractions gone, averaged over groups of slots."""
     gone = np.concatenate([prompt.gone for prompt in prompts], axis=1)
-    means, errors = [], []
+    curves, errors = [], []
     for number, group in enumerate(groups):
         estimate = theory.gaussian_copula(
             correlation[group, group],
@@ -316,43 +352,8 @@ def _copula(
             draws=40_000 if len(groups) == 1 else 10_000,
             seed=seed + number,
         )
-        means.append(estimate.mean.reshape(len(prompts), -1).mean(axis=0))
+        curves.append(estimate.mean.reshape(len(prompts), -1))
         # Prompts share the draws, so their errors do not average out; groups do not share them.
         errors.append(estimate.stderr.reshape(len(prompts), -1).mean(axis=0))
     stderr = np.sqrt(np.sum(np.square(errors), axis=0)) / len(groups)
-    return Prediction(np.mean(means, axis=0), stderr)
-
-
-def _simulated(
-    prompts: list[ReadOff], gone: Curve, over: str, shape: tuple[int, int], rho: float, seed: int
-) -> Prediction:
-    """Simulate one-factor scores of the fitted rho and read them at the fractions really gone."""
-    n_tokens = int(np.median([prompt.normal_scores.shape[1] for prompt in prompts]))
-    run = simulate(
-        n_tokens,
-        0.0,
-        n_layers=shape[0],
-        n_heads=shape[1],
-        score_correlation=rho,
-        n_answers=1,
-        replicates=REPLICATES,
-        seed=seed,
-    )
-    levels = np.rint(gone.mean(axis=0) * n_tokens).astype(np.int64)
-    name = "eviction_rate" if over == "model" else "eviction_rate_layer"
-    curves = observables[name](run.samples[0], levels)
-    return Prediction(curves.mean(axis=0), _stderr(curves))
-
-
-def _stderr(curves: Curve) -> Curve:
-    if len(curves) < 2:
-        return np.full(curves.shape[1], np.nan)
-    return np.asarray(curves.std(axis=0, ddof=1) / np.sqrt(len(curves)))
-
-
-def _listed(values: Curve) -> list[float | None]:
-    return [None if np.isnan(value) else float(value) for value in values]
-
-
-def _interval(found: Interval) -> dict[str, float | None]:
-    return {key: None if np.isnan(value) else float(value) for key, value in found._asdict().items()}
+    return Prediction(np.mean(curves, axis=0), stderr)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph import policies
-from routegraph.survival import AXES, fraction_gone
+from routegraph.survival import AXES, Survival, fraction_gone
 from routegraph.theory.ger import normal_scores
 from routegraph.trace import Trace
 
@@ -53,10 +53,23 @@ def scorer_of(trace: Trace, policy: str) -> str:
     raise ValueError(f"trace holds no {'chunk-wise ' if by_chunk else ''}scores for policy {policy!r}")
 
 
+def policy_parameters(trace: Trace, policy: str, scorer: str) -> dict[str, int]:
+    """Return the parameters a policy takes from its score table: the chunk length of "chunk"."""
+    return {"chunk_length": int(trace.scorers[scorer]["chunk_length"])} if policy == "chunk" else {}
+
+
+def evict(trace: Trace, policy: str, scorer: str, n_context: int | None = None) -> Survival:
+    """Evict a prompt's cache rows by a policy; of the first `n_context` rows only, where given.
+
+    Scores stay those of the whole prompt, also where only its first rows are evicted.
+    """
+    scores = trace.scores[scorer][..., :n_context]
+    return policies.apply(policy, scores, **policy_parameters(trace, policy, scorer))
+
+
 def read_off(trace: Trace, policy: str, scorer: str, ratios: Sequence[float]) -> ReadOff:
     """Evict one prompt by a policy and count, at every ratio, what is gone from where."""
-    parameters = {"chunk_length": trace.scorers[scorer]["chunk_length"]} if policy == "chunk" else {}
-    survival = policies.apply(policy, trace.scores[scorer], **parameters)
+    survival = evict(trace, policy, scorer)
     levels = survival.levels(ratios)
     evictable = ~trace.protected(scorer)
     drop = survival.drop.reshape(-1, trace.n_context)

@@ -209,6 +209,22 @@ def empirical(
     if layers < 0:
         raise ValueError(f"layers must not be negative, got {layers}")
     statistics = _load(trace, os.path.getmtime(trace) if os.path.exists(trace) else 0.0, float(eps))
+    return resample_reads(
+        statistics, key, layer, n_tokens=n_tokens, n_heads=n_heads, degree=degree, layers=layers
+    )
+
+
+def resample_reads(
+    statistics: ReadStatistics,
+    key: np.uint64,
+    layer: int,
+    *,
+    n_tokens: int,
+    n_heads: int,
+    degree: int = 1,
+    layers: int = 0,
+) -> Edges:
+    """Draw the reads of one layer from measured statistics; arguments as for `empirical`."""
     known = len(statistics.degrees)
     place = min(known - 1, (layer - 1) * known // (layers or known))
     heads = np.arange(n_heads) % statistics.degrees.shape[1]

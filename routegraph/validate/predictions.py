@@ -1,0 +1,124 @@
+"""A predicted curve beside the curves that were read off, and how far the two lie apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routegraph.theory.resampling import interval
+from routegraph.theory.scaling import Interval, crossing, half_point
+
+Curve = NDArray[np.float64]
+
+#: Predictions are judged between these ratios: below nothing is lost, above few rows are left.
+JUDGED = (0.6, 0.98)
+#: Bootstrap resamples of the held-out prompts.
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """A predicted curve for each held-out prompt.
+
+    Attributes
+    ----------
+    curves : float64[n_prompts, n_ratios]
+        In the order of the held-out prompts; a prompt enters by its length, the fraction gone from its slots and
+        the places of its answer tokens alone.
+    stderr : float64[n_ratios] or None
+        Standard error of the mean curve over random draws; None where nothing was drawn.
+    """
+
+    curves: Curve
+    stderr: Curve | None = None
+
+    @property
+    def mean(self) -> Curve:
+        """Mean over prompts, float64[n_ratios]."""
+        return np.asarray(self.curves.mean(axis=0))
+
+
+def judged(ratios: Curve) -> NDArray[np.bool_]:
+    """Return the ratios predictions are judged on: inside `JUDGED` and not used for fitting rho."""
+    inside = (ratios >= JUDGED[0] - 1e-9) & (ratios <= JUDGED[1] + 1e-9)
+    held_out = np.arange(len(ratios)) % 2 == 1
+    return np.asarray(inside & held_out)
+
+
+def rmse(ratios: Curve, prediction: Prediction, read: Curve) -> float:
+    """Return the root mean square difference of the mean curves over the judged ratios."""
+    difference = prediction.mean - read.mean(axis=0)
+    return float(np.sqrt(np.mean(difference[judged(ratios)] ** 2)))
+
+
+def difference(ratios: Curve, prediction: Prediction, read: Curve, seed: int = 0) -> Interval:
+    """Return the predicted minus the read-off half point, with a 95 % interval.
+
+    Parameters
+    ----------
+    ratios : float64[n_ratios]
+    prediction : Prediction
+    read : float64[n_prompts, n_ratios]
+        Curves read off the same prompts, in the same order.
+    seed : int
+        Seed of the bootstrap: prompts are resampled in pairs, predicted and read off together, so that what both
+        owe to a prompt's length cancels. Draws of a simulation differ from prompt to prompt and are resampled
+        along with them.
+
+    Returns
+    -------
+    Interval
+        NaN where one of the two curves never crosses one half.
+    """
+    rows = len(read)
+    weights = np.full((1, rows), 1 / rows)
+    if rows > 1:
+        drawn = np.random.default_rng(seed).multinomial(rows, weights[0], size=RESAMPLES) / rows
+        weights = np.vstack([weights, drawn])
+    apart = crossing(ratios, weights @ prediction.curves) - crossing(ratios, weights @ read)
+    return interval(apart)
+
+
+def read_off_dict(ratios: Curve, curves: Curve) -> dict[str, Any]:
+    """Return curves read off prompts, float64[n_prompts, n_ratios], as JSON-ready values."""
+    return {
+        "mean": listed(curves.mean(axis=0)),
+        "stderr": listed(standard_error(curves)),
+        "prompts": len(curves),
+        "half_point": interval_dict(half_point(ratios, curves)),
+    }
+
+
+def predicted_dict(ratios: Curve, predictions: Mapping[str, tuple[Prediction, Curve]]) -> dict[str, Any]:
+    """Return predictions, each with the curves it is judged on, as JSON-ready values."""
+    return {
+        name: {
+            "mean": listed(prediction.mean),
+            "stderr": None if prediction.stderr is None else listed(prediction.stderr),
+            "half_point": interval_dict(half_point(ratios, prediction.mean[None])),
+            "minus_read_off": interval_dict(difference(ratios, prediction, read)),
+            "rmse": rmse(ratios, prediction, read),
+        }
+        for name, (prediction, read) in predictions.items()
+    }
+
+
+def standard_error(curves: Curve) -> Curve:
+    """Return the standard error of the mean over rows, NaN for a single one."""
+    if len(curves) < 2:
+        return np.full(curves.shape[1], np.nan)
+    return np.asarray(curves.std(axis=0, ddof=1) / np.sqrt(len(curves)))
+
+
+def listed(values: Curve) -> list[float | None]:
+    """Return values as a list; NaN becomes None."""
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def interval_dict(found: Interval) -> dict[str, float | None]:
+    """Return an interval as JSON-ready values."""
+    return {key: None if np.isnan(value) else float(value) for key, value in found._asdict().items()}
