@@ -61,7 +61,9 @@ Seed = Annotated[int, _count("Seed of all random numbers.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")]
 Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a figure (pdf, svg or png).")]
 Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the JSON document here.")]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Known name, local folder, or hub id.")]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Known name, local folder, GGUF file, or hub id.")
+]
 
 
 def _version(value: bool) -> None:
@@ -199,6 +201,13 @@ def extract(
         str, typer.Option(metavar="FILE", help="JSONL, one prompt a line; 'bundled': the ones that ship.")
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Trace file to write.")],
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="What rows are scored by, NAME/chunk64 by chunks; repeatable; expected_attention by default.",
+        ),
+    ] = None,
     chunk_length: Annotated[int, _count("Rows of a chunk scored by itself.")] = 64,
     limit: Annotated[int | None, _count("Only the first N prompts.")] = None,
     graphs: Annotated[bool, typer.Option("--graphs", help="Keep the read graphs, too.")] = False,
@@ -207,7 +216,7 @@ def extract(
     threads: Annotated[int | None, _count("Threads of torch; half of the cores by default.")] = None,
 ) -> None:
     """Prefill each prompt once and write the scores of every (layer, KV head, token)."""
-    from routegraph.validate.extract import extract_to_file
+    from routegraph.validate.extract import SCORERS, extract_to_file
     from routegraph.validate.models import use_threads
 
     use_threads(threads)
@@ -222,6 +231,7 @@ def extract(
             device=device,
             progress=advance,
             graphs=graphs,
+            scorers=scorer or SCORERS,
         )
     rows = sum(trace.n_context for trace in traces)
     note(f"wrote {out}: {len(traces)} prompts, {rows} tokens")
@@ -299,14 +309,16 @@ def export(
 
 @app.command("list")
 def list_(json_: Json = False) -> None:
-    """Show what is registered: policies, ensembles, observables, models."""
+    """Show what is registered: policies, ensembles, observables, scorers, model families."""
     from routegraph.policies import policies
     from routegraph.sim.ensembles import ensembles
     from routegraph.sim.measures import measures
     from routegraph.sim.observables import observables
     from routegraph.sim.profiles import profiles
+    from routegraph.validate.families import families
+    from routegraph.validate.scorers import SCORERS
 
-    registries = (policies, ensembles, profiles, observables, measures)
+    registries = (policies, ensembles, profiles, observables, measures, SCORERS, families)
     if json_:
         print_json(
             {

@@ -45,8 +45,8 @@ class Trace:
         Scores by scorer: "expected_attention" of the whole context, "expected_attention/chunk64" with each
         chunk of 64 scored by itself.
     scorers : mapping of str to mapping
-        Parameters of each scorer; "n_sink" rows are protected at the start of each "chunk_length" rows
-        (of the whole context where there is no chunk_length).
+        Parameters of each scorer; "n_sink" rows are protected at the start and "window" rows at the end of each
+        "chunk_length" rows (of the whole context where there is no chunk_length).
     graph : TokenGraph or None
         Read edges, every position a cache row; the heaviest keys of every query row.
     tops, tops_without_sink : int32[n_layers, n_query_heads, n_context] or None
@@ -75,12 +75,19 @@ class Trace:
     kept_mass: NDArray[np.float64] | None = None
 
     def protected(self, scorer: str) -> NDArray[np.bool_]:
-        """Return which rows the scorer protects by construction (its sinks), bool[n_context]."""
+        """Return which rows the scorer protects by construction, bool[n_context].
+
+        Its sinks at the start and its window at the end, of the context or of each chunk.
+        """
         parameters = self.scorers.get(scorer, {})
+        length = int(parameters.get("chunk_length", self.n_context))
         position = np.arange(self.n_context)
-        return np.asarray(
-            position % int(parameters.get("chunk_length", self.n_context)) < parameters.get("n_sink", 0)
-        )
+        within = position % length
+        rows = np.minimum(
+            length, self.n_context - (position - within)
+        )  # of its chunk; the last may be shorter
+        sinks, window = parameters.get("n_sink", 0), parameters.get("window", 0)
+        return np.asarray((within < sinks) | (within >= rows - window))
 
     @staticmethod
     def save(path: str | os.PathLike[str], traces: Sequence[Trace], provenance: Mapping[str, Any]) -> None:

@@ -19,31 +19,34 @@ from routegraph._version import __version__
 from routegraph.files import check_writable
 from routegraph.trace import Trace
 from routegraph.validate import presses
+from routegraph.validate.checks import check_chunk_length, check_table
 from routegraph.validate.graphs import GraphRecorder
 from routegraph.validate.models import Loaded, load, quiet
 from routegraph.validate.prompts import Prompt, Span, prompts_bytes, read_prompts
-from routegraph.validate.sources import Progress
+from routegraph.validate.scorers import ScoreTable, protection, score_tables
+from routegraph.validate.sources import Progress, check_installed
 
 CHUNK_LENGTH = 64
-SCORER = "expected_attention"
+SCORERS = ("expected_attention",)
 
 #: Values of each parameter that are sampled from for `fingerprint`.
 _SAMPLE = 1024
 
 
 def extract(
-    model: Loaded,
+    model: Any,
     prompts: Sequence[Prompt],
     chunk_length: int = CHUNK_LENGTH,
     progress: Progress | None = None,
     graphs: bool = False,
+    scorers: Sequence[Any] = SCORERS,
 ) -> list[Trace]:
-    """Prefill each prompt's context and keep the scores, token spans and answer tokens.
+    """Prefill each prompt's context once and keep the scores, token spans and answer tokens.
 
     Parameters
     ----------
-    model : Loaded
-        See `routegraph.validate.models.load`.
+    model : Loaded, str or Path
+        Whatever `routegraph.validate.models.load` takes.
     prompts : sequence of Prompt
         Prefilled one at a time, since scorers ignore the attention mask that padding would need. Prompts without
         answer spans are welcome; their answer is empty.
@@ -53,34 +56,40 @@ def extract(
         Called as ``progress(done, total, label)``.
     graphs : bool
         Whether to keep the read graphs, too (`routegraph.validate.graphs`).
+    scorers : sequence of str or kvpress press
+        See `routegraph.validate.scorers.score_tables`. All are asked in the same prefill.
 
     Returns
     -------
     list of Trace
-        In the order of the prompts, each with the scores "expected_attention" of the whole context and
-        "expected_attention/chunk<length>" of each chunk by itself, float32[n_layers, n_kv_heads, n].
+        In the order of the prompts, each with the scores float32[n_layers, n_kv_heads, n] by name:
+        "expected_attention" of the whole context, "expected_attention/chunk<length>" of each chunk by itself; other
+        scorers by their names, presses by the names of their classes.
 
     Raises
     ------
     ValueError
-        If a context is too short, longer than the model's positions, or leaves a last chunk too short to be
-        scored. All are checked before the first prefill.
+        If a scorer is unknown or scores otherwise at another ratio; if a context is too short, longer than the
+        model's positions, or leaves a last chunk too short to be scored. Lengths are checked before the first
+        prefill.
     """
-    scorers = scorer_parameters(chunk_length)
-    encoded = [_encode(model, prompt, chunk_length) for prompt in prompts]
+    tables = checked_tables(scorers, chunk_length)
+    model = load(model)
+    encoded = [_encode(model, prompt, tables) for prompt in prompts]
     traces = []
     for done, (prompt, (token_ids, offsets)) in enumerate(zip(prompts, encoded, strict=True)):
         if progress:
             progress(done, len(prompts), prompt.id)
         recorder = GraphRecorder() if graphs else None
-        traces.append(_trace(model, prompt, token_ids, offsets, scorers, chunk_length, recorder))
+        tables = score_tables(scorers, chunk_length)  # fresh presses: one may keep what it worked out
+        traces.append(_trace(model, prompt, token_ids, offsets, tables, recorder))
     if progress:
         progress(len(prompts), len(prompts), "done")
     return traces
 
 
 def extract_to_file(
-    model: str | Path,
+    model: Any,
     prompts: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
@@ -90,18 +99,19 @@ def extract_to_file(
     device: str = "cpu",
     progress: Progress | None = None,
     graphs: bool = False,
+    scorers: Sequence[Any] = SCORERS,
 ) -> list[Trace]:
     """Load a model, extract the traces of a prompts file and write them, with what made them, to one file.
 
     Parameters
     ----------
-    model : str or Path
-        Known name, folder or hub id: see `routegraph.validate.models.load`, also for `dtype` and `device`.
+    model : str, Path or Loaded
+        Known name, folder, GGUF file or hub id: see `routegraph.validate.models.load`, also for `dtype` and `device`.
     prompts : path
         JSONL file, or "bundled".
     out : path
         Trace file to write.
-    chunk_length, progress, graphs
+    chunk_length, progress, graphs, scorers
         As in `extract`; `progress` is told of the model, too.
     limit : int, optional
         Take only so many prompts, from the top of the file.
@@ -114,15 +124,16 @@ def extract_to_file(
         If the model cannot be fetched or the file not be written; then nothing is left of it.
     """
     check_writable(out)
-    scorer_parameters(chunk_length)
+    names = list(checked_tables(scorers, chunk_length))
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
     listed = read_prompts(prompts)[:limit]
     loaded = load(model, dtype=dtype, device=device, progress=progress)
-    traces = extract(loaded, listed, chunk_length, progress, graphs)
+    traces = extract(loaded, listed, chunk_length, progress, graphs, scorers)
     parameters = {
         "model": loaded.name,
         "prompts": Path(prompts).name,
+        "scorers": names,
         "chunk_length": chunk_length,
         "limit": limit,
         "dtype": dtype,
@@ -133,20 +144,22 @@ def extract_to_file(
     return traces
 
 
-def scorer_parameters(chunk_length: int = CHUNK_LENGTH) -> dict[str, dict[str, Any]]:
-    """Return the score tables that `extract` makes, by name, with the parameters of each.
+def checked_tables(
+    scorers: Sequence[Any] = SCORERS, chunk_length: int = CHUNK_LENGTH
+) -> dict[str, ScoreTable]:
+    """Return the score tables that `extract` makes, by name.
 
     Raises
     ------
     ValueError
-        If a chunk has no row but those that the scorer protects.
+        If a scorer is none, or a chunk has no row but those that the scorer protects.
     """
-    parameters = presses.SCORERS.parameters(SCORER)
-    presses.check_chunk_length(chunk_length, parameters["n_sink"])
-    return {
-        SCORER: parameters,
-        f"{SCORER}/chunk{chunk_length}": {**parameters, "chunk_length": chunk_length},
-    }
+    check_installed()
+    tables = score_tables(scorers, chunk_length)
+    for table in tables.values():
+        if table.chunk_length is not None:
+            check_chunk_length(table.chunk_length, sum(protection(table.press, table.chunk_length).values()))
+    return tables
 
 
 def tokens_in(context: str, offsets: NDArray[np.int64], spans: Sequence[Span]) -> NDArray[np.int64]:
@@ -205,13 +218,16 @@ def fingerprint(model: Loaded) -> str:
     return digest.hexdigest()
 
 
-def _encode(model: Loaded, prompt: Prompt, chunk_length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _encode(
+    model: Loaded, prompt: Prompt, tables: Mapping[str, ScoreTable]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return token ids int64[n] and offsets int64[n, 2] of a context that can be scored."""
     with quiet():
         encoded = model.tokenizer(prompt.context, return_offsets_mapping=True)
     token_ids = np.array(encoded["input_ids"], dtype=np.int64)
     what, n = f"prompt {prompt.id!r}", len(token_ids)
-    presses.check_length(n, presses.SCORERS.parameters(SCORER)["n_sink"], chunk_length, what)
+    for table in tables.values():
+        check_table(n, table.press, table.chunk_length, what, table.scorer)
     if n > model.max_context:
         raise ValueError(
             f"{what} has {n} tokens; model {model.name!r} was made for {model.max_context} at most"
@@ -224,17 +240,15 @@ def _trace(
     prompt: Prompt,
     token_ids: NDArray[np.int64],
     offsets: NDArray[np.int64],
-    scorers: dict[str, dict[str, Any]],
-    chunk_length: int,
+    tables: Mapping[str, ScoreTable],
     recorder: GraphRecorder | None,
 ) -> Trace:
     import torch
 
-    tables = presses.prefill_scores(
+    scores = presses.prefill_tables(
         model.model,
         torch.from_numpy(token_ids)[None],
-        presses.SCORERS[SCORER](),
-        [chunk_length],
+        {name: (table.press, table.chunk_length) for name, table in tables.items()},
         also=None if recorder is None else recorder.hook,
     )
     recorded: dict[str, Any] = {}
@@ -258,7 +272,7 @@ def _trace(
         offsets=offsets,
         answer=tokens_in(prompt.context, offsets, prompt.answer_spans),
         evidence=tokens_in(prompt.context, offsets, prompt.evidence),
-        scores=dict(zip(scorers, tables.values(), strict=True)),
-        scorers=scorers,
+        scores=scores,
+        scorers={name: table.recorded(len(token_ids)) for name, table in tables.items()},
         **recorded,
     )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.graph import TokenGraph
+from routegraph.validate.families import rotated_queries
 
 #: Keys kept of every query row: the heaviest TOP, and every one of weight MASS or more.
 TOP, MASS = 16, 0.01
@@ -75,17 +76,3 @@ class GraphRecorder:
         layer = np.repeat(np.arange(1, len(self.layers) + 1), [len(columns[0]) for columns in self.layers])
         head, query, key, weight = (np.concatenate(column) for column in zip(*self.layers, strict=True))
         return TokenGraph.from_edges(len(self.layers), n_heads, n_tokens, layer, head, query, key, weight)
-
-
-def rotated_queries(module: Any, kwargs: Mapping[str, Any]) -> Any:
-    """Return the queries of an attention module after rotation, [n_query_heads, n, head_dim]."""
-    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
-
-    from routegraph.validate.presses import kvpress
-
-    kvpress()
-    from kvpress.utils import get_prerope_query_states
-
-    queries = get_prerope_query_states(module, kwargs["hidden_states"])
-    rotated, _ = apply_rotary_pos_emb(queries, queries, *kwargs["position_embeddings"])
-    return rotated[0]

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from routegraph.validate.checks import check_attention
 from routegraph.validate.download import DownloadError
+from routegraph.validate.families import UnsupportedModelError, check_family
+from routegraph.validate.size import check_fits, folder_parameters
 from routegraph.validate.sources import MODELS, ModelSource, Progress, check_installed, get_model, model_list
 
-__all__ = ["FAMILIES", "MODELS", "DownloadError", "Loaded", "ModelSource", "get_model", "load", "model_list"]
+__all__ = ["MODELS", "DownloadError", "Loaded", "ModelSource", "get_model", "load", "model_list"]
 
-#: transformers' ``model_type`` of the families whose attention the presses and traces were checked on.
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 DTYPES = ("float32", "bfloat16", "float16")
 
 #: Seconds to wait for a hub's answer to the question whether it knows a model.
@@ -71,43 +72,65 @@ def use_threads(threads: int | None = None) -> None:
 
 
 def load(
-    model: str | Path, dtype: str = "float32", device: str = "cpu", progress: Progress | None = None
+    model: Any,
+    dtype: str = "float32",
+    device: str = "cpu",
+    progress: Progress | None = None,
+    tokenizer: Any = None,
 ) -> Loaded:
     """Load a model and its tokenizer for prefills: evaluation mode, sdpa attention, no gradients.
 
     Parameters
     ----------
-    model : str or Path
-        A name of `MODELS` (fetched on first use), a folder as transformers saves it, or a hub id
-        ("owner/name"; only then is a hub asked; where it cannot be reached, its local cache will do).
+    model : str, Path, transformers model or Loaded
+        A name of `MODELS` (fetched on first use), a folder as transformers saves it, a GGUF file, or a hub id
+        ("owner/name"; only then is a hub asked; where it cannot be reached, its local cache will do). Or a
+        model that is in memory, which is put in evaluation mode and else taken as it is.
     dtype : {"float32", "bfloat16", "float16"}
-        Type of weights and activations.
+        Type of weights and activations, where the model is read from files.
     device : str
-        Where the model runs, as torch names it: "cpu", "cuda", ...
+        Where such a model runs, as torch names it: "cpu", "cuda", ...
     progress : callable, optional
         Passed to `get_model`.
+    tokenizer : fast tokenizer, optional
+        Needed with a model that is in memory.
 
     Raises
     ------
     ValueError
-        If the model is unknown, of another family than `FAMILIES`, has sliding-window attention or no fast
-        tokenizer, or cannot be read; if dtype or device are not available.
+        If the model is unknown, of a family that cannot be read (`routegraph.validate.families`), does not fit
+        in memory, has no fast tokenizer, does not run sdpa attention, or cannot be read; if dtype or device are
+        not available.
     DownloadError
         If the model is known and cannot be fetched.
     """
+    if isinstance(model, Loaded):
+        return model
+    if not isinstance(model, str | Path):
+        return _in_memory(model, tokenizer)
+    if tokenizer is not None:
+        raise ValueError(f"a tokenizer is for a model that is in memory; {str(model)!r} brings its own")
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; choose from: {', '.join(DTYPES)}")
     check_installed()
-    name, source, offline = _resolve(str(model), progress)
+    check_device(device)
+    if str(model) not in MODELS and Path(model).is_file() and Path(model).suffix.lower() == ".gguf":
+        from routegraph.validate.gguf_file import read_gguf
+
+        with quiet():
+            network, own = read_gguf(Path(model), dtype, device)
+            network.eval().requires_grad_(False).to(device)
+        return wrap(network, own, Path(model).stem)
+    name, source, offline, parameters = _resolve(str(model), progress)
     import torch
     import transformers
     from safetensors import SafetensorError
 
-    check_device(device)
     with quiet():
         try:
             config = transformers.AutoConfig.from_pretrained(source, local_files_only=offline)
             check_family(config, name)
+            check_fits(name, parameters, dtype, device)
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=offline)
             network = transformers.AutoModelForCausalLM.from_pretrained(
                 source,
@@ -118,11 +141,29 @@ def load(
         except UnsupportedModelError:
             raise
         except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-            raise ValueError(f"cannot load model {str(model)!r}: {_one_line(error)}") from None
-        if not tokenizer.is_fast:
-            raise ValueError(f"model {name!r} has no fast tokenizer, which is needed for character spans")
+            raise ValueError(f"cannot load model {str(model)!r}: {one_line(error)}") from None
+        _check_tokenizer(tokenizer, name)
         network.eval().requires_grad_(False).to(device)
     return wrap(network, tokenizer, name)
+
+
+def _in_memory(network: Any, tokenizer: Any) -> Loaded:
+    """Return a `Loaded` for a transformers model that the caller has loaded, checked like any other."""
+    kind = type(network).__name__
+    if not hasattr(network, "config") or not hasattr(network, "base_model"):
+        raise ValueError(f"a model is a name, a path, or a transformers model in memory, got {kind}")
+    name = Path(str(getattr(network, "name_or_path", "") or kind)).name
+    check_family(network.config, name)
+    check_attention(network, name)
+    if tokenizer is None:
+        raise ValueError(f"model {name!r} is in memory and needs its tokenizer: load(model, tokenizer=...)")
+    _check_tokenizer(tokenizer, name)
+    return wrap(network.eval(), tokenizer, name)
+
+
+def _check_tokenizer(tokenizer: Any, name: str) -> None:
+    if not tokenizer.is_fast:
+        raise ValueError(f"model {name!r} has no fast tokenizer, which is needed for character spans")
 
 
 def wrap(network: Any, tokenizer: Any, name: str) -> Loaded:
@@ -139,24 +180,6 @@ def wrap(network: Any, tokenizer: Any, name: str) -> Loaded:
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
         max_context=config.max_position_embeddings,
     )
-
-
-class UnsupportedModelError(ValueError):
-    """The model can be read, but routegraph has no use for its architecture."""
-
-
-def check_family(config: Any, name: str) -> None:
-    """Raise UnsupportedModelError unless a model of this configuration can be traced."""
-    if config.model_type not in FAMILIES:
-        raise UnsupportedModelError(
-            f"model {name!r} is of family {config.model_type!r}; choose one of: {', '.join(FAMILIES)}"
-        )
-    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
-    if getattr(config, "sliding_window", None) or kinds:
-        raise UnsupportedModelError(
-            f"model {name!r} has sliding-window attention, whose cache rows are not the tokens of the "
-            "context; choose a model with full attention in every layer"
-        )
 
 
 def check_device(device: str) -> None:
@@ -192,28 +215,34 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _resolve(model: str, progress: Progress | None) -> tuple[str, str, bool]:
-    """Return a model's name, where transformers finds it (folder or hub id), and whether to stay offline."""
-    choices = f"{', '.join(sorted(MODELS))}, a local folder, or the id of a hub model"
+def _resolve(model: str, progress: Progress | None) -> tuple[str, str, bool, int | None]:
+    """Return a model's name, where transformers finds it (folder or hub id), whether to stay offline, its size.
+
+    The size is its number of parameters, None where that cannot be told before it is fetched.
+    """
+    choices = f"{', '.join(sorted(MODELS))}, a local folder, a GGUF file, or the id of a hub model"
     if model in MODELS:
-        return model, str(get_model(model, progress)), True
+        known = get_model(model, progress)
+        return model, str(known), True, folder_parameters(known)
     folder = Path(model)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ValueError(f"folder {model!r} holds no model (no config.json); choose from: {choices}")
-        return folder.resolve().name, model, True
+        return folder.resolve().name, model, True, folder_parameters(folder)
     if folder.is_file():
-        raise ValueError(f"{model!r} is a file; choose from: {choices}")
+        raise ValueError(f"{model!r} is a file that does not end in .gguf; choose from: {choices}")
+    if folder.suffix.lower() == ".gguf":
+        raise ValueError(f"no GGUF file {model!r}; choose from: {choices}")
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model):
         raise ValueError(f"unknown model {model!r}; choose from: {choices}")
-    trouble, offline = _ask_hub(model)
+    trouble, offline, parameters = _ask_hub(model)
     if trouble:
         raise ValueError(f"unknown model {model!r} ({trouble}); choose from: {choices}")
-    return model, model, offline
+    return model, model, offline, parameters
 
 
-def _ask_hub(model: str) -> tuple[str, bool]:
-    """Return why a hub model cannot be had (or nothing), and whether only the hub's local cache has it.
+def _ask_hub(model: str) -> tuple[str, bool, int | None]:
+    """Return why a hub model cannot be had (or nothing), whether only the local cache has it, its parameters.
 
     One short question: left to itself, transformers repeats every request for minutes where there is no
     network.
@@ -222,17 +251,19 @@ def _ask_hub(model: str) -> tuple[str, bool]:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        HfApi().model_info(model, timeout=_HUB_TIMEOUT)
+        info = HfApi().model_info(model, timeout=_HUB_TIMEOUT)
     except GatedRepoError:
-        return "the hub asks for access rights", False
+        return "the hub asks for access rights", False, None
     except RepositoryNotFoundError:
-        return "the hub does not know it", False
+        return "the hub does not know it", False, None
     except Exception as error:  # whichever HTTP library is underneath has its own errors
-        if isinstance(try_to_load_from_cache(model, "config.json"), str):
-            return "", True
-        return f"no such folder, and the hub cannot be asked: {_one_line(error)}", False
-    return "", False
+        cached = try_to_load_from_cache(model, "config.json")
+        if isinstance(cached, str):
+            return "", True, folder_parameters(Path(cached).parent)
+        return f"no such folder, and the hub cannot be asked: {one_line(error)}", False, None
+    return "", False, getattr(info.safetensors, "total", None)
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return the first line of what an error says."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -6,81 +6,22 @@ depend on the compression ratio: one prefill gives the scores behind every ratio
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph.registry import Registry
-
-#: Registry of scorers: functions of keyword parameters that return a kvpress ScorerPress.
-SCORERS = scorer = Registry("scorer")
+from routegraph.survival import check_ratio
+from routegraph.validate.adapted import kvpress as kvpress
+from routegraph.validate.checks import check_attention, check_table, one_context
+from routegraph.validate.scorers import SCORERS as SCORERS
+from routegraph.validate.scorers import check_press
 
 Scores = NDArray[np.float32]
 Kept = NDArray[np.bool_]
-
-
-@scorer("expected_attention")
-def expected_attention(
-    *,
-    n_sink: int = 4,
-    n_future_positions: int = 512,
-    use_covariance: bool = True,
-    use_vnorm: bool = True,
-    epsilon: float = 0.0,
-) -> Any:
-    """Score by the expected attention of future queries times the norm of the value (arXiv 2510.00636)."""
-    return _expected_attention_press()(
-        n_sink=n_sink,
-        n_future_positions=n_future_positions,
-        use_covariance=use_covariance,
-        use_vnorm=use_vnorm,
-        epsilon=epsilon,
-    )
-
-
-def kvpress() -> Any:
-    """Import kvpress without its side effect, and return it.
-
-    Importing it wraps every attention function that transformers has registered, for every model of the
-    process; they are put back. Press by press, `patched_attention` wraps them where that is needed.
-    """
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    before = dict(ALL_ATTENTION_FUNCTIONS.items())
-    import kvpress
-
-    for name, function in before.items():
-        if ALL_ATTENTION_FUNCTIONS[name] is not function:
-            ALL_ATTENTION_FUNCTIONS[name] = function
-    return kvpress
-
-
-@functools.cache
-def _expected_attention_press() -> Any:
-    """Return kvpress's ExpectedAttentionPress with the mean rotation of the future positions worked out once.
-
-    The press works it out again for every layer and every chunk, which is three quarters of its time; the
-    scores stay the same to the last bit.
-    """
-    base = kvpress().ExpectedAttentionPress
-
-    class OneRotation(base):  # type: ignore[misc, valid-type]
-        def apply_avg_rope(self, module: Any, mu: Any, cov: Any, q_len: int) -> tuple[Any, Any]:
-            import torch
-
-            known: dict[int, Any] = self.__dict__.setdefault("_rotations", {})
-            if q_len not in known:
-                identity = torch.eye(mu.shape[-1], dtype=mu.dtype, device=mu.device)
-                known[q_len] = super().apply_avg_rope(module, identity, None, q_len)[0].T.contiguous()
-            rotation = known[q_len]
-            rotated = torch.matmul(mu, rotation.T)
-            return rotated, None if cov is None else rotation @ (cov @ rotation.T)
-
-    return OneRotation
+Name = TypeVar("Name", bound=Hashable)
 
 
 @contextmanager
@@ -102,90 +43,88 @@ def patched_attention() -> Iterator[None]:
             ALL_ATTENTION_FUNCTIONS[name] = function
 
 
-def check_chunk_length(chunk_length: int, n_sink: int) -> None:
-    """Raise ValueError unless a chunk holds a row that is not set aside as one of its `n_sink` first."""
-    if chunk_length <= n_sink:
-        raise ValueError(
-            f"chunk length must be above {n_sink}, the tokens protected in each chunk, got {chunk_length}"
-        )
+def cached_layer(module: Any, kwargs: Mapping[str, Any]) -> Any:
+    """Return the cache layer of an attention module in a forward call; ValueError where there is no cache."""
+    cache = kwargs.get("past_key_values")
+    if cache is None:
+        raise ValueError("the model ran without a cache, whose rows are what is scored; set use_cache=True")
+    return cache.layers[module.layer_idx]
 
 
-def check_length(n: int, n_sink: int, chunk_length: int | None, what: str) -> None:
-    """Raise ValueError unless a context of `n` tokens, or each of its chunks, can be scored.
-
-    A scorer that sets `n_sink` rows aside needs at least one more. `what` names the context in the error.
-    """
-    if n <= n_sink:
-        raise ValueError(f"{what} must have more than {n_sink} tokens to be scored, got {n}")
-    if chunk_length is None:
-        return
-    check_chunk_length(chunk_length, n_sink)
-    rest = n % chunk_length
-    if 0 < rest <= n_sink:
-        raise ValueError(
-            f"{what} has {n} tokens, so its last chunk of {chunk_length} has only {rest}, and more than "
-            f"{n_sink} are needed; choose another chunk length, or lengthen or shorten the prompt"
-        )
-
-
-def prefill_scores(
-    model: Any, input_ids: Any, press: Any, chunk_lengths: Sequence[int] = (), also: Any = None
-) -> dict[int | None, Scores]:
-    """Score every cache row in one prefill of a context; nothing is evicted.
+def prefill_tables(
+    model: Any, input_ids: Any, tables: Mapping[Name, tuple[Any, int | None]], also: Any = None
+) -> dict[Name, Scores]:
+    """Score every cache row by several presses in one prefill of a context; nothing is evicted.
 
     Parameters
     ----------
     model : transformers model
         With sdpa attention.
     input_ids : int[1, n] tensor
-        One context; presses ignore the attention mask, so no padding.
-    press : kvpress ScorerPress
-        Whose ``score`` is called, layer by layer. Make one for each prefill: it may keep what it worked out.
-    chunk_lengths : sequence of int
-        Score each chunk of so many rows by itself, too (the last chunk may be shorter).
+        One context; see `one_context`.
+    tables : mapping of name to (kvpress press, int or None)
+        Whose ``score`` is called, layer by layer, and the length of chunks that are scored by themselves (None:
+        the whole context at once). Make presses for each prefill: one may keep what it worked out.
     also : forward hook, optional
         Called after each layer's attention in the same prefill.
 
     Returns
     -------
-    dict of int or None to float32[n_layers, n_kv_heads, n]
-        None: scores of the whole context; else by chunk length, as ChunkPress sees them.
+    dict of name to float32[n_layers, n_kv_heads, n]
 
     Raises
     ------
     ValueError
-        If the context or a chunk is too short.
+        If the context or a chunk is too short, the attention is not sdpa, or a press does not score, refuses
+        the context, or scores otherwise at another ratio.
     """
-    n = int(input_ids.shape[1])
-    for length in (None, *chunk_lengths):
-        check_length(n, getattr(press, "n_sink", 0), length, "the context")
-    tables: dict[int | None, list[Scores]] = {length: [] for length in (None, *chunk_lengths)}
+    check_attention(model)
+    ids = one_context(input_ids)
+    n = int(ids.shape[1])
+    distinct = {id(press): press for press, _ in tables.values()}.values()
+    for press in distinct:
+        check_press(press)
+    for press, length in tables.values():
+        check_table(n, press, length, "the context", type(press).__name__)
+    found: dict[Name, list[Scores]] = {name: [] for name in tables}
 
     def hook(module: Any, _args: Any, kwargs: Mapping[str, Any], output: Any) -> None:
-        layer = kwargs["past_key_values"].layers[module.layer_idx]
+        layer = cached_layer(module, kwargs)
         hidden = kwargs["hidden_states"]
-        for length, table in tables.items():
-            parts = [
-                press.score(
-                    module,
-                    hidden[:, rows],
-                    layer.keys[:, :, rows],
-                    layer.values[:, :, rows],
-                    output[1],
-                    kwargs,
-                )
-                for rows in _chunks(n, length)
-            ]
-            table.append(np.concatenate([part[0].float().cpu().numpy() for part in parts], axis=-1))
+
+        def score(press: Any, rows: slice) -> Any:
+            keys, values = layer.keys[:, :, rows], layer.values[:, :, rows]
+            with plain_errors(press):
+                return press.score(module, hidden[:, rows], keys, values, None, kwargs)
+
+        if module.layer_idx == 0:
+            for press in distinct:
+                _check_fixed(press, lambda press=press: score(press, slice(0, n)))
+        for name, (press, length) in tables.items():
+            parts = [score(press, rows)[0].float().cpu().numpy() for rows in _chunks(n, length)]
+            found[name].append(np.concatenate(parts, axis=-1))
         if also is not None:
             also(module, _args, kwargs, output)
 
     with _hooked(model, hook):
-        prefill(model, input_ids)
-    scores = {length: np.stack(table) for length, table in tables.items()}
+        for press in distinct:
+            press.post_init_from_model(model)
+        prefill(model, ids)
+    scores = {name: np.stack(table) for name, table in found.items()}
     if not all(np.isfinite(table).all() for table in scores.values()):
         raise ValueError(f"the scores are not finite in {model.dtype}; use float32")
     return scores
+
+
+def prefill_scores(
+    model: Any, input_ids: Any, press: Any, chunk_lengths: Sequence[int] = (), also: Any = None
+) -> dict[int | None, Scores]:
+    """Score every cache row by one press; the tables are named by chunk length, None: the whole context.
+
+    See `prefill_tables`.
+    """
+    tables = {length: (press, length) for length in (None, *chunk_lengths)}
+    return prefill_tables(model, input_ids, tables, also)
 
 
 def prefill(model: Any, input_ids: Any) -> Any:
@@ -198,7 +137,7 @@ def prefill(model: Any, input_ids: Any) -> Any:
 
     cache = DynamicCache()
     with torch.no_grad():
-        model.base_model(input_ids.to(model.device), past_key_values=cache, use_cache=True)
+        model.base_model(one_context(input_ids).to(model.device), past_key_values=cache, use_cache=True)
     return cache
 
 
@@ -219,10 +158,10 @@ def reference_press(policy: str, ratio: float, chunk_length: int = 64, scores: A
     Raises
     ------
     ValueError
-        If kvpress has no press that does what the policy does.
+        If the ratio is not in [0, 1), or kvpress has no press that does what the policy does.
     """
     scores = scores or kvpress().ExpectedAttentionPress()
-    scores.compression_ratio = ratio
+    scores.compression_ratio = check_ratio(ratio)
     if policy == "topk":
         return scores
     if policy == "adakv":
@@ -245,25 +184,62 @@ def reference_kept(model: Any, input_ids: Any, press: Any) -> Kept:
     """
     compress, kept = press.compress, []
 
-    def recording(module: Any, hidden: Any, keys: Any, values: Any, attentions: Any, kwargs: Any) -> Any:
-        module.masked_key_indices = None
-        with _recorded_gather() as indices:
-            result = compress(module, hidden, keys, values, attentions, kwargs)
-        alive = _alive(module.masked_key_indices, indices, keys.shape[1:3])
-        if module.masked_key_indices is None and (alive.sum(axis=1) != result[0].shape[2]).any():
-            raise ValueError(f"cannot tell which rows {type(press).__name__} keeps")
+    def recording(*arguments: Any) -> Any:
+        result, alive = _compressed(press, compress, arguments)
         kept.append(alive)
         return result
 
     press.compress = recording
     try:
-        with patched_attention(), _rotary(model), press(model):
+        with patched_attention(), _rotary(model), plain_errors(press), press(model):
             prefill(model, input_ids)
     finally:
         del press.compress
         for module in attention_modules(model):
             module.masked_key_indices = None
     return np.stack(kept)
+
+
+def kept_in_one_prefill(model: Any, input_ids: Any, presses: Sequence[Any]) -> Kept:
+    """Ask every press what it would keep, in one prefill, bool[n_presses, n_layers, n_kv_heads, n].
+
+    A press prunes after a layer's attention has run, so each is asked on the whole cache of the layer, and what
+    it returns is dropped. Only for presses that do nothing but ``compress``: see `only_compresses`.
+    """
+    kept: list[list[Kept]] = [[] for _ in presses]
+
+    def hook(module: Any, _args: Any, kwargs: Mapping[str, Any], output: Any) -> None:
+        layer, hidden = cached_layer(module, kwargs), kwargs["hidden_states"]
+        for press, rows in zip(presses, kept, strict=True):
+            # A press may write into what it is given.
+            arguments = (module, hidden, layer.keys.clone(), layer.values.clone(), output[1], dict(kwargs))
+            with plain_errors(press):
+                rows.append(_compressed(press, press.compress, arguments)[1])
+        module.masked_key_indices = None
+
+    with _hooked(model, hook):
+        for press in presses:
+            press.post_init_from_model(model)
+        prefill(model, input_ids)
+    return np.array(kept)
+
+
+def only_compresses(press: Any) -> bool:
+    """Return whether a press runs as kvpress's BasePress does, with nothing but a ``compress`` of its own."""
+    base = kvpress().BasePress
+    return type(press).forward_hook is base.forward_hook and type(press).__call__ is base.__call__
+
+
+def _compressed(press: Any, compress: Any, arguments: tuple[Any, ...]) -> tuple[Any, Kept]:
+    """Run ``compress`` on one layer; returns its result and which rows it kept, bool[n_kv_heads, n]."""
+    module, keys = arguments[0], arguments[2]
+    module.masked_key_indices = None
+    with _recorded_gather() as indices:
+        result = compress(*arguments)
+    alive = _alive(module.masked_key_indices, indices, keys.shape[1:3])
+    if module.masked_key_indices is None and (alive.sum(axis=1) != result[0].shape[2]).any():
+        raise ValueError(f"cannot tell which rows {type(press).__name__} keeps")
+    return result, alive
 
 
 def _alive(masked: Any, gathered: Sequence[Any], shape: tuple[int, int]) -> Kept:
@@ -280,6 +256,36 @@ def _alive(masked: Any, gathered: Sequence[Any], shape: tuple[int, int]) -> Kept
 def attention_modules(model: Any) -> list[Any]:
     """Return the attention module of each layer."""
     return [layer.self_attn for layer in model.base_model.layers]
+
+
+def _check_fixed(press: Any, score: Any) -> None:
+    """Raise ValueError unless a press scores the same at another ratio, and when asked again."""
+    import torch
+
+    ratio, first = press.compression_ratio, score()
+    try:
+        press.compression_ratio = 0.0 if ratio else 0.5
+        again = score()
+    finally:
+        press.compression_ratio = ratio
+    if not torch.allclose(first, again, equal_nan=True):
+        raise ValueError(
+            f"the scores of {type(press).__name__} change with the ratio or from call to call, so one prefill does "
+            "not tell them; choose a registered scorer, or ask routegraph.validate.kept.survivors ratio by ratio"
+        )
+
+
+@contextmanager
+def plain_errors(press: Any) -> Iterator[None]:
+    """Turn what a press asserts or raises into one sentence that names it."""
+    try:
+        yield
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        name = getattr(press, "__name__", type(press).__name__)
+        raise ValueError(f"{name} cannot run here: {why}") from error
+    except ValueError as error:
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def _chunks(n: int, length: int | None) -> list[slice]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from routegraph.trace import Trace
 from routegraph.validate import extract as module
 from routegraph.validate import presses
-from routegraph.validate.extract import extract, extract_to_file, fingerprint, scorer_parameters, tokens_in
+from routegraph.validate.extract import checked_tables, extract, extract_to_file, fingerprint, tokens_in
 from routegraph.validate.models import Loaded, wrap
 from routegraph.validate.prompts import Prompt, bundled_prompts, write_prompts
 from tests.validate.conftest import tiny_network, token_ids
@@ -104,12 +104,13 @@ class TestExtract:
             "use_vnorm": True,
             "epsilon": 0.0,
         }
-        assert scorer_parameters(32) == {
+        recorded = {name: table.recorded(100) for name, table in checked_tables(chunk_length=32).items()}
+        assert recorded == {
             "expected_attention": usual,
             "expected_attention/chunk32": {**usual, "chunk_length": 32},
         }
         with pytest.raises(ValueError, match=r"chunk length must be above 4, .* got 3"):
-            scorer_parameters(3)
+            checked_tables(chunk_length=3)
 
     def test_scores_of_a_real_model(self, smollm2: Loaded, short_prompts: list[Prompt]) -> None:
         """What is stored is what the press says, and a prompt's scores do not depend on its neighbours."""
@@ -156,7 +157,7 @@ class TestExtract:
         chunk_length: int,
         message: str | None,
     ) -> None:
-        monkeypatch.setattr(presses, "prefill_scores", None)
+        monkeypatch.setattr(presses, "prefill_tables", None)
         prompts = [bundled_prompts()[0], Prompt(id="p", context=" the" * words)]
         if message is None:
             with pytest.raises(TypeError):  # checks passed, and there is no prefill
@@ -204,6 +205,7 @@ class TestToFile:
         assert made["parameters"] == {
             "model": "tiny",
             "prompts": "mine.jsonl",
+            "scorers": ["expected_attention", "expected_attention/chunk64"],
             "chunk_length": 64,
             "limit": 2,
             "graphs": False,

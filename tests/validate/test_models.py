@@ -163,16 +163,20 @@ class TestLoad:
 
     def test_unknown_names(self, tmp_path: Path) -> None:
         with pytest.raises(
-            ValueError, match=r"unknown model 'smolm2'; choose from: smollm2, a local folder, or"
+            ValueError, match=r"unknown model 'smolm2'; choose from: smollm2, a local folder, a GGUF file, or"
         ):
             load("smolm2")
         with pytest.raises(ValueError, match=r"unknown model 'x'; choose from: smollm2"):
             models.get_model("x")
         with pytest.raises(ValueError, match="holds no model"):
             load(tmp_path)
-        (tmp_path / "a.gguf").touch()
-        with pytest.raises(ValueError, match=r"a.gguf' is a file; choose from: smollm2"):
-            load(tmp_path / "a.gguf")
+        (tmp_path / "a.bin").touch()
+        with pytest.raises(
+            ValueError, match=r"a.bin' is a file that does not end in .gguf; choose from: smollm2"
+        ):
+            load(tmp_path / "a.bin")
+        with pytest.raises(ValueError, match=r"no GGUF file '.*none.gguf'; choose from: smollm2"):
+            load(tmp_path / "none.gguf")
 
     def test_unreachable_hub_is_asked_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import huggingface_hub
@@ -213,17 +217,10 @@ class TestLoad:
             load(tmp_path)
         assert "\n" not in str(caught.value)
 
-    @pytest.mark.parametrize("family", models.FAMILIES)
-    def test_families_without_a_window_are_welcome(self, family: str) -> None:
-        from transformers import AutoConfig
-
-        settings = {"sliding_window": None} if family == "mistral" else {}
-        models.check_family(AutoConfig.for_model(family, **settings), "any")
-
     def test_modules_import_neither_torch_nor_kvpress(self) -> None:
         code = (
             "import sys, routegraph.validate.models, routegraph.validate.extract, routegraph.validate.presses, "
-            "routegraph.validate.kept, routegraph.validate.prompts, routegraph.validate.tasks.documents\n"
+            "routegraph.validate.kept, routegraph.validate.gguf_file, routegraph.validate.prompts, routegraph.validate.tasks.documents\n"
             "print({'torch', 'transformers', 'kvpress', 'tokenizers', 'gguf'} & set(sys.modules))"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -472,7 +469,9 @@ def test_gguf_of_another_kind_is_refused(tmp_path: Path) -> None:
     fields = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": "default"}
     from routegraph.validate.tokenizer import save_tokenizer
 
-    with pytest.raises(ValueError, match="cannot build a llama/default tokenizer"):
+    with pytest.raises(
+        ValueError, match="cannot build a llama/default tokenizer from a GGUF file; known are gpt2/gpt-2"
+    ):
         save_tokenizer(fields, tmp_path, 1)
     with pytest.raises(ValueError, match=r"tensor 'blk.0.odd.weight' has no known place"):
         recipe._transformers_name("blk.0.odd.weight")

@@ -8,9 +8,10 @@ import pytest
 
 from routegraph import policies
 from routegraph.survival import n_kept
-from routegraph.validate import kept, presses
+from routegraph.validate import checks, kept, presses
 from routegraph.validate.kept import RATIOS, KeptComparison, compare_kept, compare_with_kvpress, competitors
-from routegraph.validate.models import FAMILIES, Loaded
+from routegraph.validate.families import readable_types
+from routegraph.validate.models import Loaded
 from routegraph.validate.prompts import Prompt
 from tests.validate.conftest import N_RANDOM, random_ids, tiny_network, token_ids
 
@@ -57,7 +58,7 @@ class TestAgainstKvpress:
         print(f"{slots} slots compared, {ties} of them tied at the cut and broken differently, 0 mismatches")
         assert 0 < ties < slots / 50
 
-    @pytest.mark.parametrize("family", FAMILIES)
+    @pytest.mark.parametrize("family", readable_types())
     def test_random_models(self, family: str) -> None:
         check(compare_with_kvpress(tiny_network(family), random_ids(), RATIOS), N_RANDOM)
 
@@ -222,15 +223,15 @@ class TestScores:
             ValueError,
             match=f"'p' has {n} tokens, so its last chunk of 64 has only {rest}, .* another chunk length",
         ):
-            presses.check_length(n, 4, 64, "prompt 'p'")
+            checks.check_length(n, 4, 64, "prompt 'p'")
 
     @pytest.mark.parametrize("n", [5, 64, 69, 128, 133])
     def test_long_enough_chunks(self, n: int) -> None:
-        presses.check_length(n, 4, 64, "prompt 'p'")
+        checks.check_length(n, 4, 64, "prompt 'p'")
 
     def test_chunks_of_sinks_only(self) -> None:
         with pytest.raises(ValueError, match=r"chunk length must be above 4, the tokens protected .* got 4"):
-            presses.check_length(100, 4, 4, "prompt 'p'")
+            checks.check_length(100, 4, 4, "prompt 'p'")
 
     def test_scores_that_are_not_finite(self) -> None:
         import torch
