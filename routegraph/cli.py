@@ -110,6 +110,12 @@ def simulate(
     read_agreement: Annotated[float, _share("How far heads that agree also read alike.")] = 0.0,
     attention_tie: Annotated[float, _share("Correlation of the scores with how often a slot is read.")] = 0.0,
     answer_shift: Annotated[float, _share("Standard deviations added to the answer tokens' scores.")] = 0.0,
+    source: Annotated[
+        str, typer.Option(metavar="NAME", help="Where routes start: query, or row (all of the top layer).")
+    ] = "query",
+    directed: Annotated[
+        bool, typer.Option("--directed/--undirected", help="Routes go from query to key only.")
+    ] = True,
     replicates: Annotated[int, _count("Independent graphs.")] = 32,
     seed: Seed = 0,
     setting: Annotated[
@@ -149,6 +155,8 @@ def simulate(
             read_agreement=read_agreement,
             attention_tie=attention_tie,
             answer_shift=answer_shift,
+            source=source,
+            directed=directed,
             replicates=replicates,
             seed=seed,
             settings=settings,

@@ -45,6 +45,10 @@ def sweep(
     read_agreement: Annotated[list[float] | None, _shares("How far agreeing heads read alike.")] = None,
     attention_tie: Annotated[list[float] | None, _shares("Correlation of scores with reads.")] = None,
     answer_shift: Annotated[list[float] | None, _shares("Shift of the answer tokens' scores.")] = None,
+    source: Annotated[list[str] | None, _names("Where routes start: query, or row.")] = None,
+    directed: Annotated[
+        bool, typer.Option("--directed/--undirected", help="Routes go from query to key only.")
+    ] = True,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Parameter of ensemble, policy or profile."),
@@ -88,6 +92,7 @@ def sweep(
         "read_agreement": read_agreement,
         "attention_tie": attention_tie,
         "answer_shift": answer_shift,
+        "source": source,
     }
     settings = parse_settings(setting or [])
     from routegraph.sim.sweep import sweep as run_sweep
@@ -106,6 +111,7 @@ def sweep(
             skip_damaged=skip_damaged,
             progress=advance,
             residual=residual,
+            directed=directed,
             **{name: values for name, values in given.items() if values},
         )
     for sentence in result.damaged:

@@ -1,14 +1,14 @@
-"""Clusters of the surviving graph, directions forgotten: the largest weakly connected component."""
+"""Clusters of the surviving graph, directions forgotten: the largest one, and what hangs together with a source."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from routegraph.graph import TokenGraph
 from routegraph.kernels import union_find
-from routegraph.routes import check_prune
-from routegraph.survival import Survival
+from routegraph.routes import check_prune, check_sizes
+from routegraph.survival import Survival, check_positions
 
 
 def largest_component(
@@ -45,20 +45,65 @@ def largest_component(
     O(edges log*) for all levels.
     """
     check_prune(prune)
-    sizes = (graph.n_layers, graph.n_heads, graph.n_context)
-    if survival.drop.shape != sizes:
-        raise ValueError(f"graph has (layers, heads, context) {sizes}, survival has {survival.drop.shape}")
+    check_sizes(graph, survival)
+    bonds = _bonds(graph, survival, prune, residual)
+    n_nodes = (graph.n_layers + 1) * graph.n_tokens
+    found: NDArray[np.int64] = union_find.sweep(*bonds, n_nodes, survival.max_level)
+    return found
+
+
+def weak_thresholds(
+    graph: TokenGraph,
+    survival: Survival,
+    sources: ArrayLike,
+    prune: str = "columns",
+    residual: bool = True,
+) -> NDArray[np.int64]:
+    """Return, for each token, the highest level at which it hangs together with a source, directions forgotten.
+
+    Reach of undirected percolation: with the lattice ensemble and every position a source, crossings of the square
+    lattice.
+
+    Parameters
+    ----------
+    graph, survival, prune, residual
+        As for `routegraph.routes.reach_thresholds`.
+    sources : int or sequence of int
+        Positions at the top layer.
+
+    Returns
+    -------
+    int64[n_tokens]
+        For the tokens of the bottom row: max_level if connected at every level, -1 if at none. At least
+        `routegraph.routes.reach_thresholds`, but for the sources: these are at the top layer alone here.
+
+    Raises
+    ------
+    ValueError
+        As for `routegraph.routes.reach_thresholds`.
+    """
+    check_sizes(graph, survival)
+    check_prune(prune)
+    top = graph.n_layers * graph.n_tokens + check_positions(sources, graph.n_tokens, "source")
+    bonds = _bonds(graph, survival, prune, residual)
+    n_nodes = (graph.n_layers + 1) * graph.n_tokens
+    joined: NDArray[np.int64] = union_find.levels_of_joining(*bonds, top, n_nodes, survival.max_level)
+    return joined[: graph.n_tokens] - 1
+
+
+def _bonds(
+    graph: TokenGraph, survival: Survival, prune: str, residual: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return both ends of every bond, and the level from which on it is gone."""
     layer, head, query, key = graph.edges()
     top = survival.max_level + 1
-    n_nodes = (graph.n_layers + 1) * graph.n_tokens
     spared = (key >= graph.n_context) | ((query < graph.n_context) & (prune == "decode"))
     birth = np.full(len(key), top, dtype=np.int64)
     cut = ~spared
     birth[cut] = survival.drop[layer[cut] - 1, head[cut], key[cut]]
     first, second = layer * graph.n_tokens + query, (layer - 1) * graph.n_tokens + key
     if residual:
-        upper = np.arange(graph.n_tokens, n_nodes)
+        upper = np.arange(graph.n_tokens, (graph.n_layers + 1) * graph.n_tokens)
         first, second = np.concatenate([first, upper]), np.concatenate([second, upper - graph.n_tokens])
         birth = np.concatenate([birth, np.full(len(upper), top)])
-    found: NDArray[np.int64] = union_find.sweep(first, second, birth, n_nodes, survival.max_level)
-    return found
+    return first, second, birth

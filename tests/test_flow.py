@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from routegraph import Survival, TokenGraph, reach_thresholds
 from routegraph.flow import UNCUTTABLE, disjoint_routes
-from routegraph.percolation import largest_component
+from routegraph.percolation import largest_component, weak_thresholds
 from routegraph.testing import reach_problems
 from tests import naive
 
@@ -94,6 +94,19 @@ def test_bad_input_is_named():
         largest_component(graph, survival, prune="rows")
     with pytest.raises(ValueError, match="survival has"):
         largest_component(graph, Survival(np.array([[[1, 2, 3]]])))
+    with pytest.raises(ValueError, match=r"source must be in 0..1, got 2"):
+        weak_thresholds(graph, survival, 2)
+
+
+def without_directions(graph, survival, level, prune, residual):
+    plain = nx.Graph()
+    plain.add_nodes_from((layer, i) for layer in range(graph.n_layers + 1) for i in range(graph.n_tokens))
+    for layer, _, query, key in alive_edges(graph, survival, level, prune):
+        plain.add_edge((layer, query), (layer - 1, key))
+    if residual:
+        for layer in range(1, graph.n_layers + 1):
+            plain.add_edges_from(((layer, i), (layer - 1, i)) for i in range(graph.n_tokens))
+    return plain
 
 
 @PRUNE
@@ -104,11 +117,21 @@ def test_largest_component_equals_networkx_at_every_level(prune, residual, case)
     found = largest_component(graph, survival, prune, residual)
     assert len(found) == survival.max_level + 1
     for level in range(survival.max_level + 1):
-        plain = nx.Graph()
-        plain.add_nodes_from((layer, i) for layer in range(graph.n_layers + 1) for i in range(graph.n_tokens))
-        for layer, _, query, key in alive_edges(graph, survival, level, prune):
-            plain.add_edge((layer, query), (layer - 1, key))
-        if residual:
-            for layer in range(1, graph.n_layers + 1):
-                plain.add_edges_from(((layer, i), (layer - 1, i)) for i in range(graph.n_tokens))
+        plain = without_directions(graph, survival, level, prune, residual)
         assert found[level] == max(len(c) for c in nx.connected_components(plain))
+
+
+@PRUNE
+@BOTH
+@given(reach_problems())
+def test_weak_thresholds_equal_networkx_at_every_level(prune, residual, case):
+    graph, survival, sources = case
+    found = weak_thresholds(graph, survival, sources, prune, residual)
+    for level in range(survival.max_level + 1):
+        plain = without_directions(graph, survival, level, prune, residual)
+        for token in range(graph.n_tokens):
+            joined = any(nx.has_path(plain, (graph.n_layers, s), (0, token)) for s in np.atleast_1d(sources))
+            assert (found[token] >= level) == joined
+    directed = reach_thresholds(graph, survival, sources, prune, residual)
+    others = np.setdiff1d(np.arange(graph.n_tokens), sources)
+    assert np.all(found[others] >= directed[others])

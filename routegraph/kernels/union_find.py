@@ -181,6 +181,58 @@ def shuffled(key, n):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
+def by_level(level, max_level):  # type: ignore[no-untyped-def]
+    """Return a counting sort of levels in 0..max_level + 1: the order, and where each level starts in it."""
+    start = np.zeros(max_level + 3, np.int64)
+    for e in range(len(level)):
+        start[level[e] + 1] += 1
+    start = np.cumsum(start)
+    place = start.copy()
+    order = np.empty(len(level), np.int64)
+    for e in range(len(level)):
+        order[place[level[e]]] = e
+        place[level[e]] += 1
+    return order, start
+
+
+@nb.njit(cache=True, nogil=True)
+def levels_of_joining(first, second, birth, sources, n_nodes, max_level):  # type: ignore[no-untyped-def]
+    """Return int64[n_nodes]: up to which level each node hangs together with a source, plus one (0: at none).
+
+    Parameters
+    ----------
+    first, second, birth, n_nodes, max_level
+        As for `sweep`.
+    sources : int[...]
+        Nodes; their own value is max_level + 1.
+
+    Notes
+    -----
+    The sweep of `sweep`; the nodes of a cluster form a ring, so that all can be told when a source joins.
+    """
+    order, start = by_level(birth, max_level)
+    parent = np.full(n_nodes, -1, np.int64)
+    ring = np.arange(n_nodes)
+    joined = np.zeros(n_nodes, np.int64)
+    joined[sources] = max_level + 1
+    for level in range(max_level, -1, -1):
+        for k in range(start[level + 1], start[level + 2]):
+            one, other = first[order[k]], second[order[k]]
+            a, b = find(parent, one), find(parent, other)
+            if a == b:
+                continue
+            if (joined[one] > 0) != (joined[other] > 0):
+                node = late = other if joined[one] > 0 else one
+                joined[node] = level + 1
+                while ring[node] != late:
+                    node = ring[node]
+                    joined[node] = level + 1
+            ring[one], ring[other] = ring[other], ring[one]
+            union(parent, a, b)
+    return joined
+
+
+@nb.njit(cache=True, nogil=True)
 def sweep(first, second, birth, n_nodes, max_level):  # type: ignore[no-untyped-def]
     """Return int64[max_level + 1]: the largest cluster at each level, bonds living on levels 0..birth - 1.
 
@@ -196,16 +248,7 @@ def sweep(first, second, birth, n_nodes, max_level):  # type: ignore[no-untyped-
     -----
     One sweep from the highest level down, bonds in the order of a counting sort.
     """
-    start = np.zeros(max_level + 3, np.int64)
-    for e in range(len(birth)):
-        start[birth[e] + 1] += 1
-    for level in range(1, max_level + 3):
-        start[level] += start[level - 1]
-    place = start.copy()
-    order = np.empty(len(birth), np.int64)
-    for e in range(len(birth)):
-        order[place[birth[e]]] = e
-        place[birth[e]] += 1
+    order, start = by_level(birth, max_level)
     parent = np.full(n_nodes, -1, np.int64)
     largest = np.empty(max_level + 1, np.int64)
     best = 1

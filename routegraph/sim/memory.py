@@ -16,6 +16,8 @@ BASE = 250_000_000
 PER_SLOT, PER_TIED_SLOT = 34, 10
 #: Bytes an edge of a stored graph: slot and weight, twice while its layers are joined.
 PER_EDGE = 16
+#: Bytes an edge, residual ones too, where clusters are followed: both ends, birth, order, and what they are made from.
+PER_BOND = 72
 
 
 def needed(parameters: Parameters, replicates: int = 1, workers: int = 1, whole_graph: bool = False) -> int:
@@ -32,8 +34,10 @@ def needed(parameters: Parameters, replicates: int = 1, workers: int = 1, whole_
     if not drawn_inside:
         layer += p.n_tokens * p.n_heads * (4 * p.reads + 4)
     stored = slots * (0 if streamed else PER_SLOT) + slots * (PER_TIED_SLOT if p.attention_tie else 0)
-    if whole_graph:
+    if whole_graph or not p.directed:
         stored += slots * (4 + PER_EDGE * p.reads)
+    if not p.directed:
+        stored += PER_BOND * p.n_layers * p.n_tokens * (p.n_heads * p.reads + p.residual)
     histograms = 3 * 8 * p.n_tokens
     return BASE + min(workers, replicates) * (layer + stored) + 2 * replicates * histograms
 

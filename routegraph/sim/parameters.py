@@ -20,6 +20,9 @@ from routegraph.survival import Survival
 
 Settings = tuple[tuple[str, Any], ...]
 
+#: Where routes start: at the query, or at every position of the top layer.
+SOURCES = ("query", "row")
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -42,6 +45,8 @@ class Parameters:
     read_agreement: float = 0.0
     attention_tie: float = 0.0
     answer_shift: float = 0.0
+    source: str = "query"
+    directed: bool = True
     ensemble_parameters: Settings = ()
     policy_parameters: Settings = ()
     profile_parameters: Settings = ()
@@ -58,6 +63,8 @@ class Parameters:
         if not np.isfinite(self.answer_shift):
             raise ValueError(f"answer_shift must be a finite number, got {self.answer_shift}")
         check_prune(self.prune)
+        if self.source not in SOURCES:
+            raise ValueError(f"unknown source {self.source!r}; choose from: {', '.join(SOURCES)}")
         ensembles.check_parameters(self.ensemble, dict(self.ensemble_parameters))
         if self.policy == "bernoulli" and not self.independent:
             raise ValueError("policy 'bernoulli' evicts every slot on its own; it takes no correlated scores")
@@ -210,7 +217,12 @@ def definitions(parameters: Parameters) -> dict[str, str]:
         "residual": "a token also carries itself down each layer"
         if parameters.residual
         else "no residual edges: only reads carry a token down",
-        "source": "one query, at the position after the last cache row; it is never evicted",
+        "source": "one query, at the position after the last cache row; it is never evicted"
+        if parameters.source == "query"
+        else "every position of the top layer",
+        "routes": "directed: from query to key"
+        if parameters.directed
+        else "undirected: whatever hangs together with the source, directions forgotten, is reached",
         "answers": "answer tokens drawn uniformly without replacement in each replicate"
         + (shifted if parameters.answer_shift else ""),
         "sink": "no row is protected from eviction unless the policy protects it",

@@ -30,6 +30,7 @@ def predict(parameters: Parameters, observable: str, levels: NDArray[np.int64]) 
             return ger.one_factor(gone, slots[observable], parameters.score_correlation)
         return _field_copula(parameters, observable.endswith("layer"), gone)
     uniform = parameters.ensemble == "uniform" and parameters.prune == "columns"
+    uniform &= parameters.source == "query" and parameters.directed
     if observable == "reach_fraction" and uniform and parameters.independent:
         curve = reach.cavity(n, n_layers, n_heads, parameters.reads, gone, parameters.residual)
         return np.asarray(curve.mean(axis=1))

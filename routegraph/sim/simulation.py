@@ -161,6 +161,8 @@ def simulate(
     read_agreement: float = 0.0,
     attention_tie: float = 0.0,
     answer_shift: float = 0.0,
+    source: str = "query",
+    directed: bool = True,
     replicates: int = 32,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
@@ -206,6 +208,10 @@ def simulate(
         Correlation, in [0, 1], of the scores with how often the graph reads each slot.
     answer_shift : float
         Added to the standard normal scores of the answer tokens.
+    source : {"query", "row"}
+        Where routes start: at the query, or at every position of the top layer.
+    directed : bool
+        Whether routes go from query to key only, or both ways (undirected percolation: needs the whole graph).
     replicates, seed : int
         Independent graphs, and the seed they come from.
     settings : mapping, optional
@@ -248,11 +254,17 @@ def simulate(
         read_agreement=read_agreement,
         attention_tie=attention_tie,
         answer_shift=answer_shift,
+        source=source,
+        directed=directed,
         **split_settings(ensemble, policy, profile, settings or {}),
     )
     names = list(dict.fromkeys(measures))
     for name in names:
         measure_registry[name]
+    if names and (source, directed) != ("query", True):
+        raise ValueError(
+            "measures follow directed routes from the query; take them without source and directed"
+        )
     grid = [None] if is_nested(policy) else ratios
     samples = tuple(
         run_cell(parameters, replicates, seed, workers=workers, progress=progress, ratio=at) for at in grid

@@ -2,7 +2,8 @@
 
 Never more than a layer is held. What can be drawn inside the pass is: the reads of the ensembles uniform and
 window, the orders of eviction of "random" and "bernoulli". Other ensembles fill a buffer of one layer; other
-policies need all scores before the first layer, so that they make the whole Survival first.
+policies need all scores before the first layer, so that they make the whole Survival first. Undirected routes go up
+as well as down: they need the whole graph.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 
 from routegraph import rng
 from routegraph.kernels import ranks, reach, stream
+from routegraph.percolation import weak_thresholds
 from routegraph.policies import policies
 from routegraph.routes import level_type, unsigned
-from routegraph.sim.draw import draw_survival
+from routegraph.sim.draw import draw_graph, draw_survival
 from routegraph.sim.ensembles import ensembles
 from routegraph.sim.parameters import Parameters
 from routegraph.survival import Survival
@@ -78,7 +80,7 @@ def walk(
         levels = _draw_levels(parameters, rank_key) if drawn_levels else _stored_levels(survival)
         step = _step(parameters, edge_key, levels, dtype)
     value = np.zeros(parameters.n_tokens + 1, dtype=dtype)
-    value[-1] = max_level + 1
+    value[sources_of(parameters)] = max_level + 1
     below = np.empty_like(value)
     last, last_model = np.zeros((2, parameters.n_tokens), dtype=dtype)
     last_layer = np.zeros(max_level + 2, dtype=np.int64)
@@ -89,7 +91,21 @@ def walk(
         stream.tally(last, last_layer)
         answer_last_layer[layer - 1] = last[answers]
         value, below = below, value
+    if not parameters.directed:
+        value = _undirected(parameters, sequence, ratio).astype(dtype)
     return Passed(max_level, value, last_model, last_layer, answer_last_layer)
+
+
+def sources_of(parameters: Parameters) -> NDArray[np.int64]:
+    """Return the positions at the top layer where routes start, int64[...]."""
+    first = parameters.n_tokens if parameters.source == "query" else 0
+    return np.arange(first, parameters.n_tokens + 1)
+
+
+def _undirected(parameters: Parameters, sequence: np.random.SeedSequence, ratio: float | None) -> Row:
+    graph, survival = draw_graph(parameters, sequence), draw_survival(parameters, sequence, ratio)
+    sources = sources_of(parameters)
+    return weak_thresholds(graph, survival, sources, parameters.prune, parameters.residual) + 1
 
 
 def draws_levels(parameters: Parameters) -> bool:

@@ -100,3 +100,18 @@ def test_shuffle_is_uniform():
     counts = [orders.count(o) for o in sorted(set(orders))]
     assert len(counts) == 6
     assert max(abs(c - 1000) for c in counts) < 5 * np.sqrt(1000 * 5 / 6)
+
+
+@given(graphs(), st.integers(0, 6), st.data())
+def test_levels_of_joining_equal_networkx_at_each_level(case, max_level, data):
+    n, edges = case
+    size = len(edges)
+    levels = st.lists(st.integers(0, max_level + 1), min_size=size, max_size=size)
+    birth = np.array(data.draw(levels), np.int64)
+    sources = np.array(sorted(data.draw(st.sets(st.integers(0, n - 1), min_size=1))))
+    bonds = edges[:, 0].copy(), edges[:, 1].copy(), birth
+    found = union_find.levels_of_joining(*bonds, sources, n, max_level)
+    for level in range(max_level + 1):
+        _, alive = clusters(range(n), edges[birth > level].tolist())
+        joined = set().union(*(nx.node_connected_component(alive, s) for s in sources.tolist()))
+        assert set(np.flatnonzero(found > level).tolist()) == joined

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routegraph import rng, simulate
+from routegraph.percolation import weak_thresholds
 from routegraph.routes import reach_thresholds
 from routegraph.sim import draw, run, stream
 from routegraph.sim.ensembles import ensembles
@@ -14,6 +16,7 @@ from routegraph.sim.observables import observables
 from routegraph.sim.parameters import Parameters, split_settings
 from routegraph.sim.simulation import ROW
 from routegraph.survival import eviction_rate, ger
+from tests import naive
 
 CELLS = st.builds(
     Parameters,
@@ -44,6 +47,43 @@ def test_the_graph_drawn_inside_the_pass_is_the_stored_graph(parameters, seed):
     stored = reach_thresholds(graph, survival, parameters.n_tokens, parameters.prune, parameters.residual)
     drawn = stream.walk(parameters, sequence, draw.draw_answers(parameters, sequence)).value
     assert np.array_equal(drawn[:-1].astype(int) - 1, stored[:-1])
+
+
+@settings(max_examples=20)
+@given(parameters=CELLS, seed=st.integers(0, 2**32), source=st.sampled_from(["query", "row"]))
+def test_undirected_routes_are_those_of_the_stored_graph(parameters, seed, source):
+    parameters = replace(parameters, source=source, directed=False)
+    sequence = rng.seed_sequence(seed, 0, 0)
+    survival = draw.draw_survival(parameters, sequence)
+    graph = draw.draw_graph(parameters, sequence)
+    sources = [parameters.n_tokens] if source == "query" else list(range(parameters.n_tokens + 1))
+    stored = weak_thresholds(graph, survival, sources, parameters.prune, parameters.residual)
+    found = stream.walk(parameters, sequence, draw.draw_answers(parameters, sequence))
+    plain = stream.walk(replace(parameters, directed=True), sequence, draw.draw_answers(parameters, sequence))
+    assert np.array_equal(found.value.astype(int) - 1, stored)
+    assert np.all(found.value >= plain.value)
+    assert np.array_equal(found.last_model, plain.last_model)  # retention knows nothing of routes
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_every_position_of_the_top_layer_can_be_a_source(residual):
+    parameters = Parameters(n_tokens=30, n_layers=3, n_heads=2, source="row", residual=residual)
+    sequence = rng.seed_sequence(5, 0, 0)
+    survival, graph = draw.draw_survival(parameters, sequence), draw.draw_graph(parameters, sequence)
+    found = stream.walk(parameters, sequence, draw.draw_answers(parameters, sequence)).value
+    value = np.full(31, survival.max_level + 1)
+    for layer in range(3, 0, -1):
+        reads = [read[1:] for read in zip(*graph.edges(), strict=True) if read[0] == layer]
+        value = naive.carry_down(value, reads, survival.drop[layer - 1].tolist(), "columns", residual)
+    assert found.tolist() == list(value)
+
+
+def test_definitions_say_where_routes_start_and_whether_they_go_up():
+    told = simulate(20, 0.5, n_layers=2, replicates=2, source="row", directed=False).to_dict()
+    assert "every position" in told["definitions"]["source"]
+    assert "undirected" in told["definitions"]["routes"]
+    assert told["parameters"]["source"] == "row"
+    assert told["results"][0]["reach_fraction"]["theory"] is None
 
 
 @settings(max_examples=20)
@@ -255,6 +295,8 @@ def test_correlated_random_eviction_follows_the_one_factor_theory():
     [
         ({"n_tokens": 0}, "n_tokens must be a whole number of at least 1, got 0"),
         ({"n_tokens": 5}, "n_answers must be in 1..n_tokens = 5, got 8"),
+        ({"source": "rows"}, "unknown source 'rows'; choose from: query, row"),
+        ({"directed": False, "measures": ["rollout"]}, "measures follow directed routes from the query"),
         ({"ratio": 1.0}, r"ratio must be in \[0, 1\), got 1.0"),
         ({"ratio": "much"}, "ratio must be a number"),
         ({"ratio": []}, "at least one ratio"),
