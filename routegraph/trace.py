@@ -21,7 +21,7 @@ from routegraph.graph import TokenGraph
 _FORMAT = "routegraph trace"
 _FORMAT_VERSION = 1
 _ARRAYS = ("token_ids", "offsets", "answer", "evidence")
-_OPTIONAL = ("tops", "tops_without_sink", "kept_mass")
+_OPTIONAL = ("tops", "tops_without_sink", "kept_mass", "attention", "sink_mass", "entropy")
 _GRAPH = ("indptr", "slot", "weight")
 
 
@@ -53,6 +53,10 @@ class Trace:
         Heaviest key of every query head and query; the same without the sinks (-1: none).
     kept_mass : float64[n_layers] or None
         Mean attention mass of a query row that the edges hold.
+    attention : float32[n_layers, n_heads, n_context] or None
+        Attention that each cache row receives, summed over all queries and the query heads of its KV head.
+    sink_mass, entropy : float32[n_layers, n_query_heads] or None
+        Means over query rows: attention on the first four positions; entropy of the attention, in nats.
     """
 
     id: str
@@ -73,6 +77,9 @@ class Trace:
     tops: NDArray[np.int32] | None = None
     tops_without_sink: NDArray[np.int32] | None = None
     kept_mass: NDArray[np.float64] | None = None
+    attention: NDArray[np.float32] | None = None
+    sink_mass: NDArray[np.float32] | None = None
+    entropy: NDArray[np.float32] | None = None
 
     def protected(self, scorer: str) -> NDArray[np.bool_]:
         """Return which rows the scorer protects by construction, bool[n_context].

@@ -253,12 +253,7 @@ def _trace(
     )
     recorded: dict[str, Any] = {}
     if recorder is not None:
-        recorded = {
-            "graph": recorder.graph(model.n_heads, len(token_ids)),
-            "tops": np.stack(recorder.tops),
-            "tops_without_sink": np.stack(recorder.tops_without_sink),
-            "kept_mass": np.array(recorder.mass),
-        }
+        recorded = recorder.recorded(model.n_heads, len(token_ids))
     return Trace(
         id=prompt.id,
         task=prompt.task,

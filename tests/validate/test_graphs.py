@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.special import xlogy
 
 torch = pytest.importorskip("torch")
 
@@ -45,11 +46,20 @@ def test_recomputed_attention_is_eager_attention(family, n):
     model = tiny(family, "sdpa")
     model.config.sliding_window = None
     presses.prefill_scores(model, ids, press, also=recorder.hook)
-    graph = recorder.graph(2, n)
+    recorded = recorder.recorded(2, n)
+    graph = recorded["graph"]
     layer, head, query, key = graph.edges()
     for number, attention in enumerate(eager, start=1):
         full = attention[0].numpy()
-        assert np.array_equal(recorder.tops[number - 1], full.argmax(-1))
+        assert np.array_equal(recorded["tops"][number - 1], full.argmax(-1))
+        beyond = full[..., 2:].argmax(-1) + 2
+        beyond[full[..., 2:].max(-1) == 0] = -1
+        assert np.array_equal(recorded["tops_without_sink"][number - 1], beyond)
+        received = full.reshape(2, 2, n, n).sum(axis=(1, 2))
+        assert recorded["attention"][number - 1] == pytest.approx(received, rel=1e-4, abs=1e-4)
+        assert recorded["sink_mass"][number - 1] == pytest.approx(full[..., :2].sum(-1).mean(-1), abs=1e-4)
+        spread = -xlogy(full, full).sum(-1).mean(-1)
+        assert recorded["entropy"][number - 1] == pytest.approx(spread, abs=1e-3)
         here = layer == number
         rows = here & (query == n - 1) & (head == 1)
         last = full[2:4, n - 1]
@@ -61,7 +71,7 @@ def test_recomputed_attention_is_eager_attention(family, n):
             (full >= np.sort(full, axis=-1)[..., -min(16, n)][..., None]) | (full >= 0.01), full, 0
         )
         assert sums == pytest.approx(heavy.reshape(2, 2, n, n).sum(axis=(1, 2)), abs=1e-2)
-        assert recorder.mass[number - 1] == pytest.approx(heavy.sum(-1).mean(), abs=1e-4)
+        assert recorded["kept_mass"][number - 1] == pytest.approx(heavy.sum(-1).mean(), abs=1e-4)
 
 
 def test_extraction_keeps_graphs_and_changes_no_score(smollm2, tmp_path):
