@@ -6,8 +6,10 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ _FORMAT_VERSION = 1
 _ARRAYS = ("token_ids", "offsets", "answer", "evidence")
 _OPTIONAL = ("tops", "tops_without_sink", "kept_mass", "attention", "sink_mass", "entropy")
 _GRAPH = ("indptr", "slot", "weight")
+_LATER = ("graph", "tops", "tops_without_sink", "attention")
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,59 +137,103 @@ class Trace:
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> list[Trace]:
-        """Read all traces of a file.
+        """Read all traces of a file; their graphs, heaviest keys and attention only when first asked for.
 
         Raises
         ------
         ValueError
-            If the file does not exist, is no trace file, is damaged, or of a later format.
+            If the file does not exist, is no trace file, is damaged, or of a later format; also when a graph of
+            a damaged file is asked for.
         """
         header, arrays = _read(path)
         try:
-            return [_trace(number, entry, arrays) for number, entry in enumerate(header["traces"])]
+            return [_trace(path, number, entry, arrays) for number, entry in enumerate(header["traces"])]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"trace file {str(path)!r} is damaged: {error}") from None
 
     @staticmethod
     def provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
         """Return what made a trace file (command, parameters, versions)."""
-        header, _ = _read(path)
+        header, _ = _read(path, header_only=True)
         return {"version": header["version"], **header["provenance"]}
 
 
-def _trace(number: int, entry: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Trace:
-    read = {name: arrays[f"{number}/{name}"] for name in _ARRAYS}
+class _Stored(Trace):
+    """A trace in a file: its graph, and what grows with the heads, is read when first asked for."""
+
+    @cached_property
+    def graph(self) -> TokenGraph | None:
+        arrays = self._later([f"graph/{name}" for name in _GRAPH])
+        if len(arrays) < len(_GRAPH):
+            return None
+        return TokenGraph(self.n_layers, self.n_heads, self.n_context, self.n_context, True, *arrays)
+
+    @cached_property
+    def tops(self) -> NDArray[np.int32] | None:
+        return next(iter(self._later(["tops"])), None)
+
+    @cached_property
+    def tops_without_sink(self) -> NDArray[np.int32] | None:
+        return next(iter(self._later(["tops_without_sink"])), None)
+
+    @cached_property
+    def attention(self) -> NDArray[np.float32] | None:
+        return next(iter(self._later(["attention"])), None)
+
+    def _later(self, names: Sequence[str]) -> list[NDArray[Any]]:
+        path, number = vars(self)["_place"]
+        with _opened(path) as stored:
+            members = [f"{number}/{name}" for name in names]
+            return [stored[member] for member in members if member in stored.files]
+
+
+def _trace(
+    path: str | os.PathLike[str], number: int, entry: dict[str, Any], arrays: Mapping[str, NDArray[Any]]
+) -> Trace:
+    read: dict[str, Any] = {name: arrays[f"{number}/{name}"] for name in _ARRAYS}
     scores = {scorer: arrays[f"{number}/scores/{scorer}"] for scorer in entry["scores"]}
     shape = (entry["n_layers"], entry["n_heads"], entry["n_context"])
     for scorer, table in scores.items():
         if table.shape != shape:
             raise ValueError(f"scores {scorer!r} of prompt {entry['id']!r} are {table.shape}, not {shape}")
     for name in _OPTIONAL:
-        if f"{number}/{name}" in arrays:
-            read[name] = arrays[f"{number}/{name}"]
-    graph = None
-    if f"{number}/graph/slot" in arrays:
-        indptr, slot, weight = (arrays[f"{number}/graph/{name}"] for name in _GRAPH)
-        n_layers, n_heads, n = shape
-        graph = TokenGraph(n_layers, n_heads, n, n, True, indptr, slot, weight)
-    return Trace(**{**entry, **read, "scores": scores, "graph": graph})
+        if name not in _LATER:
+            read[name] = arrays.get(f"{number}/{name}")
+    given = {**entry, **read, "scores": scores}
+    Trace(**given)  # refuses what is missing or unknown
+    trace = object.__new__(_Stored)
+    vars(trace).update(given, _place=(Path(path), number))
+    return trace
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Open a trace file; whatever goes wrong inside is one sentence."""
     if not Path(path).is_file():
         raise ValueError(f"no trace file {str(path)!r}")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{str(path)!r} is not a routegraph trace file, or is damaged")
     try:
         with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        header = json.loads(arrays.pop("header").tobytes())
+            yield stored
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
         # RuntimeError: a flipped bit can make a member look encrypted or packed by another method.
         # What zipfile says may quote the file's bytes: not for the user's eyes.
         raise ValueError(f"trace file {str(path)!r} is damaged") from error
-    except (KeyError, AttributeError):
-        header = {}
+
+
+def _read(
+    path: str | os.PathLike[str], header_only: bool = False
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return the header of a trace file, and the arrays that are not read later."""
+    arrays: dict[str, NDArray[Any]] = {}
+    header: Any = {}
+    with _opened(path) as stored:
+        if "header" in stored.files and hasattr(stored["header"], "tobytes"):
+            header = json.loads(stored["header"].tobytes())
+        if not header_only:
+            wanted = [name for name in stored.files if not name.partition("/")[2].startswith(_LATER)]
+            arrays = {name: stored[name] for name in wanted}
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise ValueError(f"{str(path)!r} is not a routegraph trace file")
     if not isinstance(header.get("format_version"), int) or "version" not in header:

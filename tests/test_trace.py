@@ -2,12 +2,14 @@ import errno
 import io
 import json
 import os
+import pickle
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from routegraph import Trace
+from routegraph import TokenGraph, Trace
 
 PROVENANCE = {"command": "extract", "parameters": {"seed": 3}}
 
@@ -229,3 +231,47 @@ def test_protected_rows_are_the_sinks_of_the_context_or_of_each_chunk():
     assert positions == {"whole": [0, 1], "chunked": [0, 1, 4, 5], "none": []}
     assert trace.protected("whole").shape == (7,)
     assert not trace.protected("unheard of").any()
+
+
+def with_graph():
+    graph = TokenGraph.from_edges(2, 1, 5, [1, 2, 2], [0, 0, 0], [4, 3, 4], [2, 0, 1], [0.5, 0.25, 1.0])
+    tops = np.arange(40, dtype=np.int32).reshape(2, 4, 5)
+    more = {"tops": tops, "tops_without_sink": tops - 1, "attention": np.ones((2, 1, 5), np.float32)}
+    return replace(make(), graph=graph, entropy=np.ones((2, 4), np.float32), **more)
+
+
+def test_a_graph_is_read_when_it_is_asked_for(tmp_path):
+    path, made = tmp_path / "trace.npz", with_graph()
+    Trace.save(path, [made, make("plain")], PROVENANCE)
+    loaded, plain = Trace.load(path)
+    assert_same(loaded, made)
+    assert not {"graph", "tops", "tops_without_sink", "attention"} & set(vars(loaded))
+    assert np.array_equal(loaded.graph.slot, made.graph.slot)
+    assert np.array_equal(loaded.graph.weight, made.graph.weight)
+    assert np.array_equal(loaded.graph.indptr, made.graph.indptr)
+    assert loaded.graph is loaded.graph
+    for name in ("tops", "tops_without_sink", "attention", "entropy"):
+        assert np.array_equal(getattr(loaded, name), getattr(made, name))
+        assert getattr(plain, name) is None
+    assert plain.graph is None
+    changed = replace(Trace.load(path)[0], id="another")
+    assert (changed.id, changed.graph.n_edges) == ("another", 3)
+    assert pickle.loads(pickle.dumps(Trace.load(path)[0])).graph.n_edges == 3
+    Trace.save(tmp_path / "again.npz", Trace.load(path), PROVENANCE)
+    assert Trace.load(tmp_path / "again.npz")[0].graph.n_edges == 3
+
+
+def test_a_damaged_graph_is_refused_when_it_is_asked_for(tmp_path):
+    path = tmp_path / "trace.npz"
+    Trace.save(path, [with_graph()], PROVENANCE)
+    whole = bytearray(path.read_bytes())
+    member = zipfile.ZipFile(path).getinfo("0/graph/slot.npy")
+    whole[member.header_offset + member.compress_size] ^= 4
+    path.write_bytes(whole)
+    (loaded,) = Trace.load(path)
+    assert loaded.scores
+    with pytest.raises(ValueError, match="is damaged"):
+        _ = loaded.graph
+    path.unlink()
+    with pytest.raises(ValueError, match="no trace file"):
+        _ = loaded.tops
