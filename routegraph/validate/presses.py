@@ -182,21 +182,28 @@ def reference_kept(model: Any, input_ids: Any, press: Any) -> Kept:
     ValueError
         If the press does neither (merges rows, evicts later, ...).
     """
-    compress, kept = press.compress, []
+    does, kept = press, []
+    while type(does).compress is kvpress().BasePress.compress and hasattr(does, "press"):
+        does = does.press  # a wrapper that leaves the work to what it wraps
+    compress = does.compress
 
     def recording(*arguments: Any) -> Any:
         result, alive = _compressed(press, compress, arguments)
         kept.append(alive)
         return result
 
-    press.compress = recording
+    does.compress = recording
     try:
         with patched_attention(), _rotary(model), plain_errors(press), press(model):
             prefill(model, input_ids)
     finally:
-        del press.compress
+        del does.compress
         for module in attention_modules(model):
             module.masked_key_indices = None
+    if not kept:
+        raise ValueError(
+            f"cannot tell which rows {type(press).__name__} keeps: it does not compress in the prefill"
+        )
     return np.stack(kept)
 
 
@@ -211,7 +218,7 @@ def kept_in_one_prefill(model: Any, input_ids: Any, presses: Sequence[Any]) -> K
     def hook(module: Any, _args: Any, kwargs: Mapping[str, Any], output: Any) -> None:
         layer, hidden = cached_layer(module, kwargs), kwargs["hidden_states"]
         for press, rows in zip(presses, kept, strict=True):
-            # A press may write into what it is given.
+            # Clones: a press may write into what it is given.
             arguments = (module, hidden, layer.keys.clone(), layer.values.clone(), output[1], dict(kwargs))
             with plain_errors(press):
                 rows.append(_compressed(press, press.compress, arguments)[1])
@@ -233,12 +240,16 @@ def only_compresses(press: Any) -> bool:
 def _compressed(press: Any, compress: Any, arguments: tuple[Any, ...]) -> tuple[Any, Kept]:
     """Run ``compress`` on one layer; returns its result and which rows it kept, bool[n_kv_heads, n]."""
     module, keys = arguments[0], arguments[2]
+    before = keys.clone()  # a press may write into what it is given
     module.masked_key_indices = None
     with _recorded_gather() as indices:
         result = compress(*arguments)
     alive = _alive(module.masked_key_indices, indices, keys.shape[1:3])
-    if module.masked_key_indices is None and (alive.sum(axis=1) != result[0].shape[2]).any():
+    masked = module.masked_key_indices is not None
+    if not masked and (alive.sum(axis=1) != result[0].shape[2]).any():
         raise ValueError(f"cannot tell which rows {type(press).__name__} keeps")
+    if not masked and not indices and not before.equal(result[0]):
+        raise ValueError(f"{type(press).__name__} changes rows instead of evicting any")
     return result, alive
 
 
