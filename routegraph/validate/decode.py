@@ -19,8 +19,7 @@ from routegraph import policies
 from routegraph.trace import Trace
 from routegraph.validate import presses
 from routegraph.validate.models import Loaded, quiet
-from routegraph.validate.prompts import Prompt
-from routegraph.validate.readoff import scorer_of
+from routegraph.validate.readoff import policy_parameters, scorer_of
 
 Ids = NDArray[np.int64]
 Kept = NDArray[np.bool_]
@@ -29,28 +28,6 @@ Kept = NDArray[np.bool_]
 MEMORY = 512 * 2**20
 
 _ATTENTION = "routegraph_shared_cache"
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """A prompt as tokens.
-
-    Attributes
-    ----------
-    context : int64[n_context]
-        As `extract` tokenises it.
-    offsets : int64[n_context, 2]
-        Characters [start, end) of each token of the context.
-    question : int64[n_question]
-        Question and answer prefix, tokenised apart from the context, so that the context's tokens stay.
-    answer : int64[n_answer]
-        The expected answer as the prefix goes on; empty where the prompt has none.
-    """
-
-    context: Ids
-    offsets: NDArray[np.int64]
-    question: Ids
-    answer: Ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,33 +73,6 @@ class Scored:
         return np.asarray(self.log_probabilities.sum(axis=1))
 
 
-def encode(model: Loaded, prompt: Prompt) -> Asked:
-    r"""Tokenise a prompt: its context, then "\\nQuestion: <question>\\n<answer prefix>", then the answer.
-
-    Raises
-    ------
-    ValueError
-        If the prompt asks nothing: neither question nor answer prefix.
-    """
-    if not (prompt.question.strip() or prompt.answer_prefix.strip()):
-        raise ValueError(f"prompt {prompt.id!r} asks nothing: it has neither question nor answer prefix")
-    asks = f"\nQuestion: {prompt.question}" if prompt.question.strip() else ""
-    text = f"{asks}\n{prompt.answer_prefix or 'Answer:'}"
-    with quiet():
-        context = model.tokenizer(prompt.context, return_offsets_mapping=True)
-        question = model.tokenizer.encode(text, add_special_tokens=False)
-        whole = model.tokenizer.encode(f"{text} {prompt.answer}", add_special_tokens=False)
-        answer = whole[len(question) :]
-        if whole[: len(question)] != question:  # the last word and the answer share a token
-            answer = model.tokenizer.encode(f" {prompt.answer}", add_special_tokens=False)
-    return Asked(
-        context=np.array(context["input_ids"], dtype=np.int64),
-        offsets=np.array(context["offset_mapping"], dtype=np.int64).reshape(-1, 2),
-        question=np.array(question, dtype=np.int64),
-        answer=np.array(answer if prompt.answer.strip() else [], dtype=np.int64),
-    )
-
-
 def variants(
     trace: Trace, names: Sequence[str], ratios: Sequence[float]
 ) -> tuple[list[tuple[str, float]], Kept]:
@@ -153,7 +103,7 @@ def variants(
     for row, (name, ratio) in enumerate(labels):
         if row % len(ratios) == 0 or not policies.is_nested(name):
             scorer = scorer_of(trace, name)
-            parameters = {"chunk_length": trace.scorers[scorer]["chunk_length"]} if name == "chunk" else {}
+            parameters = policy_parameters(trace, name, scorer)
             survival = policies.apply(name, trace.scores[scorer], ratio=ratio, **parameters)
         kept[row] = survival.alive(ratio)
     return labels, kept
@@ -181,7 +131,7 @@ def decode(
         Context tokens, or the cache that `presses.prefill` returned for them; it is not changed. Where the
         eviction is to act on the question, too, the caller counts it as context.
     question : int[n_question]
-        Tokens after the context, at positions n_context and on: `encode` gives both.
+        Tokens after the context, at positions n_context and on: `routegraph.validate.asked.encode` gives both.
     kept : bool[n_variants, n_layers, n_kv_heads, n_context]
         Which cache rows each variant can read.
     max_new_tokens : int

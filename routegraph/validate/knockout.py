@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from routegraph.survival import check_positions
 from routegraph.validate import presses
-from routegraph.validate.decode import MEMORY, Asked, encode, score
+from routegraph.validate.asked import Asked, encode
+from routegraph.validate.decode import MEMORY, score
 from routegraph.validate.extract import tokens_in
 from routegraph.validate.models import Loaded
 from routegraph.validate.prompts import Prompt

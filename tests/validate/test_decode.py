@@ -12,32 +12,16 @@ from routegraph import policies
 from routegraph.survival import n_kept
 from routegraph.trace import Trace
 from routegraph.validate import presses
-from routegraph.validate.decode import Decoded, bytes_per_variant, decode, encode, score, variants
-from routegraph.validate.models import Loaded, wrap
+from routegraph.validate.asked import encode
+from routegraph.validate.decode import Decoded, bytes_per_variant, decode, score, variants
+from routegraph.validate.models import Loaded
 from routegraph.validate.prompts import Prompt
-from tests.validate.conftest import N_RANDOM, random_ids, tiny_network
+from tests.validate.conftest import N_RANDOM, random_ids
+from tests.validate.decoding import TOLERANCE, against_kvpress, context, small
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 SHAPE = (3, 2, N_RANDOM)
 QUESTION = np.array([7, 23, 110, 45, 200])
-#: Largest difference of a logit from kvpress's or from plain generation's.
-TOLERANCE = 1e-4
-
-
-class Words:
-    """A tokenizer to see token ids through."""
-
-    model_max_length = 512
-
-    @staticmethod
-    def decode(ids: Any, skip_special_tokens: bool = False) -> str:
-        return " ".join(map(str, ids.tolist()))
-
-
-def small(family: str = "llama", seed: int = 0, eos: Any = None) -> Loaded:
-    network = tiny_network(family, seed=seed)
-    network.generation_config.eos_token_id = eos
-    return wrap(network, Words(), family)
 
 
 def everything(n_variants: int = 1) -> np.ndarray:
@@ -48,10 +32,6 @@ def some(n_variants: int, seed: int = 0, share: float = 0.3) -> np.ndarray:
     """Random masks: other rows, and another number of them, in every slot."""
     rng = np.random.default_rng(seed)
     return rng.random((n_variants, *SHAPE)) < rng.uniform(0, 2 * share, (n_variants, *SHAPE[:2], 1))
-
-
-def context(seed: int = 1) -> np.ndarray:
-    return random_ids(seed=seed)[0].numpy()
 
 
 def generated(model: Loaded, ids: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -69,80 +49,6 @@ def generated(model: Loaded, ids: np.ndarray, n: int) -> tuple[np.ndarray, np.nd
             pad_token_id=0,
         )
     return found.sequences[0, len(ids) :].numpy(), torch.cat(found.logits).numpy()
-
-
-def kvpress_reply(
-    model: Loaded, ids: np.ndarray, question: np.ndarray, press: Any, n: int
-) -> tuple[str, np.ndarray]:
-    """Text and logits of every step from kvpress's own pipeline, which prefills, evicts and generates."""
-    import torch
-    from kvpress import KVPressTextGenerationPipeline
-
-    pipeline = KVPressTextGenerationPipeline(model=model.model, tokenizer=model.tokenizer)
-    tokens = {
-        "context_ids": torch.from_numpy(ids)[None],
-        "questions_ids": [torch.from_numpy(question)[None]],
-    }
-    logits: list[np.ndarray] = []
-    handle = model.model.lm_head.register_forward_hook(
-        lambda module, args, output: logits.append(output[0, -1].float().numpy().copy())
-    )
-    try:
-        with presses.patched_attention(), torch.no_grad():
-            (text,) = pipeline._forward(tokens, max_new_tokens=n, press=press)
-    finally:
-        handle.remove()
-        for module in presses.attention_modules(model.model):
-            module.masked_key_indices = None
-            module._modules.pop("rotary_emb", None)  # left there by presses
-    return text, np.stack(logits)
-
-
-def kvpress_kept(model: Loaded, ids: np.ndarray, press: Any) -> np.ndarray:
-    import torch
-
-    return presses.reference_kept(model.model, torch.from_numpy(ids)[None], press)
-
-
-def press_of(policy: str, ratio: float) -> Any:
-    return presses.reference_press(policy, ratio, 64, presses.SCORERS["expected_attention"]())
-
-
-def survivals(model: Loaded, ids: np.ndarray) -> dict[str, Any]:
-    """Our survival tables of the policies that kvpress has, too, from one prefill."""
-    import torch
-
-    tables = presses.prefill_scores(
-        model.model, torch.from_numpy(ids)[None], presses.SCORERS["expected_attention"](), [64]
-    )
-    return {
-        "topk": policies.apply("topk", tables[None]),
-        "adakv": policies.apply("adakv", tables[None]),
-        "chunk": policies.apply("chunk", tables[64], chunk_length=64),
-    }
-
-
-def against_kvpress(
-    model: Loaded, ids: np.ndarray, question: np.ndarray, ratios: tuple[float, ...], n: int
-) -> list[tuple[str, float, bool, bool, float]]:
-    """Answer under every policy and ratio in one batch, and case by case with kvpress.
-
-    Returns policy, ratio, whether the texts are the same, whether kvpress broke a tie of scores at the cut another
-    way (then its own kept rows are decoded), and the largest difference of a logit up to the end of the shorter.
-    """
-    tables = survivals(model, ids)
-    labels = [(policy, ratio) for policy in tables for ratio in ratios]
-    ours = np.stack([tables[policy].alive(ratio) for policy, ratio in labels])
-    theirs = np.stack([kvpress_kept(model, ids, press_of(*label)) for label in labels])
-    decoded = decode(model, ids, question, theirs, n, n_logits=n)
-    rows = []
-    for case, (policy, ratio) in enumerate(labels):
-        text, logits = kvpress_reply(model, ids, question, press_of(policy, ratio), n)
-        both = min(len(logits), len(decoded.token_ids[case]))
-        difference = float(np.abs(logits[:both] - decoded.logits[case, :both]).max())
-        tied = not np.array_equal(ours[case], theirs[case])
-        rows.append((policy, ratio, text == decoded.texts[case], tied, difference))
-    return rows
 
 
 def same(first: Decoded, second: Decoded) -> None:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routegraph.validate import presses
-from routegraph.validate.decode import decode, encode, score
+from routegraph.validate.asked import encode
+from routegraph.validate.decode import decode, score
 from routegraph.validate.knockout import blocks, carriers, evidence_groups, knockout
 from routegraph.validate.models import Loaded
 from routegraph.validate.prompts import Prompt
