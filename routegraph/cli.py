@@ -257,6 +257,14 @@ def compare(
             parser=_real, metavar="RATIO", help="Ratios in [0, 1), at least 4; a dense grid by default."
         ),
     ] = None,
+    eps: Annotated[
+        list[float] | None,
+        typer.Option(
+            parser=_real,
+            metavar="X",
+            help="Weight above which a read counts for reach; .01, .03, .1 by default; repeatable.",
+        ),
+    ] = None,
     seed: Seed = 0,
     json_: Json = False,
     plot: Plot = None,
@@ -266,11 +274,13 @@ def compare(
     check_outputs(plot, out)
     from routegraph.trace import Trace
     from routegraph.validate import compare as comparing
+    from routegraph.validate.reach_compare import EPS
 
     result = comparing.compare(
         Trace.load(trace),
         policy_names=policy or comparing.POLICIES,
         ratios=ratio or comparing.RATIOS,
+        eps=eps or EPS,
         seed=seed,
     )
     if plot is not None:
@@ -349,6 +359,7 @@ def list_(json_: Json = False) -> None:
         console().print()
 
 
+import routegraph.cli_inspect  # noqa: E402  (registers inspect)
 import routegraph.cli_sweep  # noqa: E402, F401  (registers sweep, fit, replay)
 
 

@@ -14,6 +14,7 @@ from routegraph.sim.measures import measures
 from routegraph.sim.simulation import Simulation
 from routegraph.theory.scaling import Interval, half_point
 from routegraph.validate.compare import AxisComparison, Comparison, PolicyComparison
+from routegraph.validate.reach_compare import TOKENS
 
 #: What each observable of a simulation means, in one line.
 MEANING = {
@@ -99,6 +100,16 @@ def interval(found: Interval, digits: int = 4) -> str:
         return f"{found.value:.{digits}f}"
     low, high = ("?" if math.isnan(bound) else f"{bound:.{digits}f}" for bound in (found.low, found.high))
     return f"{found.value:.{digits}f} [{low}, {high}]"
+
+
+def signed(found: Interval, digits: int = 3) -> str:
+    """Return a difference with its sign and 95 % interval; - where there is none."""
+    if math.isnan(found.value):
+        return "-"
+    value, low, high = (
+        "?" if math.isnan(bound) else f"{bound:+.{digits}f}".replace("0.", ".", 1) for bound in found
+    )
+    return value if low == high == "?" else f"{value} [{low}, {high}]"
 
 
 def show(console: Console, sentences: list[str], style: str | None = None) -> None:
@@ -227,14 +238,21 @@ def comparison(console: Console, result: Comparison) -> None:
         show(console, [f"- {line}" for line in comparison_reading(found)])
     console.print()
     show(console, [COMPARISON_FOOTNOTE], style="dim")
+    if not result.has_reach:
+        show(console, ["Reach is not shown: it needs traces made by extract --graphs."])
 
 
 COMPARISON_FOOTNOTE = (
-    "Half point: ratio at which half of the tokens are gone, 95 % interval by bootstrap over prompts; 0.488(12) "
-    "is 0.488 with a standard error of 0.012 over prompts. 'All' is the eviction rate, 'answer' GER, of all "
-    "prompts; 'evictable' leaves out sinks, on the held-out prompts. Every prediction is for those evictable "
-    "tokens of prompts it has not seen ('shifted copula': for their answer tokens); rmse over ratios .6-.98 that "
-    "no fit used. Structural cliffs are put there by protected rows, not by the model."
+    "Half point: ratio at which half of the tokens are gone, or out of reach; 95 % interval by bootstrap over "
+    "prompts; 0.488(12) is 0.488 with a standard error of 0.012 over prompts. 'All' is the eviction rate, 'answer' "
+    "GER, of all prompts; 'evictable' leaves out sinks, on the held-out prompts. Every prediction is for those "
+    "evictable tokens of prompts it has not seen ('shifted copula', 'simulated answers': for their answer tokens); "
+    "rmse over ratios .6-.98 that no fit used. 'simulated': scores and reads drawn from what was fitted to the other "
+    "half of the prompts; 'uniform': independent scores and uniform reads, the baseline; 'theory': measured copula "
+    "for tokens gone, cavity for reach. Reach: tokens joined to the prompt's last token by reads heavier than the "
+    "weight named, sinks in. 'columns': all tokens are cache rows, and a dead slot is gone for every query; 'decode': "
+    "the last tokens stand for the question, and a dead slot is gone for them alone. Structural cliffs are put "
+    "there by protected rows, not by the model."
 )
 
 
@@ -249,8 +267,46 @@ def comparison_question(result: Comparison) -> str:
 
 
 def comparison_grids(found: PolicyComparison, at: tuple[float, ...] = (0.8, 0.9, 0.95)) -> list[Grid]:
-    """Return one table a head axis."""
-    return [_axis_grid(found, axis, at) for axis in found.axes.values()]
+    """Return one table a head axis, and one of all half points."""
+    return [*(_axis_grid(found, axis, at) for axis in found.axes.values()), half_point_grid(found)]
+
+
+def half_point_grid(found: PolicyComparison) -> Grid:
+    """Return the half points read off held-out prompts, and how far off each prediction is."""
+    rows = []
+    for over, axis in found.axes.items():
+        where = "all slots" if over == "model" else "a layer"
+        for observed, suffix, theory in (
+            ("evictable tokens", "", "measured copula"),
+            ("answer tokens, held out", " answers", "shifted copula"),
+        ):
+            if observed in axis.observed:
+                names = (f"simulated{suffix}", f"uniform{suffix}", theory)
+                simulated, uniform, predicted = (axis.difference(name) for name in names)
+                label = f"gone, {where}{suffix}"
+                rows.append(_half_point_row(label, axis.half(observed), simulated, uniform, predicted))
+    for reach in found.reach:
+        eps = f"{reach.eps:g}".removeprefix("0")
+        name = f"{reach.prune} {eps}" + (" answers" if reach.tokens == TOKENS[1] else "")
+        cavity = reach.difference("cavity") if "cavity" in reach.predicted else None
+        simulated, uniform = reach.difference("simulated"), reach.difference("uniform")
+        rows.append(_half_point_row(name, reach.half(), simulated, uniform, cavity))
+    what = "gone (and reached, by pruning and weight)" if found.reach else "gone"
+    return Grid(
+        ["half point", "read off", "simulated - read off", "uniform", "theory"],
+        rows,
+        title=f"{found.policy}: half points of tokens {what}",
+    )
+
+
+def _half_point_row(
+    name: str, read: Interval, simulated: Interval, uniform: Interval, theory: Interval | None
+) -> list[str]:
+    short = [
+        "-" if found is None else signed(found._replace(low=math.nan, high=math.nan))
+        for found in (uniform, theory)
+    ]
+    return [name, interval(read, 3), signed(simulated), *short]
 
 
 def _axis_grid(found: PolicyComparison, axis: AxisComparison, at: tuple[float, ...]) -> Grid:
@@ -293,5 +349,22 @@ def comparison_reading(found: PolicyComparison) -> list[str]:
         f"Predicted minus read-off half point, all slots: {interval(difference, 3)} by the measured copula, "
         f"{interval(axis.difference('independent'), 3)} by independent slots; smallest rmse: {best}."
     )
+    lines += _reach_reading(found)
     lines += [f"Structural cliff at {ratio:.4f}: {name}." for name, ratio in found.cliffs.items()]
     return lines
+
+
+def _reach_reading(found: PolicyComparison) -> list[str]:
+    columns = [reach for reach in found.reach if reach.prune == "columns" and reach.tokens == TOKENS[0]]
+    if not columns:
+        return []
+    gaps = {
+        name: max(abs(reach.difference(name).value) for reach in columns) for name in ("simulated", "uniform")
+    }
+    weights = ", ".join(f"{reach.eps:g}" for reach in columns)
+    return [
+        f"Reach of all context tokens, columns, weights above {weights}: simulated half points lie within "
+        f"{gaps['simulated']:.3f} of those read off, uniform ones within {gaps['uniform']:.3f}.",
+        "Reach under decode falls late or not at all: reads among cache rows stay whole, so that one surviving read "
+        "of the question by a row beyond the sinks opens most of the context again.",
+    ]

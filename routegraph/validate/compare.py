@@ -35,7 +35,7 @@ RATIOS = tuple(np.round(np.concatenate([np.arange(0.05, 0.6, 0.05), np.arange(0.
 #: Policies compared by default; each takes the score table made for it.
 POLICIES = ("topk", "adakv", "chunk")
 #: Predictions for the answer tokens; the others are for evictable tokens.
-OF_ANSWERS = ("shifted copula", "simulated answers")
+OF_ANSWERS = ("shifted copula", "simulated answers", "uniform answers")
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,7 +291,7 @@ def _compare_policy(
         predicted = axes[over].predicted
         predicted |= {name: made["evictable"][over] for name, made in simulated.items()}
         if "answer tokens" in axes[over].observed:
-            predicted["simulated answers"] = simulated["simulated"]["answers"][over]
+            predicted |= {f"{name} answers": made["answers"][over] for name, made in simulated.items()}
     return PolicyComparison(policy, scorer, axes, structural_cliffs(traces, scorer)), fitted
 
 

@@ -1,4 +1,4 @@
-"""The figure of a comparison: read off, theory and simulation against the ratio, both head axes."""
+"""Figures of a comparison: read off, theory and simulation against the ratio, GER on both head axes and reach."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from routegraph import plot
+from routegraph.routes import PRUNING
 from routegraph.validate.compare import Comparison, PolicyComparison
+from routegraph.validate.inspection import RATIOS, Inspection
+from routegraph.validate.predictions import standard_error
+from routegraph.validate.reach_compare import TOKENS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,12 +22,17 @@ _LINES: dict[str, dict[str, Any]] = {
     "one factor": {"color": plot.COLOURS["orange"], "linestyle": "-."},
     "measured copula": {"color": plot.COLOURS["blue"], "linestyle": "-"},
     "simulated": {"color": plot.COLOURS["green"], "linestyle": "--"},
+    "uniform": {"color": "0.5", "linestyle": (0, (1, 3))},
 }
 _TITLES = {"model": "gone from all {slots} slots", "layer": "gone from all {slots} heads of a layer (mean)"}
 
 
+#: Colour of each threshold of reach, the smallest first.
+_EPS_COLOURS = ("blue", "orange", "green", "purple", "sky", "red")
+
+
 def plot_comparison(found: PolicyComparison, model: str, axes: Any = None) -> Figure:
-    """Draw one policy on both head axes; bands are two standard errors over held-out prompts.
+    """Draw one policy on both head axes, and its reach; bands are two standard errors over held-out prompts.
 
     Parameters
     ----------
@@ -31,16 +40,21 @@ def plot_comparison(found: PolicyComparison, model: str, axes: Any = None) -> Fi
         One policy of a `Comparison`.
     model : str
         Name in the title.
-    axes : pair of Axes, optional
-        Where to draw; a new figure by default.
+    axes : array of Axes, optional
+        Where to draw, two axes or, with reach, four; a new figure by default.
     """
     with plot.style():
         if axes is None:
-            _, axes = plot.figure(1, 2)
-        for ax, axis in zip(axes, found.axes.values(), strict=True):
+            _, axes = plot.figure(2 if found.reach else 1, 2)
+        panels = np.ravel(axes)
+        for ax, axis in zip(panels, found.axes.values(), strict=False):
             _draw_axis(ax, found, axis.over)
-        axes[0].legend(loc="upper left")
-        made: Figure = axes[0].figure
+        panels[0].legend(loc="upper left")
+        if found.reach:
+            for ax, prune in zip(panels[2:], PRUNING, strict=True):
+                _draw_reach(ax, found, prune)
+            panels[2].legend(loc="lower left")
+        made: Figure = panels[0].figure
         made.suptitle(
             f"{model}, policy {found.policy} on {found.scorer}", fontsize="medium", x=0.01, ha="left"
         )
@@ -50,20 +64,58 @@ def plot_comparison(found: PolicyComparison, model: str, axes: Any = None) -> Fi
 def plot_comparisons(result: Comparison) -> Figure:
     """Draw every policy of a comparison, a row each."""
     with plot.style():
-        made, axes = plot.figure(len(result.policies), 2)
+        made, axes = plot.figure(len(result.policies), 4 if result.has_reach else 2, width=5.6)
     rows = np.atleast_2d(axes)
-    for found, pair in zip(result.policies.values(), rows, strict=True):
-        plot_comparison(found, result.model, pair)
-        for ax, over in zip(pair, found.axes, strict=True):
-            ax.set_title(f"{found.policy}: {_title(found, over)}", loc="left")
-    made.suptitle(f"{result.model}: read off, theory and simulation", fontsize="medium", x=0.01, ha="left")
+    for found, panels in zip(result.policies.values(), rows, strict=True):
+        plot_comparison(found, result.model, panels)
+        for ax in panels:
+            ax.set_title(f"{found.policy}: {ax.get_title(loc='left')}", loc="left")
+    made.suptitle(
+        f"{result.model}: {result.n_prompts // 2} held-out prompts of {result.n_context[0]} to {result.n_context[1]} "
+        "tokens; dots are read off, bands two standard errors over prompts",
+        fontsize="medium",
+        x=0.01,
+        ha="left",
+    )
     return made
+
+
+def _draw_reach(ax: Axes, found: PolicyComparison, prune: str) -> None:
+    """Draw reach of all context tokens under one pruning, a colour a threshold."""
+    shown = [reach for reach in found.reach if reach.prune == prune and reach.tokens == TOKENS[0]]
+    for reach, name in zip(shown, _EPS_COLOURS, strict=False):
+        colour = plot.COLOURS[name]
+        error = 2 * standard_error(reach.observed)
+        label = f"read off, weight > {reach.eps:g}"
+        dots = {"color": colour, "marker": ".", "linestyle": "none", "label": label}
+        plot.band(ax, reach.ratios, reach.observed.mean(axis=0), error, **dots)
+        ax.plot(reach.ratios, reach.predicted["simulated"].mean, color=colour, linestyle="--", linewidth=1.5)
+    ax.plot([], [], color="0.3", linestyle="--", label="simulated, same colour")
+    ax.plot(
+        shown[0].ratios,
+        shown[0].predicted["uniform"].mean,
+        color="0.5",
+        linestyle=":",
+        label="uniform baseline",
+    )
+    if "cavity" in shown[0].predicted:
+        for reach, name in zip(shown, _EPS_COLOURS, strict=False):
+            ax.plot(
+                reach.ratios,
+                reach.predicted["cavity"].mean,
+                color=plot.COLOURS[name],
+                linewidth=0.7,
+                alpha=0.7,
+            )
+        ax.plot([], [], color="0.3", linewidth=0.7, label="cavity, same colour")
+    ax.set(xlim=(0.3, 1), ylim=(-0.02, 1.02), xlabel="compression ratio", ylabel="fraction of tokens reached")
+    ax.set_title(f"reach from the last token, pruning {prune}", loc="left")
 
 
 def _draw_axis(ax: Axes, found: PolicyComparison, over: str) -> None:
     axis = found.axes[over]
     read = axis.observed["evictable tokens"]
-    error = 2 * read.std(axis=0, ddof=1) / np.sqrt(len(read))
+    error = 2 * standard_error(read)
     black = plot.COLOURS["black"]
     plot.band(
         ax, axis.ratios, read.mean(axis=0), error, color=black, marker=".", linestyle="none", label="read off"
@@ -88,3 +140,59 @@ def _draw_axis(ax: Axes, found: PolicyComparison, over: str) -> None:
 
 def _title(found: PolicyComparison, over: str) -> str:
     return _TITLES[over].format(slots=found.axes[over].slots)
+
+
+def plot_inspection(found: Inspection) -> Figure:
+    """Draw what is in a trace; bands and bars are two standard errors over prompts.
+
+    Panels that need graphs stay empty where the trace has none.
+    """
+    with plot.style():
+        made, axes = plot.figure(2, 3, width=5.2)
+        distance, popularity, correlation, slots, layers, survivors = axes.ravel()
+        blue, red, green = (plot.COLOURS[name] for name in ("blue", "red", "green"))
+        if found.by_distance is not None:
+            mean, error = found.by_distance
+            distance.bar(np.arange(len(mean)), mean, yerr=2 * error, color=blue, alpha=0.7)
+            last = [2 ** (b + 1) - 2 for b in range(len(mean))]
+            names = ["0", *(f"{2**b - 1}-{last[b]}" for b in range(1, len(mean)))]
+            distance.set_xticks(np.arange(len(mean)), names, rotation=60)
+        distance.set(xlabel="distance, tokens", ylabel="share of attention beyond the sink")
+        distance.set_title("attention by distance")
+        if found.lorenz is not None and found.gini is not None:
+            for (name, (mean, error)), colour in zip(found.lorenz.items(), (red, blue), strict=True):
+                label = f"{name}, Gini {found.gini[name].mean[0]:.2f}"
+                plot.band(popularity, found.fractions, mean, 2 * error, color=colour, label=label)
+            popularity.plot([0, 1], [0, 1], color="0.7", linestyle=":", label="all rows alike")
+            popularity.legend(loc="lower right")
+        popularity.set(xlabel="most attended fraction of a slot's rows", ylabel="share of its attention")
+        popularity.set_title("Lorenz curve of attention")
+        mean, error = found.correlation
+        plot.band(correlation, np.arange(len(mean)), mean, 2 * error, color=green, marker=".")
+        correlation.axhline(0, color="0.7", linewidth=1)
+        correlation.set(xlabel="layers apart (0: heads of a layer)", ylabel="correlation of slots' scores")
+        correlation.set_title("slot correlation")
+        mean, error = found.effective_slots
+        plot.band(slots, RATIOS, mean, 2 * error, color=green, marker=".")
+        slots.set(xlabel="compression ratio", ylabel="ln GER / ln p")
+        slots.set_title(f"effective slots of {found.sizes[0] * found.sizes[1]}, topk")
+        if found.by_layer is not None:
+            for name, (mean, error) in found.by_layer.items():
+                look = {"color": red if "consensus" in name else blue}
+                look["linestyle"] = "--" if "without" in name else "-"
+                plot.band(layers, np.arange(1, len(mean) + 1), mean, 2 * error, label=name, **look)
+            layers.legend()
+        layers.set(xlabel="layer", ylabel="consensus, agreement", ylim=(0, 1))
+        layers.set_title("top keys of the query heads")
+        prompt, policy, ratio = found.shown
+        extent = (0, found.survivors.shape[1], found.sizes[0] + 0.5, 0.5)
+        image = survivors.imshow(
+            found.survivors, aspect="auto", cmap="viridis", extent=extent, interpolation="nearest"
+        )
+        made.colorbar(image, ax=survivors, label=f"KV heads alive of {found.sizes[1]}")
+        survivors.grid(False)
+        survivors.set(xlabel="token", ylabel="layer")
+        survivors.set_title(f"survivors of {prompt}, {policy} at {ratio:g}")
+        title = f"{found.model}, {len(found.prompts)} prompts"
+        made.suptitle(title, fontsize="medium", x=0.01, ha="left")
+    return made

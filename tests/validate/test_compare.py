@@ -1,14 +1,22 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.special import ndtr
 
+from routegraph import TokenGraph
 from routegraph.policies import apply
-from routegraph.survival import eviction_rate, ger
+from routegraph.sim.ensembles.empirical import ReadStatistics
+from routegraph.sim.fields import Field
+from routegraph.survival import Survival, eviction_rate, ger
 from routegraph.trace import Trace
+from routegraph.validate import predictions
 from routegraph.validate.compare import compare
-from routegraph.validate.readoff import read_off, scorer_of, structural_cliffs
+from routegraph.validate.fitted import draw_reads, fit_scores
+from routegraph.validate.predictions import Prediction
+from routegraph.validate.reach_compare import heavier, n_cached, reach_curves
+from routegraph.validate.readoff import evict, read_off, scorer_of, structural_cliffs
 
 SHAPE = (4, 3)
 
@@ -35,6 +43,28 @@ def synthetic_trace(number, rho=0.4, n=200, sinks=4, answers=(50, 51, 120)):
         scores={"expected_attention": scores},
         scorers={"expected_attention": {"n_sink": sinks}},
     )
+
+
+#: How the heads of `traced` read: 4 to 8 reads each, some to the sink, head 2 farther back than the others.
+READS = ReadStatistics(
+    degrees=np.array([[[4], [6], [8]]] * 4),
+    to_sink=np.full(SHAPE, 0.2),
+    octaves=np.array([[[0.4, 0.3, 0.2, 0.1, 0, 0, 0, 0]] * 2 + [[0.05] * 4 + [0.2] * 4]] * 4),
+    popularity=np.array([0.3, 0.6, 0.9, 2.2]),
+)
+
+
+def traced(number, scores=0.4, heavy=0.5, n=200):
+    """A trace made by our own simulator: correlated scores, and reads of which a share `heavy` is heavy."""
+    graph = draw_reads(READS, SHAPE, n, seed=99, prompt=number, repeat=0)
+    weight = np.where(np.random.default_rng(number).random(graph.n_edges) < heavy, 0.2, 0.02)
+    graph = replace(graph, weight=weight.astype(np.float32))
+    return replace(synthetic_trace(number, scores, n), graph=graph)
+
+
+@pytest.fixture(scope="module")
+def with_graphs():
+    return compare([traced(k) for k in range(24)], policy_names=["topk", "adakv"], eps=[0.01, 0.1])
 
 
 @pytest.fixture(scope="module")
@@ -133,5 +163,121 @@ def test_bad_input_is_one_sentence():
         compare(traces, policy_names=["topk"], ratios=[0.5, 0.9])
     with pytest.raises(ValueError, match="no chunk-wise scores for policy 'chunk'"):
         compare(traces)
+    with pytest.raises(ValueError, match=r"eps must be in \(0, 1\), got 1.5"):
+        compare(traces, policy_names=["topk"], eps=[0.1, 1.5])
     with pytest.raises(ValueError, match="unknown policy 'best'"):
         scorer_of(traces[0], "best")
+
+
+def test_the_simulator_that_made_the_graphs_is_found(with_graphs):
+    for found in with_graphs.policies.values():
+        assert [(r.eps, r.prune, r.tokens[:3]) for r in found.reach[:4]] == [
+            (0.01, "columns", "all"),
+            (0.01, "columns", "ans"),
+            (0.01, "decode", "all"),
+            (0.01, "decode", "ans"),
+        ]
+        for reach in found.reach:
+            if reach.tokens == "all context tokens":
+                # Under decode a few reads of the question decide on all or nothing: judge by the prompts' spread.
+                apart = (reach.predicted["simulated"].curves - reach.observed).mean(axis=1)
+                assert abs(apart.mean()) < 3 * apart.std(ddof=1) / np.sqrt(len(apart)), reach
+            if reach.prune == "columns" and reach.tokens == "all context tokens":
+                found_apart = reach.difference("simulated")
+                assert abs(found_apart.value) < 0.03
+                assert found_apart.low - 0.005 < 0 < found_apart.high + 0.005
+                assert reach.rmse("simulated") < 0.03
+                assert reach.rmse("uniform") > 0.05
+        heavy, light = (
+            next(r for r in found.reach if (r.eps, r.prune) == (eps, "columns")) for eps in (0.1, 0.01)
+        )
+        assert heavy.half().value < light.half().value - 0.03
+
+
+def test_scores_are_recovered():
+    field = Field(np.array([0.2, 0.4, 0.6, 0.3]), 0.3, 2.0)
+    traces = []
+    for k in range(40):
+        plain = synthetic_trace(k, n=400)
+        table = ndtr(field.draw(np.random.default_rng(k), 3, 400))
+        # Heads compete on unequal terms: head 2 scores lowest in every layer.
+        table *= np.array([1.0, 0.8, 0.4])[:, None]
+        table[..., :4] = 2
+        traces.append(replace(plain, scores={"expected_attention": table.astype(np.float32)}))
+    read = [read_off(trace, "adakv", "expected_attention", [0.5]) for trace in traces]
+    model = fit_scores(traces, read, "adakv", "expected_attention")
+    assert model.field.in_layer == pytest.approx(field.in_layer, abs=0.04)
+    assert (model.field.floor, model.field.length) == pytest.approx((0.3, 2.0), abs=0.6)
+    again = model.draw(np.random.default_rng(0), 400, np.array([], dtype=int))
+    true = evict(traces[0], "adakv", "expected_attention")
+    kept = [survival.alive(0.7)[..., 4:].mean(axis=(0, 2)) for survival in (again, true)]
+    assert kept[0] == pytest.approx(kept[1], abs=0.03)
+    assert kept[0][0] > 2 * kept[0][2]
+
+
+def test_nothing_of_the_held_out_half_is_fitted(with_graphs):
+    """Prompts of other scores and other graphs in the held-out half leave every simulated curve as it was."""
+    strange = [traced(k) if k % 2 == 0 else traced(k, 0.9, 0.1) for k in range(24)]
+    again = compare(strange, policy_names=["topk", "adakv"], eps=[0.01, 0.1])
+    for policy, found in with_graphs.policies.items():
+        other = again.policies[policy]
+        for over, axis in found.axes.items():
+            for name in ("simulated", "simulated answers", "uniform"):
+                assert np.array_equal(axis.predicted[name].curves, other.axes[over].predicted[name].curves)
+        for one, two in zip(found.reach, other.reach, strict=True):
+            assert np.array_equal(one.predicted["simulated"].curves, two.predicted["simulated"].curves)
+        assert not np.array_equal(found.reach[0].observed, other.reach[0].observed)
+    order = [*range(24)]
+    order[1::2] = order[1::2][::-1]
+    permuted = compare([traced(k) for k in order], policy_names=["topk"], eps=[0.1])
+    model, before = permuted.policies["topk"].axes["model"], with_graphs.policies["topk"].axes["model"]
+    assert model.rho == before.rho
+    assert np.array_equal(model.predicted["simulated"].curves, before.predicted["simulated"].curves)
+
+
+def test_reach_of_a_chain():
+    """Layer 2 reads 3 from 5, layer 1 reads 1 from 3: token 1 hangs on both slots, or, decoding, on the first."""
+    graph = TokenGraph.from_edges(2, 1, 6, [2, 1], [0, 0], [5, 3], [3, 1], weight=[0.5, 0.2])
+    drop = np.full((2, 1, 5), 1)
+    drop[1, 0, 3], drop[0, 0, 1] = 4, 3
+    ratios = np.array([0.0, 0.4, 0.6, 0.8])  # levels 0, 2, 3, 4 of 5
+    answers = np.array([1, 5])
+    columns = reach_curves(graph, Survival(drop), answers, ratios, "columns")
+    assert columns[0] == pytest.approx([0.4, 0.4, 0.2, 0.0])
+    assert columns[1] == pytest.approx([1, 1, 0, 0])
+    decode = reach_curves(graph, Survival(drop), answers, ratios, "decode")
+    assert decode[1] == pytest.approx([1, 1, 1, 0])
+    assert heavier(graph, 0.2).n_edges == 1
+    assert heavier(graph, 0.2).edges()[2].tolist() == [5]
+    assert [n_cached(n, "decode") for n in (4, 40, 64, 1000)] == [3, 30, 48, 984]
+    assert n_cached(1000, "columns") == 1000
+
+
+def test_differences_carry_the_spread_of_both_sides():
+    ratios = np.linspace(0, 1, 101)
+    random = np.random.default_rng(0)
+    shift = random.normal(0, 0.1, 200)
+    read = (ratios > 0.5 + shift[:, None]).astype(float)
+    apart = (ratios > 0.53 + shift[:, None] + random.normal(0, 0.02, 200)[:, None]).astype(float)
+    found = predictions.difference(ratios, Prediction(apart), read)
+    assert found.low < 0.03 < found.high
+    # Each half point alone is known to .1 / sqrt(200) = .009 only; what both share cancels.
+    assert found.high - found.low < 0.02
+    never = Prediction(np.zeros_like(read))
+    assert np.isnan(predictions.difference(ratios, never, read).value)
+
+
+def test_traces_without_graphs_are_compared_without_reach(result, with_graphs):
+    assert not result.has_reach
+    assert result.to_dict()["results"][0]["reach"] == []
+    document = with_graphs.to_dict()
+    json.dumps(document, allow_nan=False)
+    reach = document["results"][0]["reach"][0]
+    assert set(reach) == {"eps", "prune", "tokens", "read_off", "predicted"}
+    assert set(reach["predicted"]) == {"simulated", "uniform", "cavity"}
+    row = reach["predicted"]["simulated"]
+    assert set(row) == {"mean", "stderr", "half_point", "minus_read_off", "rmse"}
+    assert row["minus_read_off"]["low"] <= row["minus_read_off"]["value"] <= row["minus_read_off"]["high"]
+    assert document["parameters"]["eps"] == [0.01, 0.1]
+    for axis in document["results"][0]["axes"]:
+        assert {"simulated", "uniform", "measured copula", "one factor"} <= set(axis["predicted"])
