@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,22 +50,48 @@ def read_gguf(path: Path, dtype: str = "float32", device: str = "cpu") -> tuple[
             f"transformers cannot read architecture {kind!r} from GGUF: {_words(error)}"
         ) from None
     check_family(config, name)
+    if width := fields.get(f"{fields['general.architecture']}.attention.key_length"):
+        config.head_dim = int(width)  # transformers reads none for Qwen3, and takes 128
     if why := _not_read(fields, {tensor.name for tensor in reader.tensors}):
         raise UnsupportedModelError(f"model {name!r} {why}")
-    check_tokenizer(fields)
+    tokenizer = _tokenizer(fields, path, config.max_position_embeddings)
     # Held at the same time: the file's tensors as float32, and the model.
     check_fits(name, parameters, dtype, device, copies=1 + (1 if dtype == "float32" else 2))
     try:
-        network = transformers.AutoModelForCausalLM.from_pretrained(
-            **where, dtype=getattr(torch, dtype), attn_implementation="sdpa"
-        )
+        with _without_bar():
+            network = transformers.AutoModelForCausalLM.from_pretrained(
+                **where, config=config, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+            )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise ValueError(f"cannot load model {str(path)!r}: {_words(error)}") from None
-    with tempfile.TemporaryDirectory() as folder:
-        save_tokenizer(fields, Path(folder), config.max_position_embeddings)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    tokenizer.name_or_path = name
     return network, tokenizer
+
+
+def _tokenizer(fields: Mapping[str, Any], path: Path, max_length: int) -> Any:
+    from transformers import AutoTokenizer
+
+    check_tokenizer(fields)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            save_tokenizer(fields, Path(folder), max_length)
+        except Exception as error:  # tokenizers raises plain ones
+            raise ValueError(f"the tokenizer of {str(path)!r} cannot be built: {_words(error)}") from None
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.name_or_path = path.stem
+    return tokenizer
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """Keep transformers from drawing a progress bar that its own settings do not switch off."""
+    from transformers import modeling_gguf_pytorch_utils as reading
+
+    before = reading.tqdm
+    reading.tqdm = lambda items, **_: items
+    try:
+        yield
+    finally:
+        reading.tqdm = before
 
 
 def _not_read(fields: Mapping[str, Any], tensors: set[str]) -> str:

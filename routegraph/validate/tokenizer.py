@@ -35,22 +35,22 @@ class PreTokenizer:
         Whether the text is normalised to composed characters.
     whole_words : bool
         Whether a word that is in the vocabulary is taken whole, whatever the merges say.
-    begins : bool or None
-        Whether a beginning-of-text token is put first where the file does not say; None: never.
+    begins : bool
+        Whether a beginning-of-text token is put first where the file does not say.
     """
 
     pattern: str = ""
     digits: bool = False
     nfc: bool = False
     whole_words: bool = False
-    begins: bool | None = False
+    begins: bool = False
 
 
 PRE_TOKENIZERS = {
     "gpt-2": PreTokenizer(),
     "llama-bpe": PreTokenizer(_QWEN.replace(r"|\p{N}|", r"|\p{N}{1,3}|"), whole_words=True, begins=True),
     "qwen2": PreTokenizer(_QWEN, nfc=True),
-    "smollm": PreTokenizer(digits=True, begins=None),
+    "smollm": PreTokenizer(digits=True),
 }
 
 
@@ -97,9 +97,8 @@ def save_tokenizer(fields: Mapping[str, Any], folder: Path, max_length: int) -> 
         raise ValueError(f"the vocabulary of the GGUF file is inconsistent at {misplaced[:3]!r}")
     names = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
     ids = {ours: fields.get(f"tokenizer.ggml.{theirs}_token_id") for ours, theirs in names.items()}
-    first = ids["bos"]
-    if first is not None and pre.begins is not None:
-        _begin_with(tokenizer, tokens[first], first, fields.get("tokenizer.ggml.add_bos_token", pre.begins))
+    if ids["bos"] is not None and fields.get("tokenizer.ggml.add_bos_token", pre.begins):
+        _begin_with(tokenizer, tokens[ids["bos"]], ids["bos"])
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -112,13 +111,12 @@ def save_tokenizer(fields: Mapping[str, Any], folder: Path, max_length: int) -> 
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
 
 
-def _begin_with(tokenizer: Any, token: str, number: int, wanted: bool) -> None:
+def _begin_with(tokenizer: Any, token: str, number: int) -> None:
     from tokenizers import processors
 
-    if wanted:
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{token} $A", special_tokens=[(token, number)]
-        )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{token} $A", special_tokens=[(token, number)]
+    )
 
 
 def _byte_level_bpe(
