@@ -10,7 +10,8 @@ from routegraph.validate.asked import encode
 from routegraph.validate.decode import decode
 from routegraph.validate.models import load
 from routegraph.validate.prompts import bundled_prompts
-from tests.validate.decoding import TOLERANCE, against_kvpress, survivals
+from tests.validate.decoding import TOLERANCE, against_kvpress, context, small, survivals
+from tests.validate.test_decode import QUESTION
 
 pytestmark = pytest.mark.verify
 
@@ -55,20 +56,25 @@ def test_decode_against_kvpress(record, smollm2, items, policy):
 
 
 def test_decode_speed(record, smollm2, items):
-    """Seconds for 19 variants in one batch, over those for one."""
+    """Seconds for 19 variants in one batch, over those for one, on one core."""
     import torch
 
     asked = items[0]
-    cache = presses.prefill(smollm2.model, torch.from_numpy(asked.context)[None])
-    tables = survivals(smollm2, asked.context)
-    whole = np.ones((1, *tables["topk"].drop.shape), dtype=bool)
-    some = [table.alive(ratio) for table in tables.values() for ratio in (*RATIOS, 0.98)]
-    seconds = {}
-    for kept in (whole, np.concatenate([whole, some])) * 3:
-        started = time.perf_counter()
-        decode(smollm2, cache, asked.question, kept, 16)
-        seconds.setdefault(len(kept), []).append(time.perf_counter() - started)
-    assert sorted(seconds) == [1, 19]
-    ratio = min(seconds[19]) / min(seconds[1])
-    record.value("time of 19 variants over time of one", ratio, None, 1, 3, "one core, 16 tokens each")
-    assert ratio < 19 / 2
+    # The larger model keeps the core busy with its products; the tiny one mostly waits for the next call.
+    for name, model, question in (("SmolLM2", smollm2, asked.question), ("tiny LLaMA", small(), QUESTION)):
+        ids = asked.context if model is smollm2 else context()
+        tables = survivals(model, ids)
+        whole = np.ones((1, *tables["topk"].drop.shape), dtype=bool)
+        some = [table.alive(ratio) for table in tables.values() for ratio in (*RATIOS, 0.98)]
+        cache = presses.prefill(model.model, torch.from_numpy(ids)[None])
+        seconds = {}
+        for kept in (whole, np.concatenate([whole, some])) * 3:
+            started = time.perf_counter()
+            decode(model, cache, question, kept, 16)
+            seconds.setdefault(len(kept), []).append(time.perf_counter() - started)
+        assert sorted(seconds) == [1, 19]
+        ratio = min(seconds[19]) / min(seconds[1])
+        record.value(
+            f"time of 19 variants over time of one, {name}", ratio, None, 1, 3, "one core, 16 tokens each"
+        )
+        assert ratio < 19 / 2
