@@ -11,13 +11,13 @@ from typing import Any
 for _pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_pool] = "1"
 
-from benchmarks import report, sections, timing  # noqa: E402
+from benchmarks import extraction, report, sections, timing  # noqa: E402
 from routegraph.files import write_json  # noqa: E402
 from routegraph.plot import save  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 PEERS = ("scipy", "networkx", "igraph", "rustworkx", "networkit", "cpyrcolate")
-PACKAGES = ("routegraph", "numpy", "numba", "llvmlite", *PEERS)
+PACKAGES = ("routegraph", "numpy", "numba", "llvmlite", "torch", "transformers", "kvpress", *PEERS)
 
 
 def main(quick: bool) -> None:
@@ -32,6 +32,7 @@ def main(quick: bool) -> None:
         "threads": sections.threads,
         "command line": sections.command_line,
         "stored scaling": sections.stored_scaling,
+        "extraction": extraction.extraction,
         "streaming": lambda: sections.streaming(1 << 20 if quick else 1 << 24),
     }
     for name, step in steps.items():

@@ -69,6 +69,18 @@ def targets(results: Results) -> list[tuple[str, str, str, bool | None]]:
     add("Newman-Ziff on 256 x 256 against cpyrcolate", ">= 1.5 x", ratio, ratio and ratio >= 1.5, " x")
     wall = results["command line"]["simulate_131072"]["median"]
     add("simulate --n-tokens 131072 --replicates 8", "< 10 s", wall, wall < 10, " s")
+    read = {(row["how"], row["n"]): row for row in results["extraction"]["rows"]}
+    ratio = read["extract --graphs", 1200]["median"] / read["prefill", 1200]["median"]
+    add(
+        "reading SmolLM2's scores and graphs at 1,200 tokens, against a plain prefill",
+        "<= 1.6 x",
+        ratio,
+        ratio <= 1.6,
+        " x",
+    )
+    for n, most in ((1200, 350), (8192, 2000)):
+        above = read["extract --graphs", n]["above_model"] / 1e6
+        add(f"its peak memory above the model at {n:,} tokens", f"< {most} MB", above, above < most, " MB")
     return rows
 
 
@@ -188,6 +200,19 @@ def markdown(results: Results, command: str) -> str:
             [
                 [name, *_time(row), f"{row['times_one']:.2f}", f"{row['times_one_alone']:.2f}"]
                 for name, row in many["rows"].items()
+            ],
+        )
+    )
+    parts.append("## Reading a real model (SmolLM2-135M, 30 layers, 9 query heads, float32, one thread)\n")
+    parts.append(
+        "`extract` keeps the scores of every slot (Expected Attention, of the whole context and by chunks of 64), "
+        "`--graphs` the 16 heaviest keys of every row as well, every key of weight .01 or more, attention received, "
+        "sink mass and entropy. `output_attentions` needs 72 GB at 8,192 tokens.\n\n"
+        + _table(
+            ["what", "tokens", "time", "spread", "peak above the model"],
+            [
+                [row["how"], f"{row['n']:,}", *_time(row), f"{row['above_model'] / 1e6:.0f} MB"]
+                for row in results["extraction"]["rows"]
             ],
         )
     )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.graph import TokenGraph
+from routegraph.kernels.heaviest import heaviest_keys
 from routegraph.validate.families import rotated_queries
 
 #: Keys kept of every query row: the heaviest TOP, and every one of weight MASS or more.
@@ -39,38 +40,29 @@ class GraphRecorder:
         queries = rotated_queries(module, kwargs)
         n_query_heads, n = queries.shape[:2]
         n_heads = keys.shape[0]
-        # Query heads of a group lie side by side; double precision, for the sums run over whole contexts.
         sums = torch.zeros(n_query_heads, n, dtype=torch.float64, device=keys.device)
         spread = torch.zeros(n_query_heads, dtype=torch.float64, device=keys.device)
-        held, parts, tops, beyond = 0.0, [], [], []
+        parts = []
         for start in range(0, n, BLOCK):
             stop = min(start + BLOCK, n)
             logits = _logits(queries[:, start:stop], keys[:, :stop], module.scaling, start)
             weights = logits.softmax(-1)
-            # At least two more than the sinks, so that a row's heaviest key beside them is among them.
-            wanted = max(TOP, int((weights >= MASS).sum(-1).max()))
-            heaviest, key = weights.topk(min(wanted, stop), dim=-1)
-            # Entropy = log of the normalisation - mean logit; the former is known from any one weight.
-            log_sum = logits.gather(-1, key[..., :1])[..., 0] - heaviest[..., 0].log()
-            spread += (log_sum - (weights * logits).sum(-1)).sum(-1)
+            found = heaviest_keys(weights.cpu().numpy(), start, n_heads, TOP, MASS, self.n_sink)
+            parts.append(found)
             sums[:, :stop] += weights.sum(1)
-            rank = torch.arange(heaviest.shape[-1], device=keys.device)
-            kept = (heaviest > 0) & ((rank < TOP) | (heaviest >= MASS))
-            held += float((heaviest * kept).sum())
-            parts.append(_rows(heaviest, key, kept, n_heads))
-            tops.append(key[..., 0].int())
-            first = (key >= self.n_sink).int().argmax(-1, keepdim=True)
-            position, weight = key.gather(-1, first)[..., 0], heaviest.gather(-1, first)[..., 0]
-            beyond.append(torch.where((position >= self.n_sink) & (weight > 0), position, -1).int())
-        count, slot, weight = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
-        self._edges.append((count, slot, weight))
-        by_head = sums.reshape(n_heads, -1, n).sum(1)
+            # Entropy = log of the normalisation - mean logit; any one weight tells the former.
+            top = torch.from_numpy(found[3]).to(keys.device).long()[..., None]
+            log_sum = (logits.gather(-1, top) - weights.gather(-1, top).log())[..., 0]
+            spread += (log_sum - weights.mul_(logits).sum(-1)).sum(-1)
+        counts, slots, values = (np.concatenate([part[i] for part in parts]) for i in range(3))
+        tops, beyond = (np.concatenate([part[i] for part in parts], axis=1) for i in (3, 4))
+        self._edges.append((counts, slots, values))
         self._read.append(
             {
-                "tops": torch.cat(tops, dim=1).cpu().numpy(),
-                "tops_without_sink": torch.cat(beyond, dim=1).cpu().numpy(),
-                "kept_mass": np.array(held / (n_query_heads * n)),
-                "attention": by_head.float().cpu().numpy(),
+                "tops": tops,
+                "tops_without_sink": beyond,
+                "kept_mass": np.array(values.sum(dtype=float) / (n_query_heads * n)),
+                "attention": sums.reshape(n_heads, -1, n).sum(1).float().cpu().numpy(),
                 "sink_mass": (sums[:, : self.n_sink].sum(1) / n).float().cpu().numpy(),
                 "entropy": (spread / n).float().cpu().numpy(),
             }
@@ -90,7 +82,7 @@ class GraphRecorder:
 
 
 def _logits(queries: Any, keys: Any, scaling: float, start: int) -> Any:
-    """Return the scaled products of a block of queries, the first at position `start`, with all keys before its end.
+    """Return the scaled products of a block of queries, the first at position `start`, with all keys up to its end.
 
     float32[n_query_heads, n_queries, n_keys]; where a key comes after its query, the smallest number there is (not
     minus infinity, which times a weight of 0 would be no number).
@@ -99,26 +91,9 @@ def _logits(queries: Any, keys: Any, scaling: float, start: int) -> Any:
 
     n_query_heads, n_queries, width = queries.shape
     n_heads, n_keys = keys.shape[:2]
-    grouped = queries.reshape(n_heads, -1, width)
+    grouped = queries.reshape(n_heads, -1, width)  # the query heads of a group lie side by side
     logits = torch.matmul(grouped, keys.transpose(1, 2)).float().mul_(scaling)
     logits = logits.reshape(n_query_heads, n_queries, n_keys)
-    position = torch.arange(start, start + n_queries, device=keys.device)
-    later = torch.arange(n_keys, device=keys.device) > position[:, None]
-    return logits.masked_fill_(later, torch.finfo(torch.float32).min)
-
-
-def _rows(weights: Any, keys: Any, kept: Any, n_heads: int) -> tuple[Any, Any, Any]:
-    """Return a block's edges by query: how many each has, their slots in order, their weights.
-
-    weights, keys, kept : [n_query_heads, n_queries, n_ranks].
-    """
-    import torch
-
-    n_query_heads, n_queries, _ = keys.shape
-    head = torch.arange(n_query_heads, device=keys.device) // (n_query_heads // n_heads)
-    row = torch.arange(n_queries, device=keys.device)
-    slot = keys * n_heads + head[:, None, None]
-    place = row[:, None] * (int(slot.max()) + 1) + slot
-    order = place[kept].argsort(stable=True)
-    count = kept.sum(dim=(0, 2))
-    return count, slot[kept][order].int(), weights[kept][order]
+    later = torch.ones(n_queries, n_queries, dtype=torch.bool, device=keys.device).triu(1)
+    logits[..., start:].masked_fill_(later, torch.finfo(torch.float32).min)
+    return logits
