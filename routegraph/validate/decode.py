@@ -150,6 +150,11 @@ def decode(
     ValueError
         If there is no question, nothing to generate, more tokens than the model has positions for, or
         `kept` does not fit the model and the context.
+
+    Notes
+    -----
+    Text and logits are those of kvpress's pipeline up to the rounding of float32, with one exception: where the
+    very first token ends the reply, kvpress goes on.
     """
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
