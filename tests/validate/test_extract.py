@@ -17,6 +17,7 @@ from routegraph.validate import presses
 from routegraph.validate.extract import checked_tables, extract, extract_to_file, fingerprint, tokens_in
 from routegraph.validate.models import Loaded, wrap
 from routegraph.validate.prompts import Prompt, bundled_prompts, write_prompts
+from tests.cli.test_simulate import run
 from tests.validate.conftest import tiny_network, token_ids
 
 
@@ -273,3 +274,139 @@ def test_fingerprint_tells_weights_apart(tiny: Loaded) -> None:
     )
     again.model.model.layers[2].mlp.down_proj.weight[0, 0] += 1
     assert fingerprint(again) != fingerprint(tiny)
+
+
+class TestScorers:
+    def test_several_share_one_prefill(self, tiny: Loaded) -> None:
+        kv = presses.kvpress()
+        calls: list[int] = []
+        handle = tiny.model.model.layers[0].register_forward_pre_hook(lambda *_: calls.append(1))
+        mine = kv.SnapKVPress(window_size=9)
+        names = ["knorm", mine, "observed_attention", "lagkv", "keydiff/chunk50"]
+        traces = extract(tiny, bundled_prompts()[:2], scorers=names)
+        handle.remove()
+        assert len(calls) == 2
+        for trace in traces:
+            assert list(trace.scores) == [
+                "knorm",
+                "SnapKVPress",
+                "observed_attention",
+                "lagkv",
+                "keydiff/chunk50",
+            ]
+            assert trace.scorers["SnapKVPress"] == {"window_size": 9, "kernel_size": 5, "window": 9}
+            assert trace.scorers["knorm"] == {}
+            assert trace.scorers["lagkv"]["n_sink"] == 4
+            assert np.flatnonzero(trace.protected("SnapKVPress")).tolist() == list(
+                range(trace.n_context - 9, trace.n_context)
+            )
+            assert not trace.protected("knorm").any()
+            ids = torch_ids(trace)
+            expected = presses.prefill_scores(tiny.model, ids, kv.SnapKVPress(window_size=9))[None]
+            np.testing.assert_array_equal(trace.scores["SnapKVPress"], expected)
+            expected = presses.prefill_scores(tiny.model, ids, kv.KeyDiffPress(), [50])[50]
+            np.testing.assert_array_equal(trace.scores["keydiff/chunk50"], expected)
+
+    def test_the_default_is_expected_attention_with_its_chunks(self, tiny: Loaded) -> None:
+        default = extract(tiny, bundled_prompts()[:1])[0]
+        named = extract(tiny, bundled_prompts()[:1], scorers=["knorm", "expected_attention"])[0]
+        assert list(named.scores) == ["knorm", *default.scores]
+        for name, table in default.scores.items():
+            np.testing.assert_array_equal(named.scores[name], table)
+
+    def test_lengths_of_every_scorer_are_checked_before_the_first_prefill(
+        self, tiny: Loaded, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(presses, "prefill_tables", None)
+        prompts = [bundled_prompts()[0], Prompt(id="p", context=" the" * 60)]
+        with pytest.raises(
+            ValueError, match=r"'p' must have more than 64 tokens to be scored, got 60 \(snapkv sets"
+        ):
+            extract(tiny, prompts, scorers=["knorm", "snapkv"])
+
+    @pytest.mark.usefixtures("no_model")
+    def test_bad_scorers_are_found_before_the_model_is_loaded(
+        self, tmp_path: Path, prompts_file: Path
+    ) -> None:
+        for names, words in (
+            (["nonsense"], "unknown scorer 'nonsense'; choose from: cap"),
+            (["snapkv/chunk64"], "chunk length must be above 64, the tokens protected in each chunk, got 64"),
+            (["expected_attention/chunk4"], "chunk length must be above 4"),
+        ):
+            with pytest.raises(ValueError, match=words):
+                extract_to_file("smollm2", prompts_file, tmp_path / "out.npz", scorers=names)
+
+    @pytest.mark.usefixtures("tiny_for_any_name")
+    def test_on_the_command_line(
+        self, tmp_path: Path, prompts_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "out.npz"
+        given = ["extract", "tiny", "--prompts", prompts_file, "--out", out, "--limit", "1"]
+        status, stdout, _ = run(capsys, *given, "--scorer", "knorm", "--scorer", "snapkv")
+        assert (status, stdout) == (0, "")
+        assert list(Trace.load(out)[0].scores) == ["knorm", "snapkv"]
+        assert Trace.provenance(out)["parameters"]["scorers"] == ["knorm", "snapkv"]
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (["--scorer", "nonsense"], "unknown scorer 'nonsense'; choose from: cap, compactor"),
+            (["--scorer", "snapkv"], "prompt 'p' must have more than 64 tokens to be scored, got 60"),
+            (["--chunk-length", "58"], "has 60 tokens, so its last chunk of 58 has only 2"),
+            (["--chunk-length", "2"], "chunk length must be above 4"),
+        ],
+    )
+    @pytest.mark.usefixtures("tiny_for_any_name")
+    def test_bad_input_is_one_line_and_status_2(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+    ) -> None:
+        prompts = tmp_path / "p.jsonl"
+        write_prompts(prompts, [Prompt(id="p", context=" the" * 60)])
+        out = tmp_path / "out.npz"
+        status, stdout, err = run(capsys, "extract", "m", "--prompts", prompts, "--out", out, *options)
+        assert (status, stdout) == (2, "")
+        assert err.startswith("error: ")
+        assert words in err
+        assert err.count("\n") == 1
+        assert not out.exists()
+
+    def test_models_that_cannot_be_read_are_one_line_and_status_2(
+        self,
+        tmp_path: Path,
+        prompts_file: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        from routegraph.validate import size
+
+        folders = {
+            "gpt2": "is of family 'gpt2'; choose one of: llama",
+            "gemma3_text": "what is missing is a cache",
+        }
+        for kind, words in folders.items():
+            (tmp_path / kind).mkdir()
+            (tmp_path / kind / "config.json").write_text(json.dumps({"model_type": kind}))
+            given = ("extract", tmp_path / kind, "--prompts", prompts_file, "--out", tmp_path / "out.npz")
+            status, stdout, err = run(capsys, *given)
+            assert (status, stdout, err.count("\n")) == (2, "", 1)
+            assert words in err
+        tiny_network("llama").save_pretrained(tmp_path / "large")
+        capsys.readouterr()
+        monkeypatch.setattr(size, "available", lambda: 1000)
+        given = ("extract", tmp_path / "large", "--prompts", prompts_file, "--out", tmp_path / "out.npz")
+        status, stdout, err = run(capsys, *given)
+        assert (status, stdout, err.count("\n")) == (2, "", 1)
+        assert "GB of memory in float32, and 0.0 GB is free; choose a smaller model, or dtype bfloat16" in err
+
+    def test_a_model_in_memory_is_extracted_to_a_file(
+        self, tiny: Loaded, tmp_path: Path, prompts_file: Path
+    ) -> None:
+        traces = extract_to_file(tiny, prompts_file, tmp_path / "out.npz", limit=1, scorers=["tova"])
+        assert traces[0].model == "tiny"
+        assert Trace.load(tmp_path / "out.npz")[0].scorers == {"tova": {"window": 1}}
+
+
+def torch_ids(trace: Trace) -> Any:
+    import torch
+
+    return torch.from_numpy(trace.token_ids)[None]

@@ -220,7 +220,8 @@ class TestLoad:
     def test_modules_import_neither_torch_nor_kvpress(self) -> None:
         code = (
             "import sys, routegraph.validate.models, routegraph.validate.extract, routegraph.validate.presses, "
-            "routegraph.validate.kept, routegraph.validate.gguf_file, routegraph.validate.prompts, routegraph.validate.tasks.documents\n"
+            "routegraph.validate.kept, routegraph.validate.gguf_file, routegraph.validate.prompts, "
+            "routegraph.validate.tasks.documents\n"
             "print({'torch', 'transformers', 'kvpress', 'tokenizers', 'gguf'} & set(sys.modules))"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,8 +9,8 @@ import pytest
 from routegraph import policies
 from routegraph.survival import n_kept
 from routegraph.validate import checks, kept, presses
-from routegraph.validate.kept import RATIOS, KeptComparison, compare_kept, compare_with_kvpress, competitors
 from routegraph.validate.families import readable_types
+from routegraph.validate.kept import RATIOS, KeptComparison, compare_kept, compare_with_kvpress, competitors
 from routegraph.validate.models import Loaded
 from routegraph.validate.prompts import Prompt
 from tests.validate.conftest import N_RANDOM, random_ids, tiny_network, token_ids
