@@ -17,7 +17,14 @@ def trace_file(tmp_path_factory):
 def test_compare_prints_tables_or_json(capsys, trace_file):
     status, out, _ = run(capsys, "compare", trace_file, "--policy", "topk")
     assert status == 0
-    for part in ("read off, all", "measured copula", "half point", "Effective slots", "Structural cliff"):
+    for part in (
+        "read off, all",
+        "measured copula",
+        "half point",
+        "Effective slots",
+        "Structural cliff",
+        "--graphs",
+    ):
         assert part in out
     status, out, err = run(capsys, "compare", trace_file, "--policy", "topk", "--json")
     assert (status, err) == (0, "")
@@ -66,6 +73,8 @@ def test_registries_are_listed(capsys):
         (["compare", "TRACE", "--policy", "best"], ["best", "topk"]),
         (["compare", "TRACE", "--ratio", "2"], ["2.0", "[0, 1)"]),
         (["compare", "TRACE", "--ratio", "x"], ["'x'"]),
+        (["compare", "TRACE", "--eps", "2"], ["eps", "2.0"]),
+        (["inspect", "missing.npz"], ["missing.npz"]),
         (["model", "get", "gpt5"], ["gpt5", "smollm2"]),
         (["extract", "nosuchmodel", "--prompts", "bundled", "--out", "o.npz"], ["nosuchmodel", "smollm2"]),
         (["extract", "smollm2", "--prompts", "none.jsonl", "--out", "o.npz"], ["none.jsonl"]),
