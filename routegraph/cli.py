@@ -219,6 +219,9 @@ def extract(
     chunk_length: Annotated[int, _count("Rows of a chunk scored by itself.")] = 64,
     limit: Annotated[int | None, _count("Only the first N prompts.")] = None,
     graphs: Annotated[bool, typer.Option("--graphs", help="Keep the read graphs, too.")] = False,
+    question_aware: Annotated[
+        bool, typer.Option("--question-aware", help="Let the scores know the question.")
+    ] = False,
     dtype: Annotated[str, typer.Option(metavar="NAME", help="float32 or bfloat16.")] = "float32",
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")] = "cpu",
     threads: Annotated[int | None, _count("Threads of torch; half of the cores by default.")] = None,
@@ -240,6 +243,7 @@ def extract(
             progress=advance,
             graphs=graphs,
             scorers=scorer or SCORERS,
+            question_aware=question_aware,
         )
     rows = sum(trace.n_context for trace in traces)
     note(f"wrote {out}: {len(traces)} prompts, {rows} tokens")

@@ -23,7 +23,7 @@ from routegraph.graph import TokenGraph
 _FORMAT = "routegraph trace"
 _FORMAT_VERSION = 1
 _ARRAYS = ("token_ids", "offsets", "answer", "evidence")
-_OPTIONAL = ("tops", "tops_without_sink", "kept_mass", "attention", "sink_mass", "entropy")
+_OPTIONAL = ("question", "tops", "tops_without_sink", "kept_mass", "attention", "sink_mass", "entropy")
 _GRAPH = ("indptr", "slot", "weight")
 _LATER = ("graph", "tops", "tops_without_sink", "attention")
 
@@ -44,6 +44,8 @@ class Trace:
         Character span of each token in `context`.
     answer, evidence : int64[...]
         Sorted positions of the tokens that overlap an answer span; an evidence span.
+    question : int64[...] or None
+        Positions of the question's tokens, which are cache rows too; None: scored before it was known.
     scores : mapping of str to float32[n_layers, n_heads, n_context]
         Scores by scorer: "expected_attention" of the whole context, "expected_attention/chunk64" with each
         chunk of 64 scored by itself.
@@ -76,6 +78,7 @@ class Trace:
     evidence: NDArray[np.int64]
     scores: Mapping[str, NDArray[np.float32]]
     scorers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    question: NDArray[np.int64] | None = None
     graph: TokenGraph | None = None
     tops: NDArray[np.int32] | None = None
     tops_without_sink: NDArray[np.int32] | None = None

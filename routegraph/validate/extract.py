@@ -1,6 +1,7 @@
 """Read the scores of every cache row off a real model: one prefill of the context a prompt.
 
-Question-agnostic: the model sees the context alone, as a cache that is compressed before any question is known.
+Question-agnostic by default: the model sees the context alone, as a cache that is compressed before any question is
+known. Question-aware: it sees the question after it.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from routegraph._version import __version__
 from routegraph.files import check_writable
 from routegraph.trace import Trace
 from routegraph.validate import presses
+from routegraph.validate.asked import Context, read_context
 from routegraph.validate.checks import check_chunk_length, check_table
 from routegraph.validate.graphs import GraphRecorder
-from routegraph.validate.models import Loaded, load, quiet
+from routegraph.validate.models import Loaded, load
 from routegraph.validate.prompts import Prompt, Span, prompts_bytes, read_prompts
 from routegraph.validate.scorers import ScoreTable, protection, score_tables
 from routegraph.validate.sources import Progress, check_installed
@@ -40,6 +42,7 @@ def extract(
     progress: Progress | None = None,
     graphs: bool = False,
     scorers: Sequence[Any] = SCORERS,
+    question_aware: bool = False,
 ) -> list[Trace]:
     """Prefill each prompt's context once and keep the scores, token spans and answer tokens.
 
@@ -58,6 +61,8 @@ def extract(
         Whether to keep the read graphs, too (`routegraph.validate.graphs`).
     scorers : sequence of str or kvpress press
         See `routegraph.validate.scorers.score_tables`. All are asked in the same prefill.
+    question_aware : bool
+        Prefill the question after the context, so that scores know it; its rows are cache rows like the others.
 
     Returns
     -------
@@ -69,20 +74,20 @@ def extract(
     Raises
     ------
     ValueError
-        If a scorer is unknown or scores otherwise at another ratio; if a context is too short, longer than the
-        model's positions, or leaves a last chunk too short to be scored. Lengths are checked before the first
-        prefill.
+        If a prompt has no question and `question_aware` asks for one; if a scorer is unknown or scores otherwise
+        at another ratio; if a context is too short, longer than the model's positions, or leaves a last chunk too
+        short to be scored. Lengths are checked before the first prefill.
     """
     tables = checked_tables(scorers, chunk_length)
     model = load(model)
-    encoded = [_encode(model, prompt, tables) for prompt in prompts]
+    contexts = [_encode(model, prompt, tables, question_aware) for prompt in prompts]
     traces = []
-    for done, (prompt, (token_ids, offsets)) in enumerate(zip(prompts, encoded, strict=True)):
+    for done, (prompt, context) in enumerate(zip(prompts, contexts, strict=True)):
         if progress:
             progress(done, len(prompts), prompt.id)
         recorder = GraphRecorder() if graphs else None
         tables = score_tables(scorers, chunk_length)  # fresh presses: one may keep what it worked out
-        traces.append(_trace(model, prompt, token_ids, offsets, tables, recorder))
+        traces.append(_trace(model, prompt, context, tables, recorder))
     if progress:
         progress(len(prompts), len(prompts), "done")
     return traces
@@ -100,6 +105,7 @@ def extract_to_file(
     progress: Progress | None = None,
     graphs: bool = False,
     scorers: Sequence[Any] = SCORERS,
+    question_aware: bool = False,
 ) -> list[Trace]:
     """Load a model, extract the traces of a prompts file and write them, with what made them, to one file.
 
@@ -111,7 +117,7 @@ def extract_to_file(
         JSONL file, or "bundled".
     out : path
         Trace file to write.
-    chunk_length, progress, graphs, scorers
+    chunk_length, progress, graphs, scorers, question_aware
         As in `extract`; `progress` is told of the model, too.
     limit : int, optional
         Take only so many prompts, from the top of the file.
@@ -129,7 +135,7 @@ def extract_to_file(
         raise ValueError(f"limit must be at least 1, got {limit}")
     listed = read_prompts(prompts)[:limit]
     loaded = load(model, dtype=dtype, device=device, progress=progress)
-    traces = extract(loaded, listed, chunk_length, progress, graphs, scorers)
+    traces = extract(loaded, listed, chunk_length, progress, graphs, scorers, question_aware)
     parameters = {
         "model": loaded.name,
         "prompts": Path(prompts).name,
@@ -139,6 +145,7 @@ def extract_to_file(
         "dtype": dtype,
         "device": device,
         "graphs": graphs,
+        "question_aware": question_aware,
     }
     Trace.save(out, traces, provenance(loaded, prompts, parameters))
     return traces
@@ -218,56 +225,53 @@ def fingerprint(model: Loaded) -> str:
     return digest.hexdigest()
 
 
-def _encode(
-    model: Loaded, prompt: Prompt, tables: Mapping[str, ScoreTable]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return token ids int64[n] and offsets int64[n, 2] of a context that can be scored."""
-    with quiet():
-        encoded = model.tokenizer(prompt.context, return_offsets_mapping=True)
-    token_ids = np.array(encoded["input_ids"], dtype=np.int64)
-    what, n = f"prompt {prompt.id!r}", len(token_ids)
+def _encode(model: Loaded, prompt: Prompt, tables: Mapping[str, ScoreTable], question_aware: bool) -> Context:
+    """Tokenise a context that can be scored."""
+    context = read_context(model, prompt, question_aware)
+    what, n = f"prompt {prompt.id!r}", len(context.token_ids)
     for table in tables.values():
         check_table(n, table.press, table.chunk_length, what, table.scorer)
     if n > model.max_context:
         raise ValueError(
             f"{what} has {n} tokens; model {model.name!r} was made for {model.max_context} at most"
         )
-    return token_ids, np.array(encoded["offset_mapping"], dtype=np.int64)
+    return context
 
 
 def _trace(
     model: Loaded,
     prompt: Prompt,
-    token_ids: NDArray[np.int64],
-    offsets: NDArray[np.int64],
+    context: Context,
     tables: Mapping[str, ScoreTable],
     recorder: GraphRecorder | None,
 ) -> Trace:
     import torch
 
+    n, offsets = len(context.token_ids), context.offsets
     scores = presses.prefill_tables(
         model.model,
-        torch.from_numpy(token_ids)[None],
+        torch.from_numpy(context.token_ids)[None],
         {name: (table.press, table.chunk_length) for name, table in tables.items()},
         also=None if recorder is None else recorder.hook,
     )
     recorded: dict[str, Any] = {}
     if recorder is not None:
-        recorded = recorder.recorded(model.n_heads, len(token_ids))
+        recorded = recorder.recorded(model.n_heads, n)
     return Trace(
         id=prompt.id,
         task=prompt.task,
         model=model.name,
-        context=prompt.context,
+        context=context.text,
         n_layers=model.n_layers,
         n_heads=model.n_heads,
         n_query_heads=model.n_query_heads,
-        n_context=len(token_ids),
-        token_ids=token_ids,
+        n_context=n,
+        token_ids=context.token_ids,
         offsets=offsets,
-        answer=tokens_in(prompt.context, offsets, prompt.answer_spans),
-        evidence=tokens_in(prompt.context, offsets, prompt.evidence),
+        answer=tokens_in(context.text, offsets, prompt.answer_spans),
+        evidence=tokens_in(context.text, offsets, prompt.evidence),
+        question=context.question,
         scores=scores,
-        scorers={name: table.recorded(len(token_ids)) for name, table in tables.items()},
+        scorers={name: table.recorded(n) for name, table in tables.items()},
         **recorded,
     )

@@ -113,6 +113,40 @@ class TestExtract:
         with pytest.raises(ValueError, match=r"chunk length must be above 4, .* got 3"):
             checked_tables(chunk_length=3)
 
+    def test_question_aware(self, tiny: Loaded, traces: list[Trace], tmp_path: Path) -> None:
+        prompts = bundled_prompts()[:3]
+        aware = extract(tiny, prompts, question_aware=True)
+        for prompt, trace, plain in zip(prompts, aware, traces, strict=False):
+            assert trace.question is not None
+            n = plain.n_context
+            assert plain.question is None
+            assert trace.question.tolist() == list(range(n, trace.n_context))
+            assert text(trace, trace.question) == f"\nQuestion: {prompt.question}"
+            assert trace.context == prompt.context + f"\nQuestion: {prompt.question}"
+            # The context's tokens stay what they were, and so do the spans in it.
+            assert trace.token_ids[:n].tolist() == plain.token_ids.tolist()
+            assert trace.answer.tolist() == plain.answer.tolist()
+            # Later tokens change what is expected of the keys, not the keys.
+            name = "expected_attention"
+            assert trace.scores[name].shape == (3, 2, trace.n_context)
+            assert not np.allclose(trace.scores[name][..., 4:n], plain.scores[name][..., 4:])
+        Trace.save(tmp_path / "aware.npz", aware, {})
+        again = Trace.load(tmp_path / "aware.npz")[0]
+        assert again.question is not None
+        assert aware[0].question is not None
+        assert again.question.tolist() == aware[0].question.tolist()
+        with pytest.raises(ValueError, match=r"'mute' has no question, which question-aware scoring needs"):
+            extract(tiny, [replace(prompts[0], id="mute", question=" ")], question_aware=True)
+
+    def test_question_aware_scores_are_those_of_the_longer_text(self, tiny: Loaded) -> None:
+        prompt = bundled_prompts()[0]
+        (aware,) = extract(tiny, [prompt], question_aware=True)
+        longer = token_ids(tiny, replace(prompt, context=aware.context))
+        assert longer[0].tolist() == aware.token_ids.tolist()
+        found = presses.prefill_scores(tiny.model, longer, presses.SCORERS["expected_attention"](), [64])
+        assert np.array_equal(found[None], aware.scores["expected_attention"])
+        assert np.array_equal(found[64], aware.scores["expected_attention/chunk64"])
+
     def test_scores_of_a_real_model(self, smollm2: Loaded, short_prompts: list[Prompt]) -> None:
         """What is stored is what the press says, and a prompt's scores do not depend on its neighbours."""
         together = extract(smollm2, short_prompts[:2])
@@ -210,6 +244,7 @@ class TestToFile:
             "chunk_length": 64,
             "limit": 2,
             "graphs": False,
+            "question_aware": False,
             "dtype": "float32",
             "device": "cpu",
         }
