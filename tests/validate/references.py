@@ -31,8 +31,12 @@ CASES: dict[str, Case] = {
     "streaming_llm": ({}, lambda kv, r: kv.StreamingLLMPress(r)),
     "cur": ({}, lambda kv, r: kv.CURPress(r)),
     "non_causal_attention": ({"chunk_size": 64}, lambda kv, r: kv.NonCausalAttnPress(r, chunk_size=64)),
-    "leverage": ({}, lambda kv, r: kv.LeverageScorePress(r)),
-    "compactor": ({"chunk_size": 64}, lambda kv, r: kv.CompactorPress(r, chunk_size=64, blending=0.35)),
+    # Sketches below the head's width: wider ones give the same leverage whatever is drawn.
+    "leverage": ({"sketch_dimension": 8}, lambda kv, r: kv.LeverageScorePress(r, sketch_dimension=8)),
+    "compactor": (
+        {"sketch_dimension": 8},
+        lambda kv, r: kv.CompactorPress(r, sketch_dimension=8, blending=0.35),
+    ),
     "cap": ({}, lambda kv, r: kv.CapPress(r)),
 }
 
