@@ -161,7 +161,7 @@ def _head_grids(found: Inspection) -> list[Grid]:
     last = found.sizes[0] - 1
     at = sorted({0, last // 3, 2 * last // 3, last})
     rows = [
-        [name, *(_cell(curve, i) for i in at), _cell(found.slopes[name], 0, 2)]
+        [name, *(_cell(curve, i) for i in at), _cell(found.slopes[name], 0)]
         for name, curve in found.by_layer.items()
     ]
     return [Grid(["by layer", *(f"layer {i + 1}" for i in at), "slope"], rows)]
@@ -172,6 +172,6 @@ def _cell(found: Measured, i: int, digits: int = 3) -> str:
     mean, error = float(found.mean[i]), float(found.stderr[i])
     if math.isnan(mean):
         return "-"
-    if digits == 3 and mean > 0:
+    if digits == 3 and mean != 0:
         return compact(mean, error, 0)
     return f"{mean:.{digits}f}" + ("" if math.isnan(error) else f" ± {error:.{digits}f}")
