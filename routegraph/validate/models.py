@@ -261,7 +261,7 @@ def _ask_hub(model: str) -> tuple[str, bool, int | None]:
         if isinstance(cached, str):
             return "", True, folder_parameters(Path(cached).parent)
         return f"no such folder, and the hub cannot be asked: {one_line(error)}", False, None
-    return "", False, getattr(info.safetensors, "total", None)
+    return "", False, getattr(getattr(info, "safetensors", None), "total", None)
 
 
 def one_line(error: BaseException) -> str:

@@ -202,7 +202,7 @@ def reference_kept(model: Any, input_ids: Any, press: Any) -> Kept:
             module.masked_key_indices = None
     if not kept:
         raise ValueError(
-            f"cannot tell which rows {type(press).__name__} keeps: it does not compress in the prefill"
+            f"cannot tell which rows {type(press).__name__} keeps: its compress does not run in the prefill"
         )
     return np.stack(kept)
 
@@ -240,7 +240,7 @@ def only_compresses(press: Any) -> bool:
 def _compressed(press: Any, compress: Any, arguments: tuple[Any, ...]) -> tuple[Any, Kept]:
     """Run ``compress`` on one layer; returns its result and which rows it kept, bool[n_kv_heads, n]."""
     module, keys = arguments[0], arguments[2]
-    before = keys.clone()  # a press may write into what it is given
+    before = keys.clone(), arguments[3].clone()  # a press may write into what it is given
     module.masked_key_indices = None
     with _recorded_gather() as indices:
         result = compress(*arguments)
@@ -248,8 +248,10 @@ def _compressed(press: Any, compress: Any, arguments: tuple[Any, ...]) -> tuple[
     masked = module.masked_key_indices is not None
     if not masked and (alive.sum(axis=1) != result[0].shape[2]).any():
         raise ValueError(f"cannot tell which rows {type(press).__name__} keeps")
-    if not masked and not indices and not before.equal(result[0]):
-        raise ValueError(f"{type(press).__name__} changes rows instead of evicting any")
+    # Keys may be rotated to new positions; values that are kept stay as they were.
+    whole = before[0].equal(result[0]) and before[1].equal(result[1])
+    if not (before[1].gather(2, indices[-1]).equal(result[1]) if indices else masked or whole):
+        raise ValueError(f"{type(press).__name__} changes rows, and does not only evict them")
     return result, alive
 
 
@@ -291,7 +293,7 @@ def plain_errors(press: Any) -> Iterator[None]:
     """Turn what a press asserts or raises into one sentence that names it."""
     try:
         yield
-    except (AssertionError, NotImplementedError, RuntimeError) as error:
+    except (AssertionError, NotImplementedError, RuntimeError, OSError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
         name = getattr(press, "__name__", type(press).__name__)
         raise ValueError(f"{name} cannot run here: {why}") from error
@@ -340,7 +342,7 @@ def _recorded_gather() -> Iterator[list[Any]]:
     original = torch.Tensor.gather
 
     def gather(tensor: Any, dim: int, index: Any, *args: Any, **kwargs: Any) -> Any:
-        if dim == 2:
+        if dim == 2 and index.ndim == 4:
             indices.append(index)
         return original(tensor, dim, index, *args, **kwargs)
 

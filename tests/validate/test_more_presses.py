@@ -175,8 +175,16 @@ def test_survivors_are_stored_with_their_statement(network, tmp_path):
         (lambda kv, r: kv.FinchPress(r), "No delimiter token ID provided.*update_model_and_tokenizer"),
         (lambda kv, r: kv.SnapKVPress(r, window_size=N), "SnapKVPress cannot run here: Query length 170"),
         (lambda kv, r: kv.ObservedAttentionPress(r), "ObservedAttentionPress cannot run here: Set attn"),
-        (lambda kv, r: kv.ThinKPress(r, window_size=8), "ThinKPress changes rows instead of evicting any"),
-        (lambda kv, r: kv.DMSPress(kv.KnormPress(), threshold=0.0), "DMSPress keeps: it does not compress"),
+        (
+            lambda kv, r: kv.ThinKPress(r, window_size=8),
+            "ThinKPress changes rows, and does not only evict them",
+        ),
+        (lambda kv, r: kv.MergingPress(kv.KnormPress(r)), "MergingPress changes rows, and does not only"),
+        (lambda kv, r: kv.KVzipPress(r), "KVzipPress cannot run here"),
+        (
+            lambda kv, r: kv.DMSPress(kv.KnormPress(), threshold=0.0),
+            "DMSPress keeps: its compress does not run",
+        ),
         (
             lambda kv, r: kv.SimLayerKVPress(lazy_threshold=0.0, n_last=1, n_recent=8),
             "cannot tell which rows",
