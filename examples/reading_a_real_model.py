@@ -85,7 +85,7 @@ figure
 # probability .9^90, which is never. They agree, so it happens as if there were far fewer.
 
 # %%
-from routegraph.validate.inspection import RATIOS  # noqa: E402
+from routegraph.validate.inspection import RATIOS
 
 for ratio in (0.8, 0.9, 0.95):
     at = int(np.argmin(np.abs(np.array(RATIOS) - ratio)))

@@ -269,6 +269,9 @@ def compare(
             help="Weight above which a read counts for reach; .01, .03, .1 by default; repeatable.",
         ),
     ] = None,
+    scorer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Whose scores; those the trace holds first by default.")
+    ] = None,
     seed: Seed = 0,
     json_: Json = False,
     plot: Plot = None,
@@ -285,6 +288,7 @@ def compare(
         policy_names=policy or comparing.POLICIES,
         ratios=ratio or comparing.RATIOS,
         eps=eps or EPS,
+        scorer=scorer,
         seed=seed,
     )
     if plot is not None:

@@ -217,6 +217,7 @@ def compare(
     policy_names: Iterable[str] = POLICIES,
     ratios: Iterable[float] = RATIOS,
     eps: Iterable[float] = EPS,
+    scorer: str | None = None,
     seed: int = 0,
 ) -> Comparison:
     """Read GER, eviction rate and reach off traces and set theory and simulation beside them.
@@ -224,14 +225,16 @@ def compare(
     Parameters
     ----------
     traces : sequence of Trace
-        Prompts of one run, at least four; the first, third, ... are the training half. Reach needs traces
-        with graphs.
+        Prompts of one run, at least four; the first, third, ... are the training half: shuffle prompts that
+        take turns in kind. Reach needs traces with graphs.
     policy_names : iterable of str
         Policies; "chunk" takes the score table made chunk by chunk.
     ratios : iterable of float
         Increasing compression ratios in [0, 1), at least four; every other one is held out from fitting.
     eps : iterable of float
         Thresholds of attention weight above which a read is an edge, in (0, 1).
+    scorer : str, optional
+        Whose scores, where the traces hold those of several; the first by default.
     seed : int
         Seed of the copula draws and of the simulation.
 
@@ -250,15 +253,15 @@ def compare(
     for threshold in thresholds:
         if not 0 < threshold < 1:
             raise ValueError(f"eps must be in (0, 1), got {threshold}")
-    chosen = {name: scorer_of(traces[0], name) for name in dict.fromkeys(policy_names)}
+    chosen = {name: scorer_of(traces[0], name, scorer) for name in dict.fromkeys(policy_names)}
     for trace in traces:
-        for scorer in chosen.values():
-            if scorer not in trace.scores:
-                raise ValueError(f"prompt {trace.id!r} has no scores {scorer!r}")
+        for table in chosen.values():
+            if table not in trace.scores:
+                raise ValueError(f"prompt {trace.id!r} has no scores {table!r}")
     compared, models = {}, {}
-    for name, scorer in chosen.items():
-        compared[name], model = _compare_policy(traces, name, scorer, grid, seed)
-        models[name] = (model, scorer)
+    for name, table in chosen.items():
+        compared[name], model = _compare_policy(traces, name, table, grid, seed)
+        models[name] = (model, table)
     if thresholds and reach_compare.has_graphs(traces):
         reads = reach_compare.fit_reads(traces[::2], thresholds)
         reach = reach_compare.compare_reach(traces[1::2], reads, models, grid, seed)

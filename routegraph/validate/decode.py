@@ -74,7 +74,7 @@ class Scored:
 
 
 def variants(
-    trace: Trace, names: Sequence[str], ratios: Sequence[float]
+    trace: Trace, names: Sequence[str], ratios: Sequence[float], scorer: str | None = None
 ) -> tuple[list[tuple[str, float]], Kept]:
     """Return every (policy, ratio) and what it keeps of a trace's rows.
 
@@ -86,6 +86,8 @@ def variants(
         Policies.
     ratios : sequence of float
         Compression ratios in [0, 1).
+    scorer : str, optional
+        Whose scores, where the trace holds those of several; the first by default.
 
     Returns
     -------
@@ -102,9 +104,9 @@ def variants(
     kept = np.empty((len(labels), trace.n_layers, trace.n_heads, trace.n_context), dtype=bool)
     for row, (name, ratio) in enumerate(labels):
         if row % len(ratios) == 0 or not policies.is_nested(name):
-            scorer = scorer_of(trace, name)
-            parameters = policy_parameters(trace, name, scorer)
-            survival = policies.apply(name, trace.scores[scorer], ratio=ratio, **parameters)
+            table = scorer_of(trace, name, scorer)
+            parameters = policy_parameters(trace, name, table)
+            survival = policies.apply(name, trace.scores[table], ratio=ratio, **parameters)
         kept[row] = survival.alive(ratio)
     return labels, kept
 

@@ -43,14 +43,24 @@ class ReadOff:
     answer_scores: Curve
 
 
-def scorer_of(trace: Trace, policy: str) -> str:
-    """Return the name of the score table a policy evicts by: made by chunk for "chunk", whole otherwise."""
+def scorer_of(trace: Trace, policy: str, scorer: str | None = None) -> str:
+    """Return the name of the score table a policy evicts by: made by chunk for "chunk", whole otherwise.
+
+    scorer: whose table; of whichever scorer comes first by default.
+    """
     policies.policies[policy]
     by_chunk = policy == "chunk"
     for name in trace.scores:
-        if ("chunk_length" in trace.scorers.get(name, {})) == by_chunk:
+        if ("chunk_length" in trace.scorers.get(name, {})) == by_chunk and scorer in (
+            None,
+            name.partition("/")[0],
+        ):
             return name
-    raise ValueError(f"trace holds no {'chunk-wise ' if by_chunk else ''}scores for policy {policy!r}")
+    whose = "" if scorer is None else f" by scorer {scorer!r}"
+    raise ValueError(
+        f"trace holds no {'chunk-wise ' if by_chunk else ''}scores{whose} for policy {policy!r}; "
+        f"it holds: {', '.join(trace.scores) or 'none'}"
+    )
 
 
 def policy_parameters(trace: Trace, policy: str, scorer: str) -> dict[str, int]:

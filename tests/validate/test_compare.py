@@ -281,3 +281,27 @@ def test_traces_without_graphs_are_compared_without_reach(result, with_graphs):
     assert document["parameters"]["eps"] == [0.01, 0.1]
     for axis in document["results"][0]["axes"]:
         assert {"simulated", "uniform", "measured copula", "one factor"} <= set(axis["predicted"])
+
+
+def test_of_several_scorers_the_named_one_is_compared():
+    traces = [synthetic_trace(k) for k in range(4)]
+    both = [
+        replace(
+            trace,
+            scores={**trace.scores, "other": -trace.scores["expected_attention"]},
+            scorers={**trace.scorers, "other": {}},
+        )
+        for trace in traces
+    ]
+    ratios = [0.3, 0.5, 0.7, 0.9]
+    first, other = (
+        compare(both, policy_names=["topk"], ratios=ratios, scorer=name) for name in (None, "other")
+    )
+    assert first.policies["topk"].scorer == "expected_attention"
+    assert other.policies["topk"].scorer == "other"
+    seen = [found.policies["topk"].axes["layer"].observed["all tokens"] for found in (first, other)]
+    assert not np.array_equal(*seen)
+    with pytest.raises(
+        ValueError, match=r"no chunk-wise scores by scorer 'other' for policy 'chunk'; it holds: exp"
+    ):
+        compare(both, policy_names=["chunk"], ratios=ratios, scorer="other")
