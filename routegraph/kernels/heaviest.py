@@ -5,6 +5,9 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+#: Keys looked at together.
+_BLOCK = 64
+
 
 @nb.njit(cache=True, nogil=True)
 def heaviest_keys(weights, start, n_heads, top, mass, n_sink):  # type: ignore[no-untyped-def]
@@ -40,34 +43,48 @@ def heaviest_keys(weights, start, n_heads, top, mass, n_sink):  # type: ignore[n
     size = n_queries * n_query_heads * (top + int(1 / mass) + 1)
     slots, values = np.empty(size, np.int32), np.empty(size, np.float32)
     tops, beyond = np.empty((2, n_query_heads, n_queries), np.int32)
-    best, key_of = np.zeros(top, np.float32), np.zeros(top, np.int32)
+    # Floats that are not negative sort as their bits do. A weight and its key go in one number, so that all differ and
+    # of equal weights the first key is the heavier one.
+    bits, heavy = weights.view(np.int32), np.array([mass], np.float32).view(np.int32)[0]
+    best, low = np.empty(top, np.int64), np.int64(2**32 - 1)
     n = 0
     for query in range(n_queries):
         for head in range(n_query_heads):
-            row, kv_head = weights[head, query, : start + query + 1], head // group
-            best[:] = 0
-            least = np.float32(0)
-            for key in range(len(row)):
-                if row[key] > least:  # goes in after all that are as heavy
-                    place = top - 1
-                    while place > 0 and best[place - 1] < row[key]:
-                        best[place], key_of[place] = best[place - 1], key_of[place - 1]
-                        place -= 1
-                    best[place], key_of[place] = row[key], key
-                    least = best[top - 1]
-            first = n
-            tops[head, query], beyond[head, query] = key_of[0] if best[0] > 0 else 0, -1
-            for rank in range(top):
-                if best[rank] > 0:
-                    slots[n], values[n] = key_of[rank] * n_heads + kv_head, best[rank]
+            row, kv_head = bits[head, query, : start + query + 1], head // group
+            for place in range(top):
+                best[place] = place - top  # nothing yet
+            least, stop = np.int64(-top), len(row)
+            while stop > 0:  # backwards: heads look at what is near, so that most blocks hold nothing new
+                begin, enough = max(stop - _BLOCK, 0), max(least >> 32, np.int64(1))
+                block, most = row[begin:stop], np.int32(0)
+                for k in range(len(block)):
+                    most = max(most, block[k])
+                if most >= enough:
+                    for k in range(len(block)):
+                        if block[k] >= enough:
+                            new = (np.int64(block[k]) << 32) | (low - begin - k)
+                            if new > least:  # two loops without a branch: faster than keeping order
+                                for place in range(top):
+                                    best[place] = new if best[place] == least else best[place]
+                                least = best[0]
+                                for place in range(top):
+                                    least = min(least, best[place])
+                                enough = max(least >> 32, np.int64(1))
+                stop = begin
+            first, heaviest, other = n, np.int64(-1), np.int64(-1)
+            for new in best:
+                if new > 0:
+                    key = low - (new & low)
+                    slots[n], values[n] = key * n_heads + kv_head, weights[head, query, key]
                     n += 1
-                    if beyond[head, query] < 0 and key_of[rank] >= n_sink:
-                        beyond[head, query] = key_of[rank]
-            if least >= mass:  # there may be more
+                    heaviest = max(heaviest, new)
+                    other = max(other, new if key >= n_sink else np.int64(-1))
+            tops[head, query] = low - (heaviest & low) if heaviest > 0 else 0
+            beyond[head, query] = low - (other & low) if other > 0 else -1
+            if least >> 32 >= heavy:  # there may be more
                 for key in range(len(row)):
-                    late = row[key] == least and key > key_of[top - 1]
-                    if mass <= row[key] and (row[key] < least or late):
-                        slots[n], values[n] = key * n_heads + kv_head, row[key]
+                    if row[key] >= heavy and ((np.int64(row[key]) << 32) | (low - key)) < least:
+                        slots[n], values[n] = key * n_heads + kv_head, weights[head, query, key]
                         n += 1
             counts[query] += n - first
     return counts, slots[:n].copy(), values[:n].copy(), tops, beyond
