@@ -335,7 +335,7 @@ def export(
 
 @app.command("list")
 def list_(json_: Json = False) -> None:
-    """Show what is registered: policies, ensembles, observables, scorers, model families."""
+    """Show what is registered: policies, ensembles, observables, scorers, model families, tasks."""
     from routegraph.policies import policies
     from routegraph.sim.ensembles import ensembles
     from routegraph.sim.measures import measures
@@ -343,8 +343,9 @@ def list_(json_: Json = False) -> None:
     from routegraph.sim.profiles import profiles
     from routegraph.validate.families import families
     from routegraph.validate.scorers import SCORERS
+    from routegraph.validate.tasks import tasks
 
-    registries = (policies, ensembles, profiles, observables, measures, SCORERS, families)
+    registries = (policies, ensembles, profiles, observables, measures, SCORERS, families, tasks)
     if json_:
         print_json(
             {
@@ -368,7 +369,8 @@ def list_(json_: Json = False) -> None:
 
 
 import routegraph.cli_inspect  # noqa: E402  (registers inspect)
-import routegraph.cli_sweep  # noqa: E402, F401  (registers sweep, fit, replay)
+import routegraph.cli_sweep  # noqa: E402  (registers sweep, fit, replay)
+import routegraph.cli_task  # noqa: E402, F401  (registers task)
 
 
 def main(arguments: list[str] | None = None) -> None:

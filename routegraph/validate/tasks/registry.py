@@ -70,5 +70,7 @@ def load_task(
         choices = ", ".join(tasks)
         raise ValueError(f"unknown task {str(name)!r}; choose from: {choices}, {BUNDLED}, or a JSONL file")
     if parameters:
-        raise ValueError(f"prompts are read from {str(name)!r} as they are: it takes no {next(iter(parameters))}")
+        raise ValueError(
+            f"prompts are read from {str(name)!r} as they are: it takes no {next(iter(parameters))}"
+        )
     return list(islice(read_prompts(name), n))
