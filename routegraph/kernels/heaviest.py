@@ -7,6 +7,8 @@ import numpy as np
 
 #: Keys looked at together.
 _BLOCK = 64
+#: Taken from the bits of a float, halves it.
+_HALVED = 1 << 23
 
 
 @nb.njit(cache=True, nogil=True)
@@ -47,30 +49,37 @@ def heaviest_keys(weights, start, n_heads, top, mass, n_sink):  # type: ignore[n
     # of equal weights the first key is the heavier one.
     bits, heavy = weights.view(np.int32), np.array([mass], np.float32).view(np.int32)[0]
     best, low = np.empty(top, np.int64), np.int64(2**32 - 1)
+    floors = np.ones(n_query_heads, np.int64)
     n = 0
     for query in range(n_queries):
         for head in range(n_query_heads):
             row, kv_head = bits[head, query, : start + query + 1], head // group
-            for place in range(top):
-                best[place] = place - top  # nothing yet
-            least, stop = np.int64(-top), len(row)
-            while stop > 0:  # backwards: heads look at what is near, so that most blocks hold nothing new
-                begin, enough = max(stop - _BLOCK, 0), max(least >> 32, np.int64(1))
-                block, most = row[begin:stop], np.int32(0)
-                for k in range(len(block)):
-                    most = max(most, block[k])
-                if most >= enough:
+            floor, least = floors[head], np.int64(-1)
+            while least < 0:  # a second time only if too few were as heavy as the row before made likely
+                for place in range(top):
+                    best[place] = place - top  # nothing yet
+                least, stop = np.int64(-top), len(row)
+                while stop > 0:  # backwards: heads look at what is near, so that most blocks hold nothing new
+                    begin, enough = max(stop - _BLOCK, 0), max(least >> 32, floor)
+                    block, most = row[begin:stop], np.int32(0)
                     for k in range(len(block)):
-                        if block[k] >= enough:
-                            new = (np.int64(block[k]) << 32) | (low - begin - k)
-                            if new > least:  # two loops without a branch: faster than keeping order
-                                for place in range(top):
-                                    best[place] = new if best[place] == least else best[place]
-                                least = best[0]
-                                for place in range(top):
-                                    least = min(least, best[place])
-                                enough = max(least >> 32, np.int64(1))
-                stop = begin
+                        most = max(most, block[k])
+                    if most >= enough:
+                        for k in range(len(block)):
+                            if block[k] >= enough:
+                                new = (np.int64(block[k]) << 32) | (low - begin - k)
+                                if new > least:  # two loops without a branch: faster than keeping order
+                                    for place in range(top):
+                                        best[place] = new if best[place] == least else best[place]
+                                    least = best[0]
+                                    for place in range(top):
+                                        least = min(least, best[place])
+                                    enough = max(least >> 32, floor)
+                    stop = begin
+                if floor == 1:
+                    break
+                floor = np.int64(1)
+            floors[head] = max((least >> 32) - _HALVED, np.int64(1))
             first, heaviest, other = n, np.int64(-1), np.int64(-1)
             for new in best:
                 if new > 0:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from routegraph.validate.families import rotated_queries
@@ -118,3 +120,52 @@ def seeded(name: str, seed: int) -> Any:
                 return super().score(module, *args, **kwargs)
 
     return _named_like(base, Seeded)
+
+
+@contextmanager
+def queries_once(modules: Sequence[Any]) -> Iterator[None]:
+    """Let the query projections of attention modules, run in turn, answer from memory for rows they have projected.
+
+    Scorers and the graph recorder ask for what the layer itself has just worked out: a tenth of a prefill each time.
+    A projection works row by row, so that a slice of its result is the result of the slice, to the last bit too but
+    for the fewest of rows, which matrix products treat otherwise: these are worked out again.
+    """
+    projections = [module.q_proj for module in modules if hasattr(module, "q_proj")]
+    last: dict[str, Any] = {}
+
+    def remembering(projection: Any) -> Any:
+        plain = projection.forward
+
+        def forward(hidden: Any) -> Any:
+            if last.get("of") is not projection:
+                # The layer's own call. The input is kept alive, so that nothing else can be where it is.
+                last.update(of=projection, given=hidden, made=plain(hidden))
+                return last["made"]
+            rows = _rows_of(hidden, last["given"])
+            return plain(hidden) if rows is None else last["made"][:, rows]
+
+        return forward
+
+    for projection in projections:
+        projection.forward = remembering(projection)
+    try:
+        yield
+    finally:
+        for projection in projections:
+            del projection.forward
+
+
+def _rows_of(part: Any, whole: Any) -> slice | None:
+    """Return which rows of `whole` [1, n, width] a tensor is a view of; None if of none, or of fewer than 16."""
+    if part.dim() != 3 or part.stride()[1:] != whole.stride()[1:] or part.shape[2] != whole.shape[2]:
+        return None
+    start, rest = divmod(part.data_ptr() - whole.data_ptr(), whole.stride(1) * whole.element_size())
+    stop = start + part.shape[1]
+    fits = (
+        rest == 0
+        and start >= 0
+        and stop <= whole.shape[1]
+        and stop - start >= 16
+        and len(part) == len(whole) == 1
+    )
+    return slice(start, stop) if fits else None

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from routegraph.survival import check_ratio
 from routegraph.validate.adapted import kvpress as kvpress
+from routegraph.validate.adapted import queries_once
 from routegraph.validate.checks import check_attention, check_table, one_context
 from routegraph.validate.scorers import SCORERS as SCORERS
 from routegraph.validate.scorers import check_press
@@ -106,7 +107,7 @@ def prefill_tables(
         if also is not None:
             also(module, _args, kwargs, output)
 
-    with _hooked(model, hook):
+    with _hooked(model, hook), queries_once(attention_modules(model)):
         for press in distinct:
             press.post_init_from_model(model)
         prefill(model, ids)

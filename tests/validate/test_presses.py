@@ -9,6 +9,7 @@ import pytest
 from routegraph import policies
 from routegraph.survival import n_kept
 from routegraph.validate import checks, kept, presses
+from routegraph.validate.adapted import queries_once
 from routegraph.validate.families import readable_types
 from routegraph.validate.kept import RATIOS, KeptComparison, compare_kept, compare_with_kvpress, competitors
 from routegraph.validate.models import Loaded
@@ -304,3 +305,29 @@ def test_streaming_policy_keeps_what_streaming_llm_keeps() -> None:
     for ratio in RATIOS:
         theirs = presses.reference_kept(model, ids, presses.kvpress().StreamingLLMPress(ratio, n_sink=4))
         np.testing.assert_array_equal(ours.alive(ratio), theirs)
+
+
+def test_queries_are_projected_once_and_stay_what_they_are(tiny: Loaded) -> None:
+    """Slices of the layer's own input are answered from memory; anything else is worked out."""
+    import torch
+
+    module = presses.attention_modules(tiny.model)[1]
+    hidden = torch.randn(1, 40, module.q_proj.in_features)
+    plain = module.q_proj(hidden)
+    with queries_once([module]):
+        assert torch.equal(module.q_proj(hidden), plain)
+        with torch.no_grad():
+            module.q_proj.weight.mul_(2)  # what comes from memory does not see this
+        twice = module.q_proj.weight, module.q_proj.bias
+        assert torch.equal(module.q_proj(hidden), plain)
+        assert torch.equal(module.q_proj(hidden[:, 4:]), plain[:, 4:])
+        assert torch.equal(module.q_proj(hidden[:, 4:24]), plain[:, 4:24])
+        for other in (hidden[:, 4:12], hidden.clone(), hidden[:, ::2], hidden[:, :20] + 0):
+            assert torch.equal(module.q_proj(other), torch.nn.functional.linear(other, *twice))
+        with torch.no_grad():
+            module.q_proj.weight.div_(2)
+    assert "forward" not in vars(module.q_proj)
+    assert torch.equal(module.q_proj(hidden), plain)
+    with pytest.raises(KeyError), queries_once([module]):
+        raise KeyError
+    assert "forward" not in vars(module.q_proj)
