@@ -1,4 +1,4 @@
-"""Models that can be had without a hub, and the cache folder they are kept in."""
+"""Models that can be had without a hub: in the cache folder once they are made, or shipped with the package."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from routegraph.validate.download import DownloadError
 
 Progress = Callable[[int, int, str], None]
 
+#: Folders of the models that come with the package.
+SHIPPED = Path(__file__).parent / "models_shipped"
+
 
 @dataclass(frozen=True)
 class ModelSource:
@@ -25,11 +28,12 @@ class ModelSource:
     name, summary, licence : str
         What the user types, what it is, and under which licence.
     megabytes : int
-        Disk space in the cache.
+        Disk space it takes.
     revision : int
         Raised when `build` writes something else than before, so that old cached copies are left alone.
-    build : callable
-        ``build(folder, progress)`` fills an empty folder; a failure is a DownloadError.
+    build : callable or None
+        ``build(folder, progress)`` fills an empty folder; a failure is a DownloadError. None: the model comes with
+        the package, and there is nothing to make.
     """
 
     name: str
@@ -37,11 +41,13 @@ class ModelSource:
     licence: str
     megabytes: int
     revision: int
-    build: Callable[[Path, Progress | None], None]
+    build: Callable[[Path, Progress | None], None] | None
 
     @property
     def folder(self) -> Path:
         """Where the finished model is kept."""
+        if self.build is None:
+            return SHIPPED / self.name
         return cache_folder() / "models" / f"{self.name}-{self.revision}"
 
 
@@ -107,6 +113,9 @@ def get_model(name: str, progress: Progress | None = None) -> Path:
     source = MODELS[name]
     if source.folder.is_dir():
         return source.folder
+    build = source.build
+    if build is None:
+        raise ValueError(f"model {name!r} ought to come with routegraph, and is not there; install it again")
     check_installed()
     # Both come with transformers.
     from filelock import FileLock
@@ -116,7 +125,7 @@ def get_model(name: str, progress: Progress | None = None) -> Path:
         source.folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(source.folder.with_name(f".{source.folder.name}.lock")):
             if not source.folder.is_dir():
-                _make(source, progress)
+                _make(source.folder, build, progress)
     except DownloadError:
         raise
     except (OSError, SafetensorError) as error:
@@ -138,13 +147,13 @@ def check_installed() -> None:
         )
 
 
-def _make(source: ModelSource, progress: Progress | None) -> None:
+def _make(folder: Path, build: Callable[[Path, Progress | None], None], progress: Progress | None) -> None:
     """Build a model beside its place and move it there; the caller holds the lock."""
-    partial = source.folder.with_name(f".{source.folder.name}.partial")
+    partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
     partial.mkdir()
     try:
-        source.build(partial, progress)
-        os.replace(partial, source.folder)
+        build(partial, progress)
+        os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

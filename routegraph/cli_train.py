@@ -1,0 +1,71 @@
+"""The command `model train`; imported by `routegraph.cli`, which owns the app."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from routegraph.cli import Json, Seed, _count, _share, model_app
+from routegraph.terminal import console, note, print_json, progress
+
+if TYPE_CHECKING:
+    from routegraph.validate.train.curriculum import State
+
+
+@model_app.command("train")
+def model_train(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="llama-tiny or qwen-tiny.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the model; gone on with where it is there.")
+    ],
+    seed: Seed = 0,
+    minutes: Annotated[
+        float, _share("Processor time of the training at most; judging takes two minutes more.")
+    ] = 15.0,
+    abstention: Annotated[
+        bool,
+        typer.Option("--abstention/--no-abstention", help="Teach it to say <idk>, or let it make things up."),
+    ] = True,
+    items: Annotated[int, _count("Items a task that it is judged by.")] = 600,
+    json_: Json = False,
+) -> None:
+    """Train a tiny model on the word-level tasks from scratch, on one core, and judge it; status 1 if refused."""
+    from routegraph.validate.train.curriculum import Recipe
+
+    recipe = Recipe(name, seed, minutes, abstention)
+    if items < 1:
+        raise ValueError(f"items must be at least 1, got {items}")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"cannot write {str(out)!r}: it is a file")
+    from routegraph.validate.models import load, use_threads
+    from routegraph.validate.train.accept import COLUMNS, accept
+    from routegraph.validate.train.card import write_card
+    from routegraph.validate.train.run import train
+
+    use_threads(1)
+    record = train(recipe, out, _tell)
+    model = load(out)
+    with progress("items") as advance:
+        acceptance = accept(model, abstention, items, report=advance)
+    write_card(out, record, acceptance, model.model.config)
+    if json_:
+        print_json({"training": record, "acceptance": acceptance.to_dict()})
+    else:
+        from routegraph.views import Grid
+
+        title = f"{name}, seed {seed}, {record['minutes']:.1f} min, attempt {record['attempts']}"
+        console().print(Grid(COLUMNS, acceptance.rows(), title, right_from=2).to_rich())
+    note(f"{out}: {acceptance.verdict}")
+    if not acceptance.accepted:
+        raise typer.Exit(1)
+
+
+def _tell(state: State) -> None:
+    """Say how far a training is, on stderr."""
+    shares = ", ".join(
+        f"{kind.replace('_', ' ')} {share:.2f}" for kind, share in state.right.items() if share
+    )
+    attempt = f" of attempt {state.attempt + 1}" if state.attempt else ""
+    note(f"{state.seconds / 60:5.1f} min, {state.stage}, step {state.step}{attempt}: {shares}")
