@@ -104,14 +104,16 @@ def read_off(trace: Trace, policy: str, scorer: str, ratios: Sequence[float]) ->
 def structural_cliffs(traces: Sequence[Trace], scorer: str) -> dict[str, float]:
     """Return the ratios beyond which code, not physics, decides: protected rows fill the budget."""
     parameters = traces[0].scorers.get(scorer, {})
-    sinks = int(parameters.get("n_sink", 0))
-    if not sinks:
+    sinks, window = (int(parameters.get(name, 0)) for name in ("n_sink", "window"))
+    rows, named = sinks + window, [f"{sinks} sinks"] * bool(sinks) + [f"a window of {window}"] * bool(window)
+    if not rows:
         return {}
+    what = " and ".join(named)
     if "chunk_length" in parameters:
         length = int(parameters["chunk_length"])
-        return {f"{sinks} sinks in each chunk of {length}": 1 - sinks / length}
+        return {f"{what} in each chunk of {length}": 1 - rows / length}
     lengths = [trace.n_context for trace in traces]
     return {
-        f"{sinks} sinks in the shortest prompt, n = {min(lengths)}": 1 - sinks / min(lengths),
-        f"{sinks} sinks in the longest prompt, n = {max(lengths)}": 1 - sinks / max(lengths),
+        f"{what} in the shortest prompt, n = {min(lengths)}": 1 - rows / min(lengths),
+        f"{what} in the longest prompt, n = {max(lengths)}": 1 - rows / max(lengths),
     }

@@ -147,6 +147,14 @@ def test_structural_cliffs_are_named():
         "4 sinks in the shortest prompt, n = 100": 0.96,
         "4 sinks in the longest prompt, n = 200": 0.98,
     }
+    watched = replace(synthetic_trace(0), scorers={"expected_attention": {"window": 50, "n_sink": 0}})
+    assert structural_cliffs([watched], "expected_attention") == {
+        "a window of 50 in the shortest prompt, n = 200": 0.75,
+        "a window of 50 in the longest prompt, n = 200": 0.75,
+    }
+    both = {"window": 4, "n_sink": 4, "chunk_length": 32}
+    cliffs = structural_cliffs([replace(watched, scorers={"expected_attention": both})], "expected_attention")
+    assert cliffs == {"4 sinks and a window of 4 in each chunk of 32": 0.75}
 
 
 def test_prompts_without_answers_are_compared_all_the_same():

@@ -1,0 +1,83 @@
+"""The command `measure`; imported by `routegraph.cli`, which owns the app."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from routegraph.cli import Json, Model, Plot, Seed, _count, _real, app
+from routegraph.terminal import check_outputs, console, draw, note, print_json, progress
+
+
+@app.command()
+def measure(
+    model: Model,
+    task: Annotated[
+        list[str],
+        typer.Option(metavar="NAME", help="A task, a JSONL file of prompts, or 'bundled'; repeatable."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the cell files; resumes after a kill.")],
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="chunk, adakv, topk, snapkv, knorm, random, streaming by default; POLICY@SCORER; repeatable.",
+        ),
+    ] = None,
+    ratio: Annotated[
+        list[float] | None,
+        typer.Option(
+            parser=_real, metavar="RATIO", help="In [0, 1); dense beyond .9 by default; repeatable."
+        ),
+    ] = None,
+    n: Annotated[int | None, _count("Items of each task; by default 100 of a task, all of a file.")] = None,
+    length: Annotated[
+        int | None, _count("Length of a task's contexts in tokens; the task's own by default.")
+    ] = None,
+    question_aware: Annotated[
+        bool, typer.Option("--question-aware", help="Let the scores know the question.")
+    ] = False,
+    carriers: Annotated[int, _count("Tokens an answer is read from to find by knockout, slow; 0: none.")] = 0,
+    max_new_tokens: Annotated[int | None, _count("Length of the longest reply.")] = None,
+    chunk_length: Annotated[int, _count("Rows of a chunk of the policy chunk.")] = 64,
+    dtype: Annotated[str, typer.Option(metavar="NAME", help="float32 or bfloat16.")] = "float32",
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int | None, _count("Threads of torch; half of the cores by default.")] = None,
+    seed: Seed = 0,
+    json_: Json = False,
+    plot: Plot = None,
+) -> None:
+    """Measure answers under eviction, item by item, and which metric tells the items that fail."""
+    check_outputs(plot, None)
+    from routegraph.validate import measure as measuring
+    from routegraph.validate.models import load, use_threads
+    from routegraph.validate.tasks import load_task
+
+    prompts = [prompt for name in task for prompt in load_task(name, n, seed, length)]
+
+    use_threads(threads)
+    with progress("items") as advance:
+        found = measuring.measure(
+            load(model, dtype=dtype, device=device, progress=advance),
+            prompts,
+            out,
+            policy_names=policy or measuring.POLICIES,
+            ratios=ratio or measuring.RATIOS,
+            question_aware=question_aware,
+            carriers=carriers,
+            max_new_tokens=max_new_tokens or measuring.MAX_NEW_TOKENS,
+            chunk_length=chunk_length,
+            seed=seed,
+            progress=advance,
+        )
+    note(f"measured {len(found.ids)} items into {out}")
+    if plot is not None:
+        draw(found.plot(), plot)
+    if json_:
+        print_json(found.to_dict())
+        return
+    from routegraph import views_measure
+
+    views_measure.measurement(console(), found)

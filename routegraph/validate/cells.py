@@ -1,0 +1,127 @@
+"""Cell files of a measurement: one JSON document an item, the same bytes for the same inputs.
+
+A folder holds ``run.json`` (settings, and of every run: version, time, host) and ``cells/``, a file an item. A cell
+knows the digest of the settings it was measured with and a checksum of itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from routegraph._version import __version__
+from routegraph.files import atomic_open, write_json
+
+FORMAT, FORMAT_VERSION = "routegraph measurement", 1
+
+
+def digest(value: Any) -> str:
+    """Return 16 hexadecimal digits that name a JSON-ready value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sealed(content: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a cell with what it is, the settings' digest and a checksum."""
+    head = {"format": f"{FORMAT} cell", "format_version": FORMAT_VERSION, "settings": digest(dict(settings))}
+    cell = {**head, **content}
+    return {**cell, "checksum": digest(cell)}
+
+
+def write_cell(path: Path, cell: Mapping[str, Any]) -> None:
+    """Write a sealed cell, whole or not at all."""
+    with atomic_open(path, "w") as stream:
+        stream.write(json.dumps(cell, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_cell(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a cell.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, or was measured with other settings.
+    """
+    try:
+        cell = json.loads(path.read_text(encoding="utf-8"))
+        checksum = cell.pop("checksum")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise ValueError(
+            f"cell file {str(path)!r} is damaged: no cell; remove it to measure it again"
+        ) from None
+    if digest(cell) != checksum:
+        raise ValueError(
+            f"cell file {str(path)!r} is damaged (checksum differs); remove it to measure it again"
+        )
+    if cell["settings"] != digest(dict(settings)):
+        raise ValueError(f"cell file {str(path)!r} was measured with other settings than its folder")
+    return {**cell, "checksum": checksum}
+
+
+def read_run(out: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return run.json of a folder; ValueError where there is none or it is of another kind."""
+    try:
+        document: Any = json.loads((Path(out) / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        document = None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ValueError(f"{str(out)!r} is no folder of routegraph measure")
+    if document["format_version"] > FORMAT_VERSION:
+        raise ValueError(f"{str(out)!r} was written by a later version of routegraph; upgrade to read it")
+    return document
+
+
+def open_folder(out: Path, settings: Mapping[str, Any]) -> Path:
+    """Return the folder of the cell files, made if missing.
+
+    Raises
+    ------
+    ValueError
+        If `out` is a file, or holds something else or what was measured with other settings.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"cannot write cells into {str(out)!r}: it is a file")
+    if not out.parent.is_dir():
+        raise ValueError(f"cannot write {str(out)!r}: folder {str(out.parent)!r} does not exist")
+    run = out / "run.json"
+    if run.is_file():
+        known = read_run(out)["settings"]
+        for name, value in settings.items():
+            if known.get(name) != value:
+                raise ValueError(
+                    f"{str(out)!r} was measured with {name} {known.get(name)}, not {value}; choose another folder"
+                )
+    elif out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{str(out)!r} holds no measurement: choose an empty or a new folder")
+    (out / "cells").mkdir(parents=True, exist_ok=True)
+    for left in (out / "cells").glob(".*.tmp"):  # of a run that was killed while writing
+        left.unlink(missing_ok=True)
+    if not run.is_file():
+        head = {"format": FORMAT, "format_version": FORMAT_VERSION}
+        write_json(run, {**head, "settings": settings, "runs": []})
+    return out / "cells"
+
+
+def note_run(out: Path, prompts: int, measured: int, seconds: float) -> None:
+    """Add this run to run.json: everything that the cell files must not hold."""
+    document = read_run(out)
+    packages = ("torch", "transformers", "kvpress", "numpy")
+    document["runs"].append(
+        {
+            "version": __version__,
+            "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "seconds": round(seconds, 1),
+            "prompts": prompts,
+            "measured": measured,
+            "platform": platform.platform(),
+            "versions": {package: importlib.metadata.version(package) for package in packages},
+        }
+    )
+    write_json(out / "run.json", document)
