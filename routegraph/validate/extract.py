@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def extract(
     chunk_length : int
         Rows of a chunk in the table "expected_attention/chunk<length>".
     progress : callable, optional
-        Called as ``progress(done, total, label)``.
+        Called as ``progress(done, total, label)`` after each layer; `done` prompts, in fractions.
     graphs : bool
         Whether to keep the read graphs, too (`routegraph.validate.graphs`).
     scorers : sequence of str or kvpress press
@@ -83,11 +83,10 @@ def extract(
     contexts = [_encode(model, prompt, tables, question_aware) for prompt in prompts]
     traces = []
     for done, (prompt, context) in enumerate(zip(prompts, contexts, strict=True)):
-        if progress:
-            progress(done, len(prompts), prompt.id)
         recorder = GraphRecorder() if graphs else None
         tables = score_tables(scorers, chunk_length)  # fresh presses: one may keep what it worked out
-        traces.append(_trace(model, prompt, context, tables, recorder))
+        told = _layers_told(progress, prompt.id, done, len(prompts), model.n_layers)
+        traces.append(_trace(model, prompt, context, tables, recorder, told))
     if progress:
         progress(len(prompts), len(prompts), "done")
     return traces
@@ -238,21 +237,40 @@ def _encode(model: Loaded, prompt: Prompt, tables: Mapping[str, ScoreTable], que
     return context
 
 
+def _layers_told(
+    progress: Progress | None, name: str, done: int, total: int, n_layers: int
+) -> Callable[[int], None]:
+    """Return what tells the progress of one prompt, layer by layer; it starts by telling of none."""
+
+    def told(layer: int) -> None:
+        if progress is not None:
+            progress(done + layer / n_layers, total, f"{name}, layer {layer}/{n_layers}")
+
+    told(0)
+    return told
+
+
 def _trace(
     model: Loaded,
     prompt: Prompt,
     context: Context,
     tables: Mapping[str, ScoreTable],
     recorder: GraphRecorder | None,
+    told: Callable[[int], None],
 ) -> Trace:
     import torch
+
+    def after_layer(module: Any, *given: Any) -> None:
+        if recorder is not None:
+            recorder.hook(module, *given)
+        told(module.layer_idx + 1)
 
     n, offsets = len(context.token_ids), context.offsets
     scores = presses.prefill_tables(
         model.model,
         torch.from_numpy(context.token_ids)[None],
         {name: (table.press, table.chunk_length) for name, table in tables.items()},
-        also=None if recorder is None else recorder.hook,
+        also=after_layer,
     )
     recorded: dict[str, Any] = {}
     if recorder is not None:

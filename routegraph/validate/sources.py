@@ -13,7 +13,7 @@ from typing import Any
 from routegraph.validate import smollm2
 from routegraph.validate.download import DownloadError
 
-Progress = Callable[[int, int, str], None]
+Progress = Callable[[float, float, str], None]
 
 #: Folders of the models that come with the package.
 SHIPPED = Path(__file__).parent / "models_shipped"

@@ -170,9 +170,14 @@ class TestExtract:
         assert len(after.evidence) > 0
 
     def test_progress(self, tiny: Loaded) -> None:
-        told: list[tuple[int, int, str]] = []
+        told: list[tuple[float, float, str]] = []
         extract(tiny, bundled_prompts()[:2], progress=lambda *event: told.append(event))
-        assert told == [(0, 2, "documents-0-000"), (1, 2, "documents-0-001"), (2, 2, "done")]
+        expected = [
+            (pytest.approx(prompt + layer / 3), 2, f"documents-0-00{prompt}, layer {layer}/3")
+            for prompt in range(2)
+            for layer in range(4)
+        ]
+        assert told == [*expected, (2, 2, "done")]
 
     @pytest.mark.parametrize(
         ("words", "chunk_length", "message"),
