@@ -79,7 +79,7 @@ def meetings() -> list[re.Pattern[str]]:
 @functools.cache
 def filler() -> re.Pattern[str]:
     parts = {gap: "|".join(map(re.escape, texts)) for gap, texts in WORDS["filler"].items()}
-    return re.compile(rf"(?:(?:{parts['when']}) )?(?:{parts['who']}|{NAME}) (?:{parts['did']}) "
+    return re.compile(rf"(?:(?:{parts['when']}) )?(?:{parts['who']}|{NAME}(?: and {NAME})?) (?:{parts['did']}) "
                       rf"(?:{parts['what']})(?: (?:{parts['where']}))?\.", re.IGNORECASE)  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from routegraph.validate.prompts import Prompt, read_prompts, write_prompts
 from routegraph.validate.tasks import load_task, tasks
 from routegraph.validate.tasks.story import UNKNOWN
 from tests.cli.test_simulate import run
-from tests.validate.reader import WORDS, Fact, answers, read, relations, sentences
+from tests.validate.reader import NAME, WORDS, Fact, answers, read, relations, sentences
 
 ENGLISH = ("base", "manipulation", "multi_presence", "multi_entity", "long_context", "coreference", "hops")
 TYPES = {"person", "thing", "organization", "creature", "location", "number", "date", "event"}
@@ -116,7 +116,7 @@ def test_prefix_goes_on_with_the_answer(pair: tuple[Prompt, Prompt, int]) -> Non
         return
     whole = f"{prompt.answer_prefix.removeprefix('Answer: ')} {prompt.answer}"
     if "inverse" in prompt.tags:
-        assert whole == f"The person who {prompt.question[4:-1]} is {prompt.answer}"
+        assert whole == f"The person who {prompt.question[4:-1]} is named {prompt.answer}"
     elif prompt.tags[2] != "part" and prompt.task not in ("long_context", "hops"):
         (fact,) = read(whole + ".")
         assert {fact.value} == answers(prompt.question, {fact}) == {prompt.answer}
@@ -198,6 +198,12 @@ def test_the_entity_of_multi_presence_is_in_every_sentence() -> None:
     for prompt in load_task("multi_presence", 20, seed=2):
         (name,) = {fact.subject for fact in read(prompt.context)}
         assert all(name in sentence for sentence in sentences(prompt.context))
+
+
+@pytest.mark.parametrize("name", ENGLISH)
+def test_whom_an_inverse_question_means_is_not_told_by_names_alone(name: str) -> None:
+    for prompt in load_task(name, 20, seed=4):
+        assert len(set(re.findall(NAME, prompt.context))) > 2
 
 
 def test_hops_have_decoys() -> None:

@@ -50,7 +50,7 @@ class Topic:
         for link in reversed(links or []):
             who = f"has a {link.name} who {who}"
         if draw.inverse:
-            return Question(f"Who {who}?", f"The person who {who} is", name)
+            return Question(f"Who {who}?", f"The person who {who} is named", name)
         prefix = capital(self.asking.says.partition(" {value}")[0].format(name=owner))
         return Question(self.asking.question.format(name=owner), prefix, self.asking.part(value))
 
@@ -83,7 +83,7 @@ def _besides(draw: Draw, topic: Topic, n: int) -> list[Relation]:
 
 @english("base")
 def base(draw: Draw) -> Story:
-    """One person of whom five things are told, and one is asked."""
+    """One person of whom five things are told, and one is asked; others are about."""
     topic, name = draw_topic(draw), draw.name()
     value = next(draw.values(topic.relation))
     fact = topic.say(name, value)
@@ -94,6 +94,8 @@ def base(draw: Draw) -> Story:
         blocks=[draw.some([fact, *others], 5)],
         evidence=[fact],
         twin={fact: None},
+        # Were there one name only, whoever is asked for would be known without the fact.
+        who=[draw.name() for _ in range(4)],
     )
 
 
@@ -144,7 +146,11 @@ def multi_presence(draw: Draw) -> Story:
         blocks=[[sentence] for sentence in (fact, *others)],
         evidence=[fact],
         twin={fact: None},
-        who=name,
+        who=[
+            name,
+            *(f"{name} and {draw.name()}" for _ in range(2)),
+            *(f"{draw.name()} and {name}" for _ in range(2)),
+        ],
     )
 
 
@@ -191,7 +197,7 @@ def long_context(draw: Draw) -> Story:
     common, here, there, *rest = draw.some(relation.values, len(relation.values))
     if draw.inverse:
         who = f"{relation.asking.who.format(value=common)} and {relation.asking.who.format(value=here)}"
-        asks = Question(f"Who {who}?", f"The person who {who} is", first)
+        asks = Question(f"Who {who}?", f"The person who {who} is named", first)
         needed = [topic.say(first, common), topic.say(first, here)]
         # Somebody else has either, but nobody both.
         decoys = [topic.say(second, common), topic.say(third, here), topic.say(second, there)]

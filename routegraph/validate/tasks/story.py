@@ -62,7 +62,7 @@ class Story:
         What may be told besides, as far as there are room and people.
     places : mapping from Sentence to float
         Where single sentences stand, from 0 to 1; by default anywhere.
-    who : str
+    who : sequence of str
         Who is busy in the filler sentences; by default people without a name.
     """
 
@@ -73,7 +73,7 @@ class Story:
     twin: Mapping[Sentence, Sentence | None]
     others: Iterator[Sequence[Sentence]] = field(default_factory=lambda: iter(()))
     places: Mapping[Sentence, float] = field(default_factory=dict)
-    who: str = ""
+    who: Sequence[str] = ()
 
 
 class NobodyLeftError(Exception):
@@ -239,7 +239,8 @@ def _arranged(label: str, story: Story, draw: Draw, length: int, count: Count) -
 def _filler(story: Story, draw: Draw) -> Sentence:
     """Return a sentence that tells nothing that is asked for."""
     said = {gap: draw.pick(choices) for gap, choices in words().filler.items()}
-    said["who"] = story.who or said["who"]
+    if story.who:
+        said["who"] = draw.pick(story.who)
     return Sentence(capital(" ".join(said[gap] for gap in draw.pick(_SHAPES))) + ".")
 
 
