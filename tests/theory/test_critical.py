@@ -110,6 +110,11 @@ def test_a_correction_to_scaling_is_found_where_there_is_one():
     corrected = fit_critical(RATIOS, samples, SIZES, method="collapse", zeta_over_nu=0.0, correction=True)
     assert plain.quality > 10 * corrected.quality
     assert any("poor collapse" in w for w in plain.warnings)
+    assert not any("hardly determined" in w for w in corrected.warnings)
+    few = fit_critical(
+        RATIOS, samples[:3], SIZES[:3], method="collapse", zeta_over_nu=0.0, correction=True, resamples=20
+    )
+    assert any("correction term on 3 sizes is hardly determined" in w for w in few.warnings)
     found = corrected.details["correction"]
     assert found["value"] == pytest.approx(0.4, abs=0.05)
     assert corrected.alpha_c == pytest.approx(0.5, abs=0.005)
