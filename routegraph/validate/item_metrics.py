@@ -325,8 +325,8 @@ def _attention_metrics(reads: Reads, alive: NDArray[np.bool_], watched: Watched)
     group = reads.last.shape[1] // alive.shape[1]
     left = np.where(np.repeat(alive, group, axis=1), reads.last, -1.0)
     for name, skipped in (("consensus", 0), ("consensus_without_sink", N_SINK)):
-        rest = left[..., skipped:]
-        tops = np.where(rest.max(axis=-1) >= 0, rest.argmax(axis=-1), -1)
+        left[..., :skipped] = -1.0
+        tops = np.where(left.max(axis=-1) >= 0, left.argmax(axis=-1), -1)
         by_layer = attention.consensus(tops)
         found[name] = _mean(by_layer[np.isfinite(by_layer)])
     return found

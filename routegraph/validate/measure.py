@@ -166,7 +166,7 @@ def measure(
         raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
     if carriers < 0:
         raise ValueError(f"carriers must be at least 0, got {carriers}")
-    checked_tables([one.table for one in chosen if one.policy not in BLIND] or [_SPARE], chunk_length)
+    checked_tables(_tables(chosen), chunk_length)
     model = load(model, progress=progress)
     settings = {
         "model": model.name,
@@ -217,8 +217,7 @@ class _Item:
     @property
     def tables(self) -> dict[str, ScoreTable]:
         """Fresh score tables: a press may keep what it worked out."""
-        names = dict.fromkeys(one.table for one in self.chosen if one.policy not in BLIND)
-        return score_tables(list(names) or [_SPARE], self.chunk_length)
+        return score_tables(_tables(self.chosen), self.chunk_length)
 
     @classmethod
     def read(cls, model: Loaded, prompt: Prompt, settings: Mapping[str, Any]) -> _Item:
@@ -264,6 +263,11 @@ class _Item:
         for table in item.tables.values():
             check_table(n, table.press, table.chunk_length, what, table.scorer)
         return item
+
+
+def _tables(chosen: Sequence[Chosen]) -> list[str]:
+    """Return the score tables that some policies need; where they look at none, one for its shape."""
+    return list(dict.fromkeys(one.table for one in chosen if one.policy not in BLIND)) or [_SPARE]
 
 
 def fitting_chunk(n: int, chunk_length: int) -> int:
