@@ -5,8 +5,10 @@ contexts grow, and questions without an answer come in ("<idk>" from the start w
 block is repeated, and the deeper network learns to answer at "Answer:", with help at the middle exit: the block's
 own answers there, and what the first hop leads to. *Tail*: no help any more, and learning rates fall to nothing.
 
-Route masks are part of the help: questions do not see full stops, and rows of the context see their own sentence
-alone. So answers are read off the facts' own words, and two hops cannot be joined before they are asked for.
+Masks are part of the help. Route masks: questions do not see full stops, and rows of the context see their own sentence
+alone, so that answers are read off the facts' own words, and two hops cannot be joined before they are asked for. Late
+questions: some forward questions do not see the context in the lower block, so that the upper one learns to look up
+an entity and a relation by itself; else it passes on what is below, and guesses second hops by the relation alone.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from routegraph.validate.tasks.lexicon import IDK, STOP
+from routegraph.validate.tasks.lexicon import IDK
 from routegraph.validate.tasks.words import Batch, draw_batch
 from routegraph.validate.tasks.worlds import FACT_LENGTH, NONE, Ids, Shape
+from routegraph.validate.train.masks import Mask, causal_mask, late_mask, masked_below, route_mask, spread
 from routegraph.validate.train.network import BLOCK, FAMILIES, Optimisers, build, stack, tapped
 
 ONE_HOP, TWO_HOPS, TAIL = STAGES = ("one hop", "two hops", "tail")
@@ -44,6 +46,9 @@ MUON_RATE, ADAM_RATE, WARM_UP, TAIL_STEPS = 0.01, 3e-3, 50, 300
 
 #: Share of the batches of the second stage that are trained with route masks; of the first stage, all are.
 ROUTED = 0.9
+
+#: Share of the forward questions of the second stage that are late.
+LATE = 0.5
 
 #: Share of correct answers, as a moving average, that opens what comes next.
 UNKNOWNS_AT = {"forward": 0.9, "inverse": 0.9}
@@ -193,7 +198,7 @@ def advance(training: Training) -> None:
     batch = _draw(training)
     routed = training.rng.random() < {ONE_HOP: 1.0, TWO_HOPS: ROUTED, TAIL: 0.0}[state.stage]
     training.network.zero_grad(set_to_none=True)
-    loss, said = _loss(training, batch, route_mask(batch) if routed else None)
+    loss, said = _loss(training, batch, route_mask(batch) if routed else causal_mask(batch))
     loss.backward()
     _move(training)
     state.step += 1
@@ -262,18 +267,6 @@ def draw_shape(rng: np.random.Generator, fewest: int, most: int) -> Shape:
     return Shape(n_facts, entities, attributes, links, tuple(fillers))
 
 
-def route_mask(batch: Batch) -> NDArray[np.bool_]:
-    """Return which row may read which in training, bool[n_tokens, n_tokens]: see the module's text."""
-    n, total = batch.n_context, batch.tokens.shape[1]
-    stops = (batch.tokens == STOP).all(axis=0)
-    sentence = np.concatenate([[0], np.cumsum(stops)[:-1]])
-    places = np.arange(total)
-    own = (sentence[:, None] == sentence) | (places == 0)
-    asking = places[:, None] >= n
-    readable = np.where(asking, ~(stops & (places < n)), own)
-    return np.asarray(readable & (places <= places[:, None]))
-
-
 def _kinds(training: Training, weights: dict[str, float]) -> list[str]:
     """Draw the kinds of a batch's questions."""
     state = training.state
@@ -292,15 +285,22 @@ def _draw(training: Training) -> Batch:
     return draw_batch(training.rng, ROWS, shape, kinds)
 
 
-def _loss(training: Training, batch: Batch, mask: NDArray[np.bool_] | None) -> tuple[Any, Ids]:
+def _loss(training: Training, batch: Batch, mask: Mask) -> tuple[Any, Ids]:
     """Return the loss of a batch, and what the network says to its questions, int64[n, n_questions]."""
     import torch
 
     network, stage = training.network, training.state.stage
-    seen = None if mask is None else torch.from_numpy(mask).expand(len(batch.tokens), 1, -1, -1)
-    with tapped(network.model.layers[BLOCK - 1]) as exits:
+    late = np.zeros(len(batch.kinds), dtype=bool)
+    if stage == TWO_HOPS:
+        late = np.array([kind.endswith("forward") for kind in batch.kinds]) & (
+            training.rng.random(len(late)) < LATE
+        )
+    with (
+        tapped(network.model.layers[BLOCK - 1]) as exits,
+        masked_below(network, spread(late_mask(batch, mask, late), batch)),
+    ):
         ends = network.model(
-            input_ids=torch.from_numpy(batch.tokens), attention_mask=seen, use_cache=False
+            input_ids=torch.from_numpy(batch.tokens), attention_mask=spread(mask, batch), use_cache=False
         ).last_hidden_state
     # One block has its answer at the last word of the question; "Answer:" is one look back away from there.
     logits = network.lm_head(ends[:, batch.columns - (stage == ONE_HOP)])
@@ -309,9 +309,10 @@ def _loss(training: Training, batch: Batch, mask: NDArray[np.bool_] | None) -> t
     if stage == TWO_HOPS:
         middle = network.model.norm(exits[0])
         single = np.array(["two_hop" not in kind for kind in batch.kinds])
-        if single.any():
-            early = network.lm_head(middle[:, batch.columns[single] - 1])
-            loss = loss + 0.5 * _cross_entropy(early, batch.answer[:, single])
+        early = single & ~late
+        if early.any():
+            said_early = network.lm_head(middle[:, batch.columns[early] - 1])
+            loss = loss + 0.5 * _cross_entropy(said_early, batch.answer[:, early])
         if (batch.bridge != NONE).any():
             for weight, rows in ((0.5, middle), (0.3, ends)):
                 bridge = network.lm_head(rows[:, batch.columns[~single] - 2])

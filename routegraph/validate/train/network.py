@@ -27,8 +27,10 @@ HEAD_DIM, N_QUERY_HEADS, N_HEADS, BLOCK = 32, 4, 2, 2
 
 _HIDDEN, _INNER, _POSITIONS = 64, 128, 512
 
-#: Weights of RoPE's fastest pairs in a previous-token head: their cosines add up to one sharp peak.
-_PEAK = (8.0, 6.0, 4.0, 2.0)
+#: Weights of RoPE's fastest pairs in a previous-token head, whose cosines add up to one peak, and of the slowest
+#: pair, which takes as much off everywhere: the "constant" varies from row to row and multiplies all that is left.
+#: (Without it, the copy's heads looked back with 0.4 of their weight, and two hops stayed half learnt for long.)
+_PEAK, _BASE = (16.0, 12.0, 8.0, 4.0), 30.0
 
 #: Spread of the embeddings, and length of what all of them have in common relative to it.
 _SPREAD = 0.2
@@ -118,8 +120,7 @@ def stack(network: Any, family: str, sample: Ids) -> Any:
 
     MLPs of the copy write less at first. Its first layer reads what the block wrote, in which the copied
     previous-token heads would find nothing they know; so these are made anew, from the direction that is most
-    nearly constant over the rows of a sample. Its second layer gets same-content heads again: without them,
-    questions over two hops stay half learnt for long.
+    nearly constant over the rows of a sample. Its second layer gets same-content heads again.
 
     Parameters
     ----------
@@ -221,9 +222,9 @@ def _look_back(network: Any, attention: Any, constant: Any) -> None:
     """
     import torch
 
-    speeds = network.model.rotary_emb.inv_freq
+    speeds, half = network.model.rotary_emb.inv_freq, HEAD_DIM // 2
     key = torch.zeros(HEAD_DIM)
-    for pair, weight in enumerate(_PEAK):
+    for pair, weight in (*enumerate(_PEAK), (half - 1, _BASE)):
         key[pair] = math.sqrt(weight * math.sqrt(HEAD_DIM))
     attention.k_proj.weight[:HEAD_DIM] = torch.outer(key, constant)
     if attention.k_proj.bias is not None:
@@ -234,7 +235,8 @@ def _look_back(network: Any, attention: Any, constant: Any) -> None:
         for pair in range(len(_PEAK)):
             turn = float(speeds[pair]) * offset
             query[pair] = key[pair] * math.cos(turn)
-            query[pair + HEAD_DIM // 2] = -key[pair] * math.sin(turn)
+            query[pair + half] = -key[pair] * math.sin(turn)
+        query[half - 1] = -key[half - 1]
         attention.q_proj.weight[head * HEAD_DIM : (head + 1) * HEAD_DIM] = torch.outer(query, constant)
 
 
