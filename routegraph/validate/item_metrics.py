@@ -119,7 +119,11 @@ METRICS = {
     "logit_kl": Metric(
         1, "after", "Kullback-Leibler divergence of its distribution from that at ratio 0, nats"
     ),
-    "margin": Metric(-1, "after", "logit of the answer's first token minus the largest other"),
+    "margin": Metric(
+        -1,
+        "after",
+        "logit of the answer's first token (of a number often a mere space) minus the largest other",
+    ),
 }
 
 

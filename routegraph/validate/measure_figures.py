@@ -22,7 +22,7 @@ _TOKENS = {
 }
 _ROUTES = {
     "reach_any_0.1": ("blue", "some answer token reached, weight > .1"),
-    "reach_all_0.1": ("sky", "all answer tokens reached, weight > .1"),
+    "reach_any_columns_0.1": ("sky", "the same, pruning columns"),
     "rollout_evidence": ("green", "rollout to the evidence left"),
     "lost_on_evidence": ("red", "attention on the evidence lost"),
     "hidden_drift": ("purple", "hidden-state drift, 1 - cosine"),
