@@ -140,25 +140,29 @@ class Measured:
         return np.asarray(self.right[..., :1] & ~self.right)
 
     def auc_table(
-        self, policy: str | None = None, least: int = LEAST, resamples: int = 1000, seed: int = 0
+        self,
+        policy: str | Sequence[str] | None = None,
+        least: int = LEAST,
+        resamples: int = 1000,
+        seed: int = 0,
     ) -> list[Auc]:
         """Return, for every metric, how well it tells the items that fail; see `routegraph.validate.failing`.
 
         Parameters
         ----------
-        policy : str, optional
-            Cells of this policy only.
+        policy : str or sequence of str, optional
+            Cells of this policy, or of these, only.
         least : int
             See `pooled_auc`.
         resamples, seed : int
             Bootstrap over items.
         """
-        if policy is not None:
-            self._policy(policy)
+        named = self.policies if policy is None else [policy] if isinstance(policy, str) else list(policy)
+        chosen = {self._policy(name) for name in named}
         return [
             pooled_auc(
                 name,
-                self._cells(METRICS[name].sign * values, policy),
+                self._cells(METRICS[name].sign * values, chosen),
                 len(self.ids),
                 least=least,
                 resamples=resamples,
@@ -235,16 +239,15 @@ class Measured:
         }
 
     def _cells(
-        self, values: NDArray[np.float64], policy: str | None
+        self, values: NDArray[np.float64], chosen: set[int]
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]]:
         """Yield the items right at ratio 0 in every cell: their numbers, values, and whether they fail."""
         known = self.right[:, 0, 0]  # at ratio 0 all policies keep everything
         for task in self.tasks:
             items = np.flatnonzero(known & self._items(task))
-            for p, name in enumerate(self.policies):
-                if policy in (None, name):
-                    for r in range(1, len(self.ratios)):
-                        yield items, values[items, p, r], self.fails[items, p, r]
+            for p in sorted(chosen):
+                for r in range(1, len(self.ratios)):
+                    yield items, values[items, p, r], self.fails[items, p, r]
 
     def _items(self, task: str | None) -> NDArray[np.bool_]:
         if task is not None and task not in self.item_tasks:

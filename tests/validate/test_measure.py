@@ -326,6 +326,21 @@ class TestMeasured:
         (row,) = synthetic(right, {"margin": values}).auc_table(resamples=20)  # smaller should fail
         assert row.auc.value == 0
 
+    def test_policies_are_pooled_by_pairs(self):
+        """The first policy's failures are told by the metric, the second's are not; three times as many pairs."""
+        right = np.zeros((40, 2, 4), dtype=bool)
+        right[..., 0] = True
+        right[:20, 0, 1] = True
+        right[::2, 1, 1:] = True
+        values = np.broadcast_to(-np.arange(40.0)[:, None, None], right.shape)
+        found = synthetic(right, {"margin": values})
+        one, other, both = (found.auc_table(p, resamples=5)[0] for p in ("p0", ["p1"], None))
+        assert (one.auc.value, one.pairs) == (1, 400)
+        assert (other.auc.value, other.pairs) == (pytest.approx(0.525), 1200)
+        assert both.auc.value == pytest.approx((400 + 0.525 * 1200) / 1600)
+        with pytest.raises(ValueError, match="unknown policy 'p2'"):
+            found.auc_table("p2")
+
 
 # --- end to end -----------------------------------------------------------------------------------------
 
