@@ -259,10 +259,12 @@ COMPARISON_FOOTNOTE = (
 def comparison_question(result: Comparison) -> str:
     """Return what was compared, in words."""
     low, high = result.n_context
+    agnostic = "question-agnostic (each context prefilled once, without its question)"
+    aware = "question-aware (each context prefilled once, its question after it; rows of both are evicted)"
     return (
-        f"Model {result.model}: {result.n_prompts} prompts of {low} to {high} tokens, question-agnostic (each "
-        f"context prefilled once, without its question); half of the prompts held out. How much is gone from every "
-        f"slot, at every compression ratio?"
+        f"Model {result.model}: {result.n_prompts} prompts of {low} to {high} tokens, "
+        f"{aware if result.question_aware else agnostic}; half of the prompts held out. "
+        "How much is gone from every slot, at every compression ratio?"
     )
 
 
@@ -283,7 +285,7 @@ def half_point_grid(found: PolicyComparison) -> Grid:
             if observed in axis.observed:
                 names = (f"simulated{suffix}", f"uniform{suffix}", theory)
                 simulated, uniform, predicted = (axis.difference(name) for name in names)
-                label = f"gone, {where}{suffix}"
+                label = f"{where}{suffix}"
                 rows.append(_half_point_row(label, axis.half(observed), simulated, uniform, predicted))
     for reach in found.reach:
         eps = f"{reach.eps:g}".removeprefix("0")

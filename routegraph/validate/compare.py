@@ -140,6 +140,7 @@ class Comparison:
     seed: int
     policies: dict[str, PolicyComparison]
     eps: tuple[float, ...] = EPS
+    question_aware: bool = False
 
     @property
     def has_reach(self) -> bool:
@@ -160,6 +161,7 @@ class Comparison:
                 "replicates": draws_per_prompt(self.n_prompts // 2),
                 "eps": list(self.eps),
                 "queries": QUERIES,
+                "question_aware": self.question_aware,
             },
             "definitions": DEFINITIONS,
             "results": [
@@ -249,6 +251,8 @@ def compare(
         raise ValueError(f"compare needs at least 4 ratios, got {len(grid)}")
     if len(traces) < 4:
         raise ValueError(f"compare needs at least 4 prompts (half of them are held out), got {len(traces)}")
+    if len({trace.question is None for trace in traces}) > 1:
+        raise ValueError("the traces are partly question-aware and partly not; compare them apart")
     thresholds = tuple(sorted(set(eps)))
     for threshold in thresholds:
         if not 0 < threshold < 1:
@@ -275,6 +279,7 @@ def compare(
         seed=seed,
         policies=compared,
         eps=thresholds,
+        question_aware=traces[0].question is not None,
     )
 
 

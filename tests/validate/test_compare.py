@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from routegraph import TokenGraph
+from routegraph import TokenGraph, views
 from routegraph.policies import apply
 from routegraph.sim.ensembles.empirical import ReadStatistics
 from routegraph.sim.fields import Field
@@ -289,6 +289,17 @@ def test_traces_without_graphs_are_compared_without_reach(result, with_graphs):
     assert document["parameters"]["eps"] == [0.01, 0.1]
     for axis in document["results"][0]["axes"]:
         assert {"simulated", "uniform", "measured copula", "one factor"} <= set(axis["predicted"])
+
+
+def test_traces_that_know_the_question_say_so():
+    traces = [replace(synthetic_trace(k), question=np.array([198, 199])) for k in range(4)]
+    ratios = [0.3, 0.5, 0.7, 0.9]
+    found = compare(traces, policy_names=["topk"], ratios=ratios)
+    assert found.to_dict()["parameters"]["question_aware"] is True
+    assert "question-aware" in views.comparison_question(found)
+    assert "question-agnostic" in views.comparison_question(replace(found, question_aware=False))
+    with pytest.raises(ValueError, match="partly question-aware"):
+        compare([*traces[:3], synthetic_trace(9)], policy_names=["topk"], ratios=ratios)
 
 
 def test_of_several_scorers_the_named_one_is_compared():
