@@ -132,6 +132,12 @@ class TestByHand:
         assert half["consensus"] == 1
         assert math.isnan(half["consensus_without_sink"])
 
+    def test_any_all_and_share_of_the_answer(self):
+        reads, survival = by_hand()
+        (found,) = route_metrics(reads, survival, [0.0], Watched(np.array([1, 2])))  # 1 is reached, 2 is not
+        assert [found[f"reach_{which}_0.1"] for which in ("any", "all", "share")] == [1, 0, 0.5]
+        assert (found["widest_any"], found["widest_all"]) == (pytest.approx(0.6), 0)
+
     def test_a_route_may_end_in_a_row_that_has_read_a_dead_one(self):
         # Layer 2: 2 (after the context) reads 1; layer 1: 1 reads 0, which is dead everywhere.
         graph = TokenGraph.from_edges(2, 1, 3, [2, 1], [0, 0], [2, 1], [1, 0], [0.5, 0.5], n_context=2)
