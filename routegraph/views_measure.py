@@ -23,7 +23,7 @@ AUC_FOOTNOTE = (
     "An item fails where it is right at ratio 0 and not right at the ratio. AUC: chance that, at the same policy, "
     f"ratio and task, a failing item has the worse value than one that holds; cells with at least {LEAST} of each, "
     "pooled by pairs, 95 % bootstrap over items. 'no': the interval holds .5. 'reversed': it tells them the other way "
-    f"round. With {len(METRICS)} metrics, one or two intervals leave out .5 by chance."
+    f"round. With {len(METRICS)} metrics, about {len(METRICS) / 20:.0f} intervals leave out .5 by chance."
 )
 
 
