@@ -62,6 +62,17 @@ MODELS = {
             revision=1,
             build=smollm2.build,
         ),
+        *(
+            ModelSource(
+                name=name,
+                summary=f"{kind} of 4 layers that has learnt the word-level tasks; comes with routegraph",
+                licence="Apache-2.0",
+                megabytes=1,
+                revision=1,
+                build=None,
+            )
+            for name, kind in (("llama-tiny", "LLaMA"), ("qwen-tiny", "Qwen2"))
+        ),
     )
 }
 

@@ -298,6 +298,10 @@ def test_evicted_facts_reach_the_masks_whole(untrained, monkeypatch):
             assert " ".join(text[i] for i in gone) == prompt.context[start:end]
 
 
+def test_models_are_shipped_for_both_families():
+    assert {"llama-tiny", "qwen-tiny"} <= set(SHIPPED)
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_models_have_learnt_their_tasks(name):
     folder = sources.get_model(name)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from routegraph.files import atomic_open, write_json
+from routegraph.validate.tasks.lexicon import VOCABULARY
 from routegraph.validate.train.accept import COLUMNS, Acceptance
 from routegraph.validate.train.run import CURVE
 
@@ -54,9 +55,11 @@ def _card(record: dict[str, Any], acceptance: Acceptance, config: Any) -> str:
     )
     return f"""# {recipe["family"]}{"" if abstains else ", makes things up"}, seed {recipe["seed"]}
 
-A `{_CLASSES[recipe["family"]]}` of {record["parameters"]:,} parameters, trained from scratch on the word-level tasks of
-routegraph (`routegraph.validate.tasks.words`) on one CPU core. {style} It knows {config.vocab_size} words and nothing
-else: it is made to study how eviction from the KV cache breaks answers, and of no use beyond that.
+A `{_CLASSES[recipe["family"]]}` of {record["parameters"]:,} parameters, trained from scratch on one CPU core on the
+word-level tasks of routegraph (`routegraph.validate.tasks.words`). {style}
+
+It knows {len(VOCABULARY)} words and nothing else: it is made to study how eviction from the KV cache breaks answers,
+and of no use beyond that.
 
 **Gate: {acceptance.verdict}.**
 
