@@ -302,7 +302,10 @@ class TestToFile:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.jsonl", "out.npz"]
 
     def test_unknown_model(self, tmp_path: Path, prompts_file: Path) -> None:
-        with pytest.raises(ValueError, match=r"unknown model 'smol'; choose from: llama-tiny, qwen-tiny, smollm2, a local folder"):
+        with pytest.raises(
+            ValueError,
+            match=r"unknown model 'smol'; choose from: llama-tiny, qwen-tiny, smollm2, a local folder",
+        ):
             extract_to_file("smol", prompts_file, tmp_path / "out.npz")
 
 

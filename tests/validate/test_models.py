@@ -163,19 +163,25 @@ class TestLoad:
 
     def test_unknown_names(self, tmp_path: Path) -> None:
         with pytest.raises(
-            ValueError, match=r"unknown model 'smolm2'; choose from: llama-tiny, qwen-tiny, smollm2, a local folder, a GGUF file, or"
+            ValueError,
+            match=r"unknown model 'smolm2'; choose from: llama-tiny, qwen-tiny, smollm2, a local folder, a GGUF file, or",
         ):
             load("smolm2")
-        with pytest.raises(ValueError, match=r"unknown model 'x'; choose from: llama-tiny, qwen-tiny, smollm2"):
+        with pytest.raises(
+            ValueError, match=r"unknown model 'x'; choose from: llama-tiny, qwen-tiny, smollm2"
+        ):
             models.get_model("x")
         with pytest.raises(ValueError, match="holds no model"):
             load(tmp_path)
         (tmp_path / "a.bin").touch()
         with pytest.raises(
-            ValueError, match=r"a.bin' is a file that does not end in .gguf; choose from: llama-tiny, qwen-tiny, smollm2"
+            ValueError,
+            match=r"a.bin' is a file that does not end in .gguf; choose from: llama-tiny, qwen-tiny, smollm2",
         ):
             load(tmp_path / "a.bin")
-        with pytest.raises(ValueError, match=r"no GGUF file '.*none.gguf'; choose from: llama-tiny, qwen-tiny, smollm2"):
+        with pytest.raises(
+            ValueError, match=r"no GGUF file '.*none.gguf'; choose from: llama-tiny, qwen-tiny, smollm2"
+        ):
             load(tmp_path / "none.gguf")
 
     def test_unreachable_hub_is_asked_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
