@@ -164,7 +164,7 @@ class TestLoad:
     def test_unknown_names(self, tmp_path: Path) -> None:
         with pytest.raises(
             ValueError,
-            match=r"unknown model 'smolm2'; choose from: llama-tiny, qwen-tiny, smollm2, a local folder, a GGUF file, or",
+            match=r"unknown model 'smolm2'; choose from: llama-tiny, qwen-tiny, smollm2, a local folder, a GGUF",
         ):
             load("smolm2")
         with pytest.raises(
