@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routegraph.validate.asked import encode
-from routegraph.validate.tasks import words
+from routegraph.validate.tasks import load_task, words
 from routegraph.validate.tasks.lexicon import (
     ATTRIBUTES,
     IDK,
@@ -175,3 +175,11 @@ def test_bad_input_is_one_sentence(make, says):
         make()
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_tasks_go_by_name():
+    for name in words.TASKS:
+        assert load_task(f"words_{name}", 5, seed=3) == words.prompts(name, 5, 3)
+        assert load_task(f"words_{name}", 2, seed=3) == words.prompts(name, 5, 3)[:2]
+    with pytest.raises(ValueError, match="length"):
+        load_task("words_forward", 5, length=100)
