@@ -141,17 +141,26 @@ class Decomposition(NamedTuple):
 
 
 def proportion(count: int, total: int) -> Proportion:
-    """Return count / total with Wilson's 95 % score interval (Wilson 1927), fit for small counts."""
-    if total == 0:
-        return Proportion(np.nan, np.nan, np.nan)
+    """Return count / total with its interval of `wilson`; NaN where total is 0."""
+    low, high = wilson(count, total)
+    return Proportion(count / total if total else np.nan, float(low), float(high))
+
+
+def wilson(counts: ArrayLike, totals: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of 95 % score intervals (Wilson 1927) of k out of n, fit for small counts.
+
+    float64[...] each; NaN where n is 0.
+    """
+    k, n = np.asarray(counts, dtype=float), np.asarray(totals, dtype=float)
     z = 1.959963984540054
-    p = count / total
-    centre = (p + z**2 / (2 * total)) / (1 + z**2 / total)
-    half = z * np.sqrt(p * (1 - p) / total + z**2 / (4 * total**2)) / (1 + z**2 / total)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p = k / n
+        centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
     # At the ends the interval closes exactly; rounding must not push it past the value.
-    low = 0.0 if count == 0 else max(0.0, centre - half)
-    high = 1.0 if count == total else min(1.0, centre + half)
-    return Proportion(p, float(low), float(high))
+    low = np.where((k == 0) & (n > 0), 0.0, np.maximum(0.0, centre - half))
+    high = np.where((k == n) & (n > 0), 1.0, np.minimum(1.0, centre + half))
+    return low, high
 
 
 def decompose_failure(failed: ArrayLike, erased: ArrayLike) -> Decomposition:

@@ -11,12 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from routegraph.theory.scaling import Interval
-
-#: 97.5 % point of the normal distribution.
-_Z = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -95,16 +92,3 @@ def pooled_auc(
     seen = np.unique(np.concatenate([side for bad, good, _ in tables for side in (bad, good)]))
     auc = Interval(float(share[0]), float(low), float(high))
     return Auc(metric, auc, len(tables), int(pairs[0]), len(seen))
-
-
-def wilson(counts: ArrayLike, trials: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the ends of Wilson's 95 % intervals of k out of n, float64[...] each; NaN where n is 0."""
-    k, n = np.asarray(counts, dtype=float), np.asarray(trials, dtype=float)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rate, z2 = k / n, _Z**2
-        centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
-        half = _Z / (1 + z2 / n) * np.sqrt(rate * (1 - rate) / n + z2 / (4 * n**2))
-    # At none and at all of them the end is exactly 0 or 1, but for rounding.
-    low = np.where(k == 0, np.where(n > 0, 0.0, np.nan), centre - half)
-    high = np.where(k == n, np.where(n > 0, 1.0, np.nan), centre + half)
-    return low, high

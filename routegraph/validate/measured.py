@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from routegraph._version import __version__
 from routegraph.sim.critical import CriticalFit, fit_critical
+from routegraph.theory.routes import wilson
 from routegraph.validate.cells import read_cell, read_run
-from routegraph.validate.failing import Auc, pooled_auc, wilson
+from routegraph.validate.failing import Auc, pooled_auc
 from routegraph.validate.item_metrics import METRICS
 
 if TYPE_CHECKING:

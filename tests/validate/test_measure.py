@@ -19,12 +19,13 @@ from scipy.stats import binomtest
 
 from routegraph import TokenGraph, policies
 from routegraph.survival import Survival
+from routegraph.theory.routes import wilson
 from routegraph.validate import presses
 from routegraph.validate.asked import encode
 from routegraph.validate.cells import read_cell, sealed, write_cell
 from routegraph.validate.decode import decode, score
 from routegraph.validate.extract import extract
-from routegraph.validate.failing import pooled_auc, wilson
+from routegraph.validate.failing import pooled_auc
 from routegraph.validate.item_metrics import (
     EPS,
     METRICS,
