@@ -65,7 +65,7 @@ def walk(
     A policy that is not nested needs the ratio.
     """
     edge_key, rank_key = rng.keys(sequence)
-    drawn_levels = draws_levels(parameters)
+    drawn_levels = parameters.directed and draws_levels(parameters)
     if drawn_levels:
         top = _resolution(parameters)
         max_level = top - 1 if top else parameters.n_tokens
@@ -92,7 +92,9 @@ def walk(
         answer_last_layer[layer - 1] = last[answers]
         value, below = below, value
     if not parameters.directed:
-        value = _undirected(parameters, sequence, ratio).astype(dtype)
+        sources, prune = sources_of(parameters), parameters.prune
+        graph = draw_graph(parameters, sequence)
+        value = (weak_thresholds(graph, survival, sources, prune, parameters.residual) + 1).astype(dtype)
     return Passed(max_level, value, last_model, last_layer, answer_last_layer)
 
 
@@ -100,12 +102,6 @@ def sources_of(parameters: Parameters) -> NDArray[np.int64]:
     """Return the positions at the top layer where routes start, int64[...]."""
     first = parameters.n_tokens if parameters.source == "query" else 0
     return np.arange(first, parameters.n_tokens + 1)
-
-
-def _undirected(parameters: Parameters, sequence: np.random.SeedSequence, ratio: float | None) -> Row:
-    graph, survival = draw_graph(parameters, sequence), draw_survival(parameters, sequence, ratio)
-    sources = sources_of(parameters)
-    return weak_thresholds(graph, survival, sources, parameters.prune, parameters.residual) + 1
 
 
 def draws_levels(parameters: Parameters) -> bool:
