@@ -51,6 +51,15 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise PermissionError(f"cannot write {str(target)!r}: folder {str(target.parent)!r} is read-only")
 
 
+def cells_folder(out: Path) -> Path:
+    """Return ``out/cells``, made if missing, without what a run that was killed while writing left there."""
+    cells = out / "cells"
+    cells.mkdir(parents=True, exist_ok=True)
+    for left in cells.glob(".*.tmp"):
+        left.unlink(missing_ok=True)
+    return cells
+
+
 def write_json(path: str | os.PathLike[str], document: Any) -> None:
     """Write `document` as indented JSON, atomically; NaN is refused."""
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from routegraph._version import __version__
-from routegraph.files import write_json
+from routegraph.files import cells_folder, write_json
 from routegraph.policies import is_nested
 from routegraph.sim import store
 from routegraph.sim.executors import executor
@@ -265,10 +265,7 @@ def _open_folder(out: Path) -> Path:
         raise ValueError(f"{str(out)!r} is not a sweep: choose an empty or a new folder")
     if not out.parent.is_dir():
         raise ValueError(f"cannot write {str(out)!r}: folder {str(out.parent)!r} does not exist")
-    (out / "cells").mkdir(parents=True, exist_ok=True)
-    for left in (out / "cells").glob(".*.tmp"):  # of a run that was killed while writing
-        left.unlink(missing_ok=True)
-    return out / "cells"
+    return cells_folder(out)
 
 
 def _note_run(out: Path, asked: dict[str, Any]) -> None:

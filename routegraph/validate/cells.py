@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from routegraph._version import __version__
-from routegraph.files import atomic_open, write_json
+from routegraph.files import atomic_open, cells_folder, write_json
 
 FORMAT, FORMAT_VERSION = "routegraph measurement", 1
 
@@ -100,13 +100,11 @@ def open_folder(out: Path, settings: Mapping[str, Any]) -> Path:
                 )
     elif out.is_dir() and any(out.iterdir()):
         raise ValueError(f"{str(out)!r} holds no measurement: choose an empty or a new folder")
-    (out / "cells").mkdir(parents=True, exist_ok=True)
-    for left in (out / "cells").glob(".*.tmp"):  # of a run that was killed while writing
-        left.unlink(missing_ok=True)
+    cells = cells_folder(out)
     if not run.is_file():
         head = {"format": FORMAT, "format_version": FORMAT_VERSION}
         write_json(run, {**head, "settings": settings, "runs": []})
-    return out / "cells"
+    return cells
 
 
 def note_run(out: Path, prompts: int, measured: int, seconds: float) -> None:
