@@ -40,10 +40,12 @@ class Asked:
 
     Attributes
     ----------
+    text : str
+        Of the context, with the question where it is part of it.
     context : int64[n_context]
         As `extract` tokenises it.
     offsets : int64[n_context, 2]
-        Characters [start, end) of each token of the context.
+        Characters [start, end) of `text` that each token of the context stands for.
     question : int64[n_question]
         Question and answer prefix, tokenised apart from the context, so that the context's tokens stay; the
         prefix alone where the question is part of the context.
@@ -51,6 +53,7 @@ class Asked:
         The expected answer as the prefix goes on; empty where the prompt has none.
     """
 
+    text: str
     context: Ids
     offsets: NDArray[np.int64]
     question: Ids
@@ -108,7 +111,7 @@ def encode(model: Loaded, prompt: Prompt, question_aware: bool = False) -> Asked
         if whole[: len(question)] != question:  # the last word and the answer share a token
             answer = model.tokenizer.encode(f" {prompt.answer}", add_special_tokens=False)
     answer = answer if prompt.answer.strip() else []
-    return Asked(context.token_ids, context.offsets, _ids(question), _ids(answer))
+    return Asked(context.text, context.token_ids, context.offsets, _ids(question), _ids(answer))
 
 
 def _question(prompt: Prompt) -> str:

@@ -22,7 +22,7 @@ from routegraph import policies
 from routegraph.survival import Survival, check_ratios
 from routegraph.validate import item_metrics, presses
 from routegraph.validate.answers import judge, normalise
-from routegraph.validate.asked import Asked, encode, read_context
+from routegraph.validate.asked import Asked, encode
 from routegraph.validate.cells import digest, note_run, open_folder, read_cell, sealed, write_cell
 from routegraph.validate.checks import check_table
 from routegraph.validate.decode import decode
@@ -235,7 +235,6 @@ class _Item:
             if not prompt.evidence:
                 raise ValueError(f"{what} names no evidence; give the spans the answer follows from")
         try:
-            context = read_context(model, prompt, question_aware)
             asked = encode(model, prompt, question_aware)
         except NotImplementedError as error:
             raise ValueError(
@@ -257,8 +256,8 @@ class _Item:
         n = len(asked.context)
         chunk_length = fitting_chunk(n, settings["chunk_length"])
         chosen = tuple(choose(name, chunk_length) for name in settings["policies"])
-        facts = tuple(tokens_in(context.text, context.offsets, [span]) for span in prompt.evidence)
-        answer = tokens_in(context.text, context.offsets, spans)
+        facts = tuple(tokens_in(asked.text, asked.offsets, [span]) for span in prompt.evidence)
+        answer = tokens_in(asked.text, asked.offsets, spans)
         item = cls(prompt, asked, answer, facts, chosen, chunk_length)
         for table in item.tables.values():
             check_table(n, table.press, table.chunk_length, what, table.scorer)
