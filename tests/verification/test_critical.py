@@ -32,6 +32,29 @@ def recorded(record, name, fit, attribute, truth, runs, source):
     return high - low
 
 
+LAYERS, RUNS = [16, 32, 64, 128], 4000
+
+
+def swept_lattice(folder, beyond=0, **routes):
+    """Bonds of the lattice ensemble, twice as wide as deep, and `beyond` positions more."""
+    return sweep(
+        folder / "sweep",
+        n_layers=LAYERS,
+        n_tokens=[2 * n + beyond for n in LAYERS],
+        together=["n_layers", "n_tokens"],
+        n_heads=2,
+        degree=1,
+        ensemble="lattice",
+        policy="bernoulli",
+        residual=False,
+        n_answers=1,
+        settings={"resolution": 16384},
+        replicates=RUNS,
+        workers=2,
+        **routes,
+    )
+
+
 def blind(swept, observable, **options):
     """Fit twice without a look at the truth: where the curves change, then a quarter of that around the result."""
     whole, _ = fit_sweep(swept, observable, **options)
@@ -42,26 +65,11 @@ def blind(swept, observable, **options):
 
 def test_directed_bond_percolation_by_sweep_and_fit(record, tmp_path):
     """Survival of the query's single seed; size = layers; every cell wider than the seed can reach."""
-    layers = [16, 32, 64, 128]
-    swept = sweep(
-        tmp_path / "dp",
-        n_layers=layers,
-        n_tokens=[2 * n + 2 for n in layers],
-        together=["n_layers", "n_tokens"],
-        n_heads=2,
-        degree=1,
-        ensemble="lattice",
-        policy="bernoulli",
-        residual=False,
-        n_answers=1,
-        settings={"resolution": 16384},
-        replicates=4000,
-        workers=2,
-    )
+    swept = swept_lattice(tmp_path, beyond=2)
     truth = 1 - TRUTH["bond"]
     free = blind(swept, "survives", method="collapse")
     assert free.scale == "L"
-    runs = 4000 * len(layers)
+    runs = RUNS * len(LAYERS)
     recorded(record, "alpha_c, exponents free", free, "alpha_c", truth, runs, "Hinrichsen 2000")
     recorded(record, "1/nu_par, exponents free", free, "inverse_nu", 1 / NU_PAR, runs, "Hinrichsen 2000")
     recorded(record, "zeta/nu = -delta, free", free, "zeta_over_nu", -DELTA, runs, "Hinrichsen 2000")
@@ -78,26 +86,9 @@ def test_directed_bond_percolation_by_sweep_and_fit(record, tmp_path):
 
 def test_square_lattice_by_sweep_and_fit(record, tmp_path):
     """Bonds of the lattice ensemble, directions forgotten: what hangs together with the whole top layer."""
-    layers = [16, 32, 64, 128]
-    swept = sweep(
-        tmp_path / "square",
-        n_layers=layers,
-        n_tokens=[2 * n for n in layers],
-        together=["n_layers", "n_tokens"],
-        n_heads=2,
-        degree=1,
-        ensemble="lattice",
-        policy="bernoulli",
-        residual=False,
-        source="row",
-        directed=False,
-        n_answers=1,
-        settings={"resolution": 16384},
-        replicates=4000,
-        workers=2,
-    )
+    swept = swept_lattice(tmp_path, source="row", directed=False)
     known = {"method": "collapse", "scale": "L", "zeta_over_nu": 0.0}
-    runs = 4000 * len(layers)
+    runs = RUNS * len(LAYERS)
     collapsed = blind(swept, "survives", correction=True, **known)
     recorded(record, "p_c by sweep and collapse", collapsed, "alpha_c", 0.5, runs, "duality")
     width = recorded(

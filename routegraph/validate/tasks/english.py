@@ -81,13 +81,19 @@ def _besides(draw: Draw, topic: Topic, n: int) -> list[Relation]:
     return draw.some([relation for relation in words().relations if relation != topic.relation], n)
 
 
-@english("base")
-def base(draw: Draw) -> Story:
-    """One person of whom five things are told, and one is asked; others are about."""
+def _one_person(draw: Draw) -> tuple[Topic, str, str, Sentence, list[Sentence]]:
+    """Draw a topic, a person, what is told of both, the sentence that tells it, and four others about the person."""
     topic, name = draw_topic(draw), draw.name()
     value = next(draw.values(topic.relation))
     fact = topic.say(name, value)
     others = [say(relation, name, next(draw.values(relation))) for relation in _besides(draw, topic, 4)]
+    return topic, name, value, fact, others
+
+
+@english("base")
+def base(draw: Draw) -> Story:
+    """One person of whom five things are told, and one is asked; others are about."""
+    topic, name, value, fact, others = _one_person(draw)
     return Story(
         asks=topic.ask(draw, name, value),
         tags=topic.tags(draw),
@@ -136,10 +142,7 @@ def manipulation(draw: Draw) -> Story:
 @english("multi_presence")
 def multi_presence(draw: Draw) -> Story:
     """One person who is named in every sentence, with five facts strewn in."""
-    topic, name = draw_topic(draw), draw.name()
-    value = next(draw.values(topic.relation))
-    fact = topic.say(name, value)
-    others = [say(relation, name, next(draw.values(relation))) for relation in _besides(draw, topic, 4)]
+    topic, name, value, fact, others = _one_person(draw)
     return Story(
         asks=topic.ask(draw, name, value),
         tags=topic.tags(draw),
