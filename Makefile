@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 export MPLBACKEND := Agg
 
-.PHONY: help demo test lint bench verify zoo clean
+.PHONY: help demo test lint fuzz bench verify zoo clean
 
 help:
 	@echo "make demo    simulate, read a real model, compare; ends in a table and demo/report.html"
 	@echo "make test    the ordinary test run (CI)"
 	@echo "make lint    ruff, mypy, import-linter"
+	@echo "make fuzz    the property tests on new random examples, ten times as many"
 	@echo "make verify  slow checks against theory and literature"
 	@echo "make bench   speed against named peers"
 	@echo "make zoo     train four tiny models of each family, none of them shipped: about two hours"
@@ -24,6 +25,9 @@ demo: .venv/.installed
 test: .venv/.installed
 	$(BIN)/python -m pytest -q --durations=10
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q tests/kernels
+
+fuzz: .venv/.installed
+	$(BIN)/python -m pytest -q -m hypothesis --hypothesis-profile=fuzz
 
 lint: .venv/.installed
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""One hypothesis profile for the whole suite: no deadline on shared cores, the same examples in CI."""
+"""Hypothesis profiles: no deadline on shared cores, the same examples in CI, ten times as many for `make fuzz`."""
 
 import os
 
@@ -12,4 +12,5 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
+settings.register_profile("fuzz", settings.get_profile("routegraph"), derandomize=False, max_examples=600)
 settings.load_profile("routegraph")

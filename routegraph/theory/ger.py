@@ -175,10 +175,13 @@ def one_factor(p: ArrayLike, slots: int, rho: float, shift: float = 0.0) -> Curv
     gone = np.atleast_1d(shifted(p, shift))
     if rho == 0:
         return independent(gone, slots)
-    if rho == 1:
-        return gone
-    threshold = (ndtri(gone)[:, None] - np.sqrt(rho) * _Z) / np.sqrt(1 - rho)
-    return np.asarray(ndtr(threshold) ** slots @ _Z_WEIGHT)
+    cut = ndtri(gone)[:, None]
+    if rho < 0.5:
+        return np.asarray(ndtr((cut - np.sqrt(rho) * _Z) / np.sqrt(1 - rho)) ** slots @ _Z_WEIGHT)
+    # Near rho = 1 that integrand is a step. By parts it is smooth: the largest of the M own terms, whose
+    # distribution is Phi^M, stays below the cut.
+    largest = slots * ndtr(_Z) ** (slots - 1) * _Z_WEIGHT
+    return np.asarray(ndtr((cut - np.sqrt(1 - rho) * _Z) / np.sqrt(rho)) @ largest)
 
 
 def all_gone_one_factor(p: ArrayLike, slots: int, rho: float, tokens: int, shift: float = 0.0) -> Curve:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import norm
@@ -55,6 +55,8 @@ def test_variance_with_all_tokens_of_one_slot_is_zero():
 
 
 @given(p=st.floats(0.001, 0.999), rho=st.floats(0.01, 0.9), slots=st.integers(1, 40))
+@example(p=0.3, rho=np.nextafter(0.5, 0), slots=40)
+@example(p=0.3, rho=0.5, slots=40)
 def test_one_factor_equals_adaptive_quadrature(p, rho, slots):
     def integrand(z):
         return norm.pdf(z) * norm.cdf((norm.ppf(p) - np.sqrt(rho) * z) / np.sqrt(1 - rho)) ** slots
@@ -64,6 +66,7 @@ def test_one_factor_equals_adaptive_quadrature(p, rho, slots):
 
 
 @given(p=st.floats(0, 1), rho=st.floats(0, 1), slots=st.integers(1, 300))
+@example(p=0.25, rho=np.nextafter(1, 0), slots=1)
 def test_one_factor_lies_between_independent_slots_and_one_slot(p, rho, slots):
     value = theory.one_factor([p], slots, rho)[0]
     assert p**slots - 1e-6 <= value <= p + 1e-6

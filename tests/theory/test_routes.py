@@ -109,3 +109,9 @@ def test_intervals_cover_at_their_rate():
 def test_decomposition_refuses_lists_that_do_not_match():
     with pytest.raises(ValueError, match=r"one length of at least 1, got \(2,\), \(1,\)"):
         routes.decompose_failure([True, False], [True])
+
+
+def test_masses_an_ulp_above_one_are_the_rounding_of_a_sum():
+    assert routes.rigidity_shift(0.25, np.nextafter(1, 2), True) == 0
+    with pytest.raises(ValueError, match="evidence must be"):
+        routes.rigidity_shift(0.25, 1.001, True)
