@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from routegraph.validate.asked import encode
@@ -77,6 +77,7 @@ def test_answers_and_evidence_are_what_a_naive_reader_finds(task, seed):
 
 
 @given(shapes(), st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=12), seeds)
+@example(Shape(1, 2, 1, 0, ()), ["unknown_forward"] * 2, 0)
 def test_all_questions_of_a_batch_have_their_answers(shape, kinds, seed):
     batch = words.draw_batch(np.random.default_rng(seed), 3, shape, kinds)
     assert batch.n_context == shape.n_context

@@ -206,11 +206,10 @@ def two_hop(rng: np.random.Generator, world: World, count: int) -> Questions:
 
 def unknown_forward(rng: np.random.Generator, world: World, count: int) -> Questions:
     """Ask for a value that no fact states, of someone present or of a stranger."""
-    n, n_facts = len(world.cells), world.shape.n_facts
-    complete = n_facts == world.cells.shape[1]
-    cells = _deal(rng, np.arange(world.cells.shape[1]) >= (0 if complete else n_facts), count, n)
-    cells = _take(world.cells, cells)
-    elsewhere = (rng.random(cells.shape) < _ELSEWHERE) | complete
+    unstated = np.arange(world.cells.shape[1]) >= world.shape.n_facts
+    cells = _take(world.cells, _deal(rng, unstated, count, len(world.cells)))
+    # Of a stated cell, dealt where too few are unstated, only a stranger's is unknown.
+    elsewhere = (rng.random(cells.shape) < _ELSEWHERE) | (_take(world.fact_of, cells) != NONE)
     stranger = _take(world.strangers, rng.integers(world.strangers.shape[1], size=cells.shape))
     name = np.where(elsewhere, stranger, world.owner(cells))
     return _questions([name, world.relation(cells)], np.full_like(name, IDK))
