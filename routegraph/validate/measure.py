@@ -349,6 +349,7 @@ def _measure_item(model: Loaded, item: _Item, settings: Mapping[str, Any]) -> di
             "question": prompt.question,
             "answer": prompt.answer,
             "answerable": prompt.answerable,
+            "tags": list(prompt.tags),
             "n_context": n,
             "n_question": len(asked.question),
             "answer_tokens": item.answer.tolist(),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from routegraph._version import __version__
 from routegraph.sim.critical import CriticalFit, fit_critical
@@ -58,6 +58,10 @@ class Measured:
     ids, item_tasks : tuple of str
         Of every item.
     n_context : int64[n_items]
+    answerable : bool[n_items]
+        Whether the context tells the answer; where it does not, an abstention is right.
+    tags : tuple of tuple of str
+        Direction, type of the answer, difficulty: whatever the task says of its items.
     right, abstained : bool[n_items, n_policies, n_ratios]
     replies : tuple of tuple of str
         Of every item, policies outermost.
@@ -71,6 +75,8 @@ class Measured:
     ids: tuple[str, ...]
     item_tasks: tuple[str, ...]
     n_context: NDArray[np.int64]
+    answerable: NDArray[np.bool_]
+    tags: tuple[tuple[str, ...], ...]
     right: NDArray[np.bool_]
     abstained: NDArray[np.bool_]
     replies: tuple[tuple[str, ...], ...]
@@ -89,6 +95,24 @@ class Measured:
         settings = read_run(out)["settings"]
         cells = [read_cell(path, settings) for path in sorted((Path(out) / "cells").glob("*.json"))]
         return from_cells(settings, sorted(cells, key=lambda cell: str(cell["prompt"]["id"])))
+
+    def only(self, items: ArrayLike) -> Measured:
+        """Return what was measured of some items, bool[n_items] or their numbers; ValueError where there is none."""
+        numbers = np.arange(len(self.ids))[np.asarray(items)]
+        if not numbers.size:
+            raise ValueError("no item is left")
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in numbers),
+            item_tasks=tuple(self.item_tasks[i] for i in numbers),
+            n_context=self.n_context[numbers],
+            answerable=self.answerable[numbers],
+            tags=tuple(self.tags[i] for i in numbers),
+            right=self.right[numbers],
+            abstained=self.abstained[numbers],
+            replies=tuple(self.replies[i] for i in numbers),
+            metrics={name: values[numbers] for name, values in self.metrics.items()},
+        )
 
     @property
     def policies(self) -> list[str]:
@@ -302,6 +326,8 @@ def from_cells(settings: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) 
         ids=tuple(str(prompt["id"]) for prompt in prompts),
         item_tasks=tuple(str(prompt["task"]) for prompt in prompts),
         n_context=np.array([prompt["n_context"] for prompt in prompts], dtype=np.int64),
+        answerable=np.array([prompt["answerable"] for prompt in prompts], dtype=bool),
+        tags=tuple(tuple(prompt.get("tags", ())) for prompt in prompts),
         right=np.array([cell["right"] for cell in cells], dtype=bool).reshape(shape),
         abstained=np.array([cell["abstained"] for cell in cells], dtype=bool).reshape(shape),
         replies=tuple(tuple(cell["replies"]) for cell in cells),

@@ -283,6 +283,8 @@ def synthetic(right: Any, metrics: dict[str, Any], tasks: Any = None, **more: An
         ids=tuple(map(str, range(n))),
         item_tasks=tuple(tasks or ["t"] * n),
         n_context=np.full(n, 100),
+        answerable=more.pop("answerable", np.ones(n, dtype=bool)),
+        tags=tuple(more.pop("tags", [("inverse",)] * n)),
         right=right,
         abstained=more.pop("abstained", np.zeros_like(right)),
         replies=(("",) * n_policies * n_ratios,) * n,
@@ -295,6 +297,23 @@ class TestMeasured:
     def test_failing_is_right_before_and_not_after(self):
         right = np.array([[[1, 1, 0, 0]], [[0, 1, 0, 0]]], dtype=bool)
         assert synthetic(right, {}).fails.tolist() == [[[False, False, True, True]], [[False] * 4]]
+
+    def test_only_some_items(self):
+        right = np.array([[[1, 1, 0, 0]], [[0, 1, 0, 0]], [[1, 0, 0, 0]]], dtype=bool)
+        known = np.array([True, False, True])
+        whole = synthetic(
+            right, {"margin": np.arange(12.0).reshape(3, 1, 4)}, ["a", "b", "a"], answerable=known
+        )
+        for chosen in (known, [0, 2]):
+            found = whole.only(chosen)
+            assert found.ids == ("0", "2")
+            assert found.tasks == ["a"]
+            assert found.answerable.all()
+            assert found.rates("accuracy", "p0").counts.tolist() == [2, 1, 0, 0]
+            assert found.metrics["margin"].tolist() == [[[0, 1, 2, 3]], [[8, 9, 10, 11]]]
+            assert len(found.replies) == len(found.tags) == len(found.n_context) == 2
+        with pytest.raises(ValueError, match="no item is left"):
+            whole.only(np.zeros(3, bool))
 
     def test_rates_and_tasks(self):
         right = np.array([[[1, 1, 0, 0]], [[0, 1, 0, 0]], [[1, 0, 0, 0]]], dtype=bool)
