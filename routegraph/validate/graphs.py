@@ -45,7 +45,7 @@ class GraphRecorder:
         parts = []
         for start in range(0, n, BLOCK):
             stop = min(start + BLOCK, n)
-            logits = _logits(queries[:, start:stop], keys[:, :stop], module.scaling, start)
+            logits = attention_logits(queries[:, start:stop], keys[:, :stop], module.scaling, start)
             weights = logits.softmax(-1)
             found = heaviest_keys(weights.cpu().numpy(), start, n_heads, TOP, MASS, self.n_sink)
             parts.append(found)
@@ -81,7 +81,7 @@ class GraphRecorder:
         return {"graph": self.graph(n_heads, n_tokens), **read}
 
 
-def _logits(queries: Any, keys: Any, scaling: float, start: int) -> Any:
+def attention_logits(queries: Any, keys: Any, scaling: float, start: int) -> Any:
     """Return the scaled products of a block of queries, the first at position `start`, with all keys up to its end.
 
     float32[n_query_heads, n_queries, n_keys]; where a key comes after its query, the smallest number there is (not

@@ -25,7 +25,7 @@ from routegraph import attention
 from routegraph.graph import TokenGraph
 from routegraph.routes import PRUNING, reach_thresholds
 from routegraph.survival import AXES, Survival, ger
-from routegraph.validate.families import rotated_queries
+from routegraph.validate.reads import Reads, Routed
 
 Positions = NDArray[np.int64]
 #: Thresholds of attention weight above which a read is an edge.
@@ -110,6 +110,17 @@ METRICS = {
         )
         for what in ("answer", "evidence")
     },
+    "routed_drift": Metric(
+        1,
+        "routes",
+        "relative change of the heads' outputs, dead slots masked, at the rows the first answer token is routed "
+        "through; told neither answer nor evidence",
+    ),
+    "routed_lost": Metric(
+        1,
+        "routes",
+        "share of what those rows are given of the context, by squared norm, that lay on dead slots",
+    ),
     "consensus": Metric(
         -1, "routes", "distinct top surviving keys over query heads of the answer row, mean of layers"
     ),
@@ -147,57 +158,6 @@ class Watched:
     def evidence(self) -> Positions:
         """Sorted tokens of all facts."""
         return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *self.facts]))
-
-
-@dataclass(frozen=True, eq=False)
-class Reads:
-    """What the rows after the context read of it with a full cache.
-
-    Attributes
-    ----------
-    graph : TokenGraph
-        Of context and question together; the context's rows are its cache rows.
-    mass : float64[n_layers, n_heads, n_context]
-        Attention on each slot, mean over the rows after the context and the query heads of all KV heads, so that a
-        layer's sums to at most 1.
-    last : float32[n_layers, n_query_heads, n_context]
-        Attention of the last row, the one that the first answer token is read from.
-    """
-
-    graph: TokenGraph
-    mass: NDArray[np.float64]
-    last: NDArray[np.float32]
-
-
-class ReadRecorder:
-    """Collects what the rows after the context read as context and question are prefilled together."""
-
-    def __init__(self, n_context: int) -> None:
-        self.n_context = n_context
-        self._mass: list[NDArray[np.float64]] = []
-        self._last: list[NDArray[np.float32]] = []
-
-    def hook(self, module: Any, _args: Any, kwargs: Mapping[str, Any], _output: Any) -> None:
-        """Record one layer; a forward hook with keyword arguments."""
-        import torch
-
-        n = self.n_context
-        keys = kwargs["past_key_values"].layers[module.layer_idx].keys[0]
-        queries = rotated_queries(module, kwargs)[:, n:]
-        n_query_heads, n_rows, width = queries.shape
-        logits = queries.reshape(keys.shape[0], -1, width) @ keys.transpose(1, 2)
-        logits = logits.float().mul_(module.scaling).reshape(n_query_heads, n_rows, -1)
-        later = torch.ones(n_rows, n_rows, dtype=torch.bool, device=keys.device).triu(1)
-        logits[..., n:].masked_fill_(later, -torch.inf)
-        weights = logits.softmax(-1)[..., :n].cpu().numpy()
-        by_head = weights.reshape(keys.shape[0], -1, n).sum(axis=1, dtype=float)
-        self._mass.append(by_head / (n_query_heads * n_rows))
-        self._last.append(weights[:, -1])
-
-    def reads(self, graph: TokenGraph) -> Reads:
-        """Return the record beside the graph of the same prefill, whose cache rows become the context's."""
-        split = replace(graph, n_context=self.n_context)
-        return Reads(split, np.stack(self._mass), np.stack(self._last))
 
 
 def heavier(graph: TokenGraph, eps: float) -> TokenGraph:
@@ -266,6 +226,11 @@ def route_metrics(
             found[f"rollout_{what}"] = _share(rolled[tokens], whole[tokens])
         rows.append({name: value if np.isfinite(value) else np.nan for name, value in found.items()})
     return rows
+
+
+def routed_metrics(routed: Routed) -> dict[str, NDArray[np.float64]]:
+    """Return the metrics of kind "routes" that are told no tokens, for every variant, float64[n_variants] each."""
+    return {"routed_drift": routed.drift, "routed_lost": routed.lost}
 
 
 def after_metrics(

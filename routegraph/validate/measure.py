@@ -27,12 +27,12 @@ from routegraph.validate.cells import digest, note_run, open_folder, read_cell, 
 from routegraph.validate.checks import check_table
 from routegraph.validate.decode import decode
 from routegraph.validate.extract import CHUNK_LENGTH, checked_tables, fingerprint, tokens_in
-from routegraph.validate.graphs import GraphRecorder
 from routegraph.validate.item_metrics import METRICS, N_SINK, Watched
 from routegraph.validate.knockout import carriers as find_carriers
 from routegraph.validate.measured import Measured, from_cells
 from routegraph.validate.models import Loaded, load
 from routegraph.validate.prompts import Prompt
+from routegraph.validate.reads import read_question
 from routegraph.validate.scorers import SCORERS, ScoreTable, score_tables
 from routegraph.validate.sources import Progress
 
@@ -304,7 +304,6 @@ def _measure_item(model: Loaded, item: _Item, settings: Mapping[str, Any]) -> di
         {name: (table.press, table.chunk_length) for name, table in tables.items()},
         also=lambda module, args, kwargs, output: caches.append(kwargs["past_key_values"]),
     )
-    reads = _read(model, asked)
     seed = int(digest([settings["seed"], prompt.id]), 16)
     survivals = [
         [
@@ -321,10 +320,13 @@ def _measure_item(model: Loaded, item: _Item, settings: Mapping[str, Any]) -> di
         [s.alive(ratio) for row in survivals for s, ratio in zip(row, ratios, strict=True)]
     )  # policies outermost
     distinct, which = _distinct(kept)
+    reads, routed = read_question(model, asked.context, asked.question, distinct)
     with item_metrics.answer_states(model.model) as states:
         decoded = decode(model, caches[0], asked.question, distinct, settings["max_new_tokens"])
     first = int(asked.answer[0]) if prompt.answerable and len(asked.answer) else None
-    after = item_metrics.after_metrics(decoded.logits[:, 0], np.concatenate(states), int(which[0]), first)
+    by_variant = item_metrics.routed_metrics(routed) | item_metrics.after_metrics(
+        decoded.logits[:, 0], np.concatenate(states), int(which[0]), first
+    )
     graphs = {eps: item_metrics.heavier(reads.graph, eps) for eps in item_metrics.EPS}
     rows: list[dict[str, float]] = []
     for one, row in zip(chosen, survivals, strict=True):
@@ -338,8 +340,8 @@ def _measure_item(model: Loaded, item: _Item, settings: Mapping[str, Any]) -> di
         for s, ratio, found in zip(row, ratios, routes, strict=True):
             rows.append(item_metrics.cache_metrics(s, ratio, watched) | found)
     for row_, variant in zip(rows, which, strict=True):
-        row_ |= {name: float(values[variant]) for name, values in after.items()}
-        row_ |= {"n_context": float(n), "margin_at_0": float(after["margin"][which[0]])}
+        row_ |= {name: float(values[variant]) for name, values in by_variant.items()}
+        row_ |= {"n_context": float(n), "margin_at_0": float(by_variant["margin"][which[0]])}
     texts = [decoded.texts[variant] for variant in which]
     verdicts = [judge(prompt, text) for text in texts]
     return {
@@ -368,21 +370,6 @@ def _measure_item(model: Loaded, item: _Item, settings: Mapping[str, Any]) -> di
         "abstained": [int(verdict.abstained) for verdict in verdicts],
         "metrics": {name: [_plain(row_[name]) for row_ in rows] for name in METRICS},
     }
-
-
-def _read(model: Loaded, asked: Asked) -> item_metrics.Reads:
-    """Prefill context and question together and record what is read."""
-    import torch
-
-    ids = np.concatenate([asked.context, asked.question])
-    graph, recorder = GraphRecorder(), item_metrics.ReadRecorder(len(asked.context))
-
-    def both(*arguments: Any) -> None:
-        graph.hook(*arguments)
-        recorder.hook(*arguments)
-
-    presses.prefill_tables(model.model, torch.from_numpy(ids)[None], {}, also=both)
-    return recorder.reads(graph.graph(model.n_heads, len(ids)))
 
 
 def _distinct(kept: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

@@ -332,7 +332,9 @@ def from_cells(settings: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) 
         abstained=np.array([cell["abstained"] for cell in cells], dtype=bool).reshape(shape),
         replies=tuple(tuple(cell["replies"]) for cell in cells),
         metrics={
-            name: np.array([cell["metrics"][name] for cell in cells], dtype=float).reshape(shape)
+            name: np.array(
+                [cell["metrics"].get(name, [None] * (shape[1] * shape[2])) for cell in cells], dtype=float
+            ).reshape(shape)
             for name in METRICS
         },
         cliffs={policy: _cliffs(cells, policy) for policy in settings["policies"]},

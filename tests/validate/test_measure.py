@@ -29,7 +29,6 @@ from routegraph.validate.failing import pooled_auc
 from routegraph.validate.item_metrics import (
     EPS,
     METRICS,
-    Reads,
     Watched,
     after_metrics,
     answer_states,
@@ -41,6 +40,7 @@ from routegraph.validate.measure import RATIOS, Chosen, choose, fitting_chunk, m
 from routegraph.validate.measured import Measured, from_cells
 from routegraph.validate.models import Loaded, wrap
 from routegraph.validate.prompts import Prompt, write_prompts
+from routegraph.validate.reads import Reads
 from tests.cli.test_simulate import run
 from tests.validate.conftest import tiny_network
 
