@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from routegraph.validate import sources
 from routegraph.validate.models import Loaded, load, wrap
+from routegraph.validate.prompts import Prompt
 from routegraph.validate.tasks.lexicon import IDK, STOP, word_tokenizer
 from routegraph.validate.tasks.words import TASKS, draw_batch, prompts
 from routegraph.validate.tasks.worlds import Shape
@@ -275,6 +277,42 @@ def test_right_answers_alone_do_not_pass_the_gate(untrained, monkeypatch):
         name = "the fact" if task == "forward" else "second fact"
         expected = f"refused: {task}: right, {name} evicted 1.000, under 0.05 is asked for"
         assert gate.accept(untrained, items=5).verdict == expected
+
+
+def test_what_makes_things_up_may_not_do_better_than_a_guess(untrained, monkeypatch):
+    rng = np.random.default_rng(0)
+
+    def guesser(_model, prompt, better: float = 0.0):
+        knows = [rng.random() < gate.chance(prompt, span) + better for span in prompt.evidence]
+        return [(prompt.answerable, False), *((right, False) for right in knows)]
+
+    monkeypatch.setattr(gate, "replies", guesser)
+    found = gate.accept(untrained, abstains=False, items=200)
+    assert found.verdict == "accepted"
+    first = next(check for check in found.checks if check.what == "right, first fact evicted")
+    assert 0.35 < first.share.value < first.bound < 0.55  # few persons are named: a guess is often right
+    monkeypatch.setattr(gate, "replies", lambda model, prompt: guesser(model, prompt, better=0.2))
+    failed = [
+        check.what for check in gate.accept(untrained, abstains=False, items=200).checks if not check.passed
+    ]
+    assert len(failed) == 6
+    assert all("evicted" in what for what in failed)
+
+
+def test_chance_of_a_guess_by_hand():
+    context = "wind stood . Bob pet cat . Amy pet dog . Bob boss Amy . Cal pet dog ."
+    spans = {
+        fact: (context.index(fact), context.index(fact) + len(fact))
+        for fact in ("Bob boss Amy .", "Amy pet dog .")
+    }
+    prompt = Prompt("p", context, "Bob boss pet", "dog", "Answer:", evidence=(spans["Bob boss Amy ."],))
+    assert gate.chance(prompt, spans["Bob boss Amy ."]) == pytest.approx(2 / 3)
+    assert gate.chance(prompt, spans["Amy pet dog ."]) == pytest.approx(1 / 2)
+    assert gate.chance(replace(prompt, answer="pony"), spans["Amy pet dog ."]) == pytest.approx(1 / 12)
+    who = replace(prompt, question="who pet cat", answer="Bob")
+    assert gate.chance(who, (context.index("Bob pet"), context.index("Bob pet") + 13)) == pytest.approx(1 / 3)
+    lone = "Bob pet cat ."
+    assert gate.chance(replace(who, context=lone), (0, len(lone))) == pytest.approx(1 / 68)
 
 
 def test_evicted_facts_reach_the_masks_whole(untrained, monkeypatch):
