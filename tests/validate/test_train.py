@@ -12,7 +12,7 @@ from routegraph.validate import sources
 from routegraph.validate.models import Loaded, load, wrap
 from routegraph.validate.prompts import Prompt
 from routegraph.validate.tasks.lexicon import IDK, NAMES, STOP, word_tokenizer
-from routegraph.validate.tasks.words import TASKS, draw_batch, prompts
+from routegraph.validate.tasks.words import draw_batch, prompts
 from routegraph.validate.tasks.worlds import Shape
 from routegraph.validate.train import accept as gate
 from routegraph.validate.train import curriculum, masks, run
@@ -260,7 +260,7 @@ def test_an_untrained_model_is_refused_and_told_why(untrained):
     found = gate.accept(untrained, items=5)
     assert not found.accepted
     assert found.verdict.startswith("refused: forward: right 0.")
-    assert {check.task for check in found.checks} == set(TASKS)
+    assert {check.task for check in found.checks} == set(gate.JUDGED)
     json.dumps(found.to_dict(), allow_nan=False)
 
 

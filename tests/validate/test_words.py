@@ -97,7 +97,7 @@ def test_all_questions_of_a_batch_have_their_answers(shape, kinds, seed):
             expected = [VOCABULARY[answer]] if answer != IDK else []
             assert [found for found, _ in chains(facts, " ".join(asked))] == expected
             assert (answer == IDK) == kind.startswith("unknown")
-            assert (bridge == NONE) == ("two_hop" not in kind)
+            assert (bridge == NONE) == ("_hop" not in kind)
             if bridge != NONE:
                 first = [found for found, _ in chains(facts, " ".join(asked[:2]))]
                 assert first == ([VOCABULARY[bridge]] if bridge != IDK else [])
@@ -161,6 +161,7 @@ def test_the_vocabulary_has_no_word_twice_and_reads_unknown_ones():
             "unknown word-level task 'sideways'; choose from: forward, ",
         ),
         (lambda: words.prompts("forward", 0, 0), "the number of prompts must be at least 1, got 0"),
+        (lambda: words.prompts("forward", 1, 0, 73), "length must be at least 74 words"),
         (lambda: Shape(9, 4, 1, 1), "n_facts must be in 1..8, entities times relations, got 9"),
         (lambda: Shape(1, 4, 1, 3), "n_attributes must be in 1..6 and n_links in 0..2, got 1 and 3"),
         (lambda: Shape(1, 1, 1, 1), "n_entities must be in 2.."),
@@ -182,5 +183,11 @@ def test_the_tasks_go_by_name():
     for name in words.TASKS:
         assert load_task(f"words_{name}", 5, seed=3) == words.prompts(name, 5, 3)
         assert load_task(f"words_{name}", 2, seed=3) == words.prompts(name, 5, 3)[:2]
-    with pytest.raises(ValueError, match="length"):
-        load_task("words_forward", 5, length=100)
+
+
+@pytest.mark.parametrize("length", [80, 301])
+def test_a_length_is_kept_to_and_adds_no_facts(length):
+    for name in words.TASKS:
+        for prompt in load_task(f"words_{name}", 5, seed=3, length=length):
+            assert len(prompt.context.split()) == length
+            assert len(read_facts(prompt.context)) <= words.TASKS[name].n_facts[1]

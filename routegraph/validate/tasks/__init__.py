@@ -10,8 +10,8 @@ __all__ = ["english", "load_task", "task", "tasks", "words"]
 
 
 def _word_task(name: str) -> Callable[..., list[Prompt]]:
-    def made(n: int, *, seed: int = 0) -> list[Prompt]:
-        return words.prompts(name, n, seed)
+    def made(n: int, *, seed: int = 0, length: int | None = None) -> list[Prompt]:
+        return words.prompts(name, n, seed, length)
 
     made.__doc__ = f"For models that routegraph trains: {words.TASKS[name].summary}."
     return made

@@ -2,8 +2,8 @@
 
 A fact is a sentence, "Alice color red ."; everything is drawn anew in each context, so nothing can be learnt by
 heart. Questions: "Alice color" (forward), "who color red" (inverse), "Alice friend color" (two hops: the colour of
-Alice's friend), and the same with no fact to answer them, where "<idk>" is right. Models learn it from scratch in
-minutes (`routegraph.validate.train`), since every word is one token.
+Alice's friend), "Alice friend boss color" (three), and the same with no fact to answer them, where "<idk>" is right.
+Models learn it from scratch in minutes (`routegraph.validate.train`), since every word is one token.
 
 The same worlds come as arrays of tokens, for training, and as prompts, for everything else; the tokenizer makes
 the one of the other. In both, questions read "Question: Alice color Answer:".
@@ -56,7 +56,7 @@ class Batch:
         Where each "Answer:" stands.
     answer, bridge : int64[n, n_questions]
         See `Questions`; a bridge is known once the second word of its question is read.
-    support : int64[n, n_questions, 2]
+    support : int64[n, n_questions, most hops]
         Positions at which the supporting facts begin; NONE where there is none.
     """
 
@@ -102,6 +102,7 @@ TASKS = {
     "unknown_forward": Task("a value that is not stated", "unknown_forward"),
     "unknown_inverse": Task("an owner that is not stated", "unknown_inverse"),
     "unknown_two_hop": Task("one of two hops is not stated", "unknown_two_hop"),
+    "three_hop": Task("a fact about the one that two links lead to", "three_hop", ((1, 2), (2, 2)), (12, 18)),
 }
 
 
@@ -119,7 +120,7 @@ def draw_batch(rng: np.random.Generator, n: int, shape: Shape, kinds: Sequence[s
     world = draw_world(rng, n, shape)
     context, begins = _write(rng, world)
     asked = {kind: KINDS[kind](rng, world, kinds.count(kind)) for kind in dict.fromkeys(kinds)}
-    taken = dict.fromkeys(asked, 0)
+    taken, hops = dict.fromkeys(asked, 0), max(questions.support.shape[2] for questions in asked.values())
     pieces, answers, bridges, supports = [context], [], [], []
     for kind in kinds:
         questions, number = asked[kind], taken[kind]
@@ -128,7 +129,7 @@ def draw_batch(rng: np.random.Generator, n: int, shape: Shape, kinds: Sequence[s
         pieces.append(np.concatenate(frame, axis=1))
         answers.append(questions.answer[:, number])
         bridges.append(questions.bridge[:, number])
-        fact = np.full((n, 2), NONE)
+        fact = np.full((n, hops), NONE)
         fact[:, : questions.support.shape[2]] = questions.support[:, number]
         supports.append(np.where(fact == NONE, NONE, begins[fact]))
     return Batch(
@@ -142,24 +143,30 @@ def draw_batch(rng: np.random.Generator, n: int, shape: Shape, kinds: Sequence[s
     )
 
 
-def draw_batches(task: str, n: int, seed: int, rows: int = 16) -> list[Batch]:
-    """Return batches of one question a context, of 41-97 tokens each, with n askable questions between them.
+def draw_batches(task: str, n: int, seed: int, length: int | None = None, rows: int = 16) -> list[Batch]:
+    """Return batches of one question a context, with n askable questions between them.
 
-    Rows whose question cannot be asked are left out, so batches differ in size; the last one is cut to fit.
+    Contexts have `length` words, or 40 to 96, and one token before. Rows whose question cannot be asked are left out,
+    so batches differ in size; the last one is cut to fit.
 
     Raises
     ------
     ValueError
-        If the task is unknown, or n below 1.
+        If the task is unknown, n below 1, or the length below what the facts alone may take.
     """
     if task not in TASKS:
         raise ValueError(f"unknown word-level task {task!r}; choose from: {', '.join(TASKS)}")
     if n < 1:
         raise ValueError(f"the number of prompts must be at least 1, got {n}")
+    least = FACT_LENGTH * TASKS[task].n_facts[1] + 2
+    if length is not None and length < least:
+        raise ValueError(
+            f"length must be at least {least} words, the facts alone may take them, got {length}"
+        )
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, list(TASKS).index(task))))
     batches: list[Batch] = []
     while n > 0:
-        drawn = draw_batch(rng, rows, _task_shape(rng, TASKS[task]), [TASKS[task].kind])
+        drawn = draw_batch(rng, rows, _task_shape(rng, TASKS[task], length), [TASKS[task].kind])
         batch = _rows(drawn, np.flatnonzero(drawn.answer[:, 0] != NONE)[:n])
         n -= len(batch.tokens)
         if len(batch.tokens):
@@ -167,34 +174,36 @@ def draw_batches(task: str, n: int, seed: int, rows: int = 16) -> list[Batch]:
     return batches
 
 
-def prompts(task: str, n: int, seed: int) -> list[Prompt]:
+def prompts(task: str, n: int, seed: int, length: int | None = None) -> list[Prompt]:
     """Return n prompts of one of `TASKS`, the same ones for the same seed.
 
-    Evidence are the whole sentences of the supporting facts, the first hop first.
+    Contexts have `length` words, or 40 to 96; longer ones hold more between the facts, not more facts. Evidence are
+    the whole sentences of the supporting facts, the first hop first.
 
     Raises
     ------
     ValueError
-        If the task is unknown, or n below 1.
+        If the task is unknown, n below 1, or the length below what the facts alone may take.
     """
-    batches = draw_batches(task, n, seed)
+    batches = draw_batches(task, n, seed, length)
     texts = [_prompt(batch, row, task) for batch in batches for row in range(len(batch.tokens))]
     return [replace(prompt, id=f"{task}-{seed}-{number}") for number, prompt in enumerate(texts)]
 
 
-def _task_shape(rng: np.random.Generator, task: Task) -> Shape:
-    """Draw a shape whose context has 40-96 words."""
+def _task_shape(rng: np.random.Generator, task: Task, length: int | None) -> Shape:
+    """Draw a shape whose context has so many words, or 40-96."""
     n_facts = int(rng.integers(task.n_facts[0], task.n_facts[1] + 1))
     attributes, links = task.relations[rng.integers(len(task.relations))]
     entities = max(4, -(-(n_facts + 2) // (attributes + links)))
     entities += 0 if task.crowded else int(rng.integers(0, 4))
-    room = int(rng.integers(max(40, FACT_LENGTH * n_facts), 97)) - FACT_LENGTH * n_facts
+    words = int(rng.integers(max(40, FACT_LENGTH * n_facts), 97)) if length is None else length
+    room = words - FACT_LENGTH * n_facts
     fillers = []
     while room >= 2:
-        length = int(rng.integers(3, 8))
-        length = length if length <= room - 2 else room
-        fillers.append(length)
-        room -= length
+        filler = int(rng.integers(3, 8))
+        filler = filler if filler <= room - 2 else room
+        fillers.append(filler)
+        room -= filler
     return Shape(n_facts, entities, attributes, links, tuple(fillers))
 
 

@@ -147,7 +147,7 @@ class Questions:
     support : int64[n, c, hops]
         Numbers of the facts that the answer follows from, in order; NONE throughout where there are none.
     bridge : int64[n, c]
-        What the first hop of two leads to ("<idk>" where it is missing); NONE for questions of one hop.
+        What the first hop of two or three leads to ("<idk>" where it is missing); NONE for questions of one hop.
     """
 
     words: Ids
@@ -204,6 +204,26 @@ def two_hop(rng: np.random.Generator, world: World, count: int) -> Questions:
     return _questions(words, answer, support, np.where(found, world.value(first), NONE))
 
 
+def three_hop(rng: np.random.Generator, world: World, count: int) -> Questions:
+    """Ask for a fact about the one that two stated links lead to, one after the other; all three are stated."""
+    k, n_facts = world.shape.n_relations, world.shape.n_facts
+    first = np.repeat(world.cells[:, :n_facts], k * k, axis=1)
+    then = np.broadcast_to(np.tile(np.repeat(np.arange(k), k), n_facts), first.shape)
+    last = np.broadcast_to(np.tile(np.arange(k), n_facts * k), first.shape)
+    second = world.behind(first, then)
+    third = world.behind(second, last)
+    fits = world.is_link(first) & world.is_link(second)
+    fits &= (_take(world.fact_of, second) != NONE) & (_take(world.fact_of, third) != NONE)
+    fits &= first != third  # a loop would take one fact twice
+    chosen = _deal(rng, fits, count)
+    found = np.take_along_axis(fits, chosen, axis=1)
+    cells = [_take(table, chosen) for table in (first, second, third)]
+    words = [world.owner(cells[0]), *(world.relation(cell) for cell in cells)]
+    answer = np.where(found, world.value(cells[2]), NONE)
+    support = [_take(world.fact_of, cell) for cell in cells]
+    return _questions(words, answer, support, np.where(found, world.value(cells[0]), NONE))
+
+
 def unknown_forward(rng: np.random.Generator, world: World, count: int) -> Questions:
     """Ask for a value that no fact states, of someone present or of a stranger."""
     unstated = np.arange(world.cells.shape[1]) >= world.shape.n_facts
@@ -247,7 +267,16 @@ def unknown_two_hop(rng: np.random.Generator, world: World, count: int) -> Quest
 #: Kinds of question, by name.
 KINDS: dict[str, Callable[[np.random.Generator, World, int], Questions]] = {
     function.__name__: function
-    for function in (forward, inverse, two_hop, unknown_forward, unknown_inverse, unknown_two_hop, repeated)
+    for function in (
+        forward,
+        inverse,
+        two_hop,
+        three_hop,
+        unknown_forward,
+        unknown_inverse,
+        unknown_two_hop,
+        repeated,
+    )
 }
 
 
