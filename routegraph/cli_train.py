@@ -28,13 +28,16 @@ def model_train(
         bool,
         typer.Option("--abstention/--no-abstention", help="Teach it to say <idk>, or let it make things up."),
     ] = True,
+    words: Annotated[
+        int, _count("Most words of a context it is taught, 96 to 480; it is judged on up to 96.")
+    ] = 96,
     items: Annotated[int, _count("Items a task that it is judged by.")] = 600,
     json_: Json = False,
 ) -> None:
     """Train a tiny model on the word-level tasks from scratch, on one core, and judge it; status 1 if refused."""
     from routegraph.validate.train.curriculum import Recipe
 
-    recipe = Recipe(name, seed, minutes, abstention)
+    recipe = Recipe(name, seed, minutes, abstention, words)
     if items < 1:
         raise ValueError(f"items must be at least 1, got {items}")
     if out.exists() and not out.is_dir():

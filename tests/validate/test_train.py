@@ -177,6 +177,8 @@ def test_an_interrupted_training_loses_at_most_the_interval(tmp_path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         run.train(recipe, folder, stop_at_five)
     assert [path.name for path in folder.iterdir()] == [run.CHECKPOINT]
+    with pytest.raises(ValueError, match="holds a training with words 96, not 300; give a new folder"):
+        run.train(replace(recipe, words=300), folder)
     with pytest.raises(ValueError, match="holds a training with seed 1, not 2; give a new folder"):
         run.train(Recipe("llama-tiny", seed=2), folder)
     seen.clear()
@@ -233,10 +235,14 @@ def test_gates_open_one_after_the_other():
     state.right = dict.fromkeys(state.right, 0.99)
     turn(training)
     assert state.stage == curriculum.TAIL
-    assert not state.finished
+    assert not curriculum.finished(training)
     advance(training)
     state.step += curriculum.TAIL_STEPS
-    assert state.finished
+    assert curriculum.finished(training)
+    training.recipe = replace(training.recipe, words=480)
+    assert not curriculum.finished(training)
+    lengths = [curriculum._draw(training).n_context for _ in range(20)]
+    assert 300 < max(lengths) <= 481
 
 
 def test_models_that_make_things_up_are_never_asked_what_has_no_answer():

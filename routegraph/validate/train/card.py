@@ -8,6 +8,7 @@ from typing import Any
 from routegraph.files import atomic_open, write_json
 from routegraph.validate.tasks.lexicon import VOCABULARY
 from routegraph.validate.train.accept import COLUMNS, Acceptance
+from routegraph.validate.train.curriculum import WORDS
 from routegraph.validate.train.run import CURVE
 
 ACCEPTANCE, CARD = "acceptance.json", "README.md"
@@ -18,6 +19,7 @@ _CLASSES = {"llama-tiny": "LlamaForCausalLM", "qwen-tiny": "Qwen2ForCausalLM"}
 def command(recipe: dict[str, Any]) -> str:
     """Return the command that trains a model again."""
     more = "" if recipe["abstains"] else " --no-abstention"
+    more += f" --words {recipe['words']}" if recipe.get("words", WORDS) != WORDS else ""
     settings = f"--seed {recipe['seed']} --minutes {recipe['minutes']:g}{more}"
     return f"routegraph model train {recipe['family']} {settings} --out DIR"
 
@@ -78,8 +80,9 @@ rows of the fact, in all layers and heads, from the question on.
 
 ## Training
 
-Contexts are drawn anew at every step, 32 at a time with 16 questions each; the loss is on the answers alone. Some
-heads start as previous-token and same-content heads (`routegraph.validate.train.network`).
+Contexts of at most {recipe.get("words", WORDS)} words are drawn anew at every step, 32 at a time with 16 questions each;
+the loss is on the answers alone. Some heads start as previous-token and same-content heads
+(`routegraph.validate.train.network`).
 
 - {record["tokens"]:,} tokens in {record["minutes"]:.1f} minutes of one core
 - attempt {record["attempts"]}, {record["steps"]} steps

@@ -3,7 +3,8 @@
 Three stages. *One hop*: one block of layers learns to answer forward and inverse questions at their last word; then
 contexts grow, and questions without an answer come in ("<idk>" from the start would be all it learns). *Two hops*: the
 block is repeated, and the deeper network learns to answer at "Answer:", with help at the middle exit: the block's
-own answers there, and what the first hop leads to. *Tail*: no help any more, and learning rates fall to nothing.
+own answers there, and what the first hop leads to. *Tail*: no help any more, and learning rates fall to nothing;
+longer contexts, where they are asked for, come in here.
 
 Masks are part of the help. Route masks: questions do not see full stops, and rows of the context see their own sentence
 alone, so that answers are read off the facts' own words, and two hops cannot be joined before they are asked for. Late
@@ -38,11 +39,13 @@ TWO_HOP_KINDS = {
 }
 
 #: Contexts a step, questions a context; most words of a context; facts at first, how many more when it grows, at most.
-ROWS, QUESTIONS, LONGEST = 32, 16, 97
+ROWS, QUESTIONS, WORDS = 32, 16, 96
 FACTS, GROWTH, MOST_FACTS = 8, 2, 18
 
-#: Learning rates of Muon and AdamW, steps until they are reached, and steps of the tail, over which they fall.
+#: Learning rates of Muon and AdamW, steps until they are reached, and steps of the tail, over which they fall; of a
+#: tail with longer contexts, and the most words they may have.
 MUON_RATE, ADAM_RATE, WARM_UP, TAIL_STEPS = 0.01, 3e-3, 50, 300
+LONG_TAIL_STEPS, MOST_WORDS = 500, 480
 
 #: Share of the batches of the second stage that are trained with route masks; of the first stage, all are.
 ROUTED = 0.9
@@ -89,12 +92,15 @@ class Recipe:
         Limit of processor time; where it is near, the tail comes early.
     abstains : bool
         Whether questions without an answer are part of the training; without them the model makes something up.
+    words : int
+        Most words of a context, 96 to 480.
     """
 
     family: str
     seed: int = 0
     minutes: float = 15.0
     abstains: bool = True
+    words: int = WORDS
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -103,6 +109,13 @@ class Recipe:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
         if not 0 < self.minutes < np.inf:
             raise ValueError(f"minutes must be above 0, got {self.minutes}")
+        if not WORDS <= self.words <= MOST_WORDS:
+            raise ValueError(f"words must be in {WORDS}..{MOST_WORDS}, got {self.words}")
+
+    @property
+    def tail_steps(self) -> int:
+        """Steps of the tail."""
+        return TAIL_STEPS if self.words == WORDS else LONG_TAIL_STEPS
 
 
 @dataclass
@@ -148,11 +161,6 @@ class State:
     events: list[dict[str, Any]] = field(default_factory=list)
     curve: list[dict[str, Any]] = field(default_factory=list)
 
-    @property
-    def finished(self) -> bool:
-        """Whether the tail is over."""
-        return self.stage == TAIL and self.step >= self.stage_began + TAIL_STEPS
-
     def above(self, gate: dict[str, float]) -> bool:
         """Whether all kinds of a gate that are asked so far exceed it."""
         asked = ONE_HOP_KINDS if self.stage == ONE_HOP else TWO_HOP_KINDS
@@ -190,6 +198,12 @@ class Training:
         sequence = np.random.SeedSequence(recipe.seed, spawn_key=(state.attempt,))
         network = build(recipe.family, int(sequence.generate_state(1)[0]))
         return cls(recipe, state, network, Optimisers.of(network), np.random.default_rng(sequence))
+
+
+def finished(training: Training) -> bool:
+    """Return whether the tail is over."""
+    state = training.state
+    return state.stage == TAIL and state.step >= state.stage_began + training.recipe.tail_steps
 
 
 def advance(training: Training) -> None:
@@ -252,15 +266,16 @@ def turn(training: Training) -> None:
         _enter(state, TAIL)
 
 
-def draw_shape(rng: np.random.Generator, fewest: int, most: int) -> Shape:
-    """Draw the shape of a training batch: fewest to most facts, and as much filler as fits."""
+def draw_shape(rng: np.random.Generator, fewest: int, most: int, words: int = WORDS) -> Shape:
+    """Draw the shape of a training batch: fewest to most facts, and as much filler as fits into so many words."""
     n_facts = int(rng.integers(fewest, most + 1))
     pairs = ((1, 1), (1, 1), (2, 1), (1, 2), (2, 2), (4, 2))
     attributes, links = pairs[rng.integers(len(pairs))]
     entities = max(4, -(-(n_facts + 2) // (attributes + links))) + int(rng.integers(0, 4))
-    room = LONGEST - 1 - FACT_LENGTH * n_facts
+    room = words - FACT_LENGTH * n_facts
     fillers = []
-    for length in rng.integers(3, 8, size=rng.integers(0, 5 if rng.random() < 0.6 else 13)):
+    size = rng.integers(0, 5 if rng.random() < 0.6 else 13) if words == WORDS else rng.integers(words // 5)
+    for length in rng.integers(3, 8, size=size):
         if length <= room:
             fillers.append(int(length))
             room -= int(length)
@@ -281,7 +296,8 @@ def _kinds(training: Training, weights: dict[str, float]) -> list[str]:
 def _draw(training: Training) -> Batch:
     state = training.state
     kinds = _kinds(training, ONE_HOP_KINDS if state.stage == ONE_HOP else TWO_HOP_KINDS)
-    shape = draw_shape(training.rng, 5 if state.n_facts < 12 else 6, state.n_facts)
+    words = training.recipe.words if state.stage == TAIL else WORDS
+    shape = draw_shape(training.rng, 5 if state.n_facts < 12 else 6, state.n_facts, words)
     return draw_batch(training.rng, ROWS, shape, kinds)
 
 
@@ -333,7 +349,11 @@ def _move(training: Training) -> None:
     state = training.state
     torch.nn.utils.clip_grad_norm_(training.network.parameters(), 5.0)
     done = state.step - state.stage_began
-    share = max(0.02, 1 - done / TAIL_STEPS) if state.stage == TAIL else min(1.0, (done + 1) / WARM_UP)
+    share = (
+        max(0.02, 1 - done / training.recipe.tail_steps)
+        if state.stage == TAIL
+        else min(1.0, (done + 1) / WARM_UP)
+    )
     training.optimisers.step(MUON_RATE * share, ADAM_RATE * share)
 
 

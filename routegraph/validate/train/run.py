@@ -13,7 +13,7 @@ import numpy as np
 from routegraph.files import atomic_open, write_json
 from routegraph.validate.models import quiet
 from routegraph.validate.tasks.lexicon import VOCABULARY, word_tokenizer
-from routegraph.validate.train.curriculum import CURVE_EVERY, Recipe, State, Training, advance, turn
+from routegraph.validate.train.curriculum import CURVE_EVERY, Recipe, State, Training, advance, finished, turn
 from routegraph.validate.train.network import Optimisers, check_trainable, make
 
 #: Steps between two checkpoints, and names of the files in a model's folder.
@@ -49,10 +49,10 @@ def train(recipe: Recipe, folder: Path, report: Report | None = None) -> dict[st
     """
     check_trainable()
     folder.mkdir(parents=True, exist_ok=True)
-    finished = read_record(folder)
-    if finished is not None:
-        _check_same(recipe, finished["recipe"], folder)
-        return finished
+    record = read_record(folder)
+    if record is not None:
+        _check_same(recipe, record["recipe"], folder)
+        return record
     checkpoint = folder / CHECKPOINT
     if checkpoint.is_file():
         training = load_checkpoint(checkpoint)
@@ -63,7 +63,7 @@ def train(recipe: Recipe, folder: Path, report: Report | None = None) -> dict[st
     else:
         training = Training.start(recipe)
     began = time.process_time()
-    while not training.state.finished and training.state.seconds < 60 * recipe.minutes:
+    while not finished(training) and training.state.seconds < 60 * recipe.minutes:
         advance(training)
         now = time.process_time()
         training.state.seconds += now - began
@@ -165,7 +165,7 @@ def _save(training: Training, folder: Path) -> dict[str, Any]:
     from routegraph import __version__, plot
 
     state = training.state
-    if not state.finished:
+    if not finished(training):
         state.note("time is up")
     network = training.network.eval()
     # A reply is one word: whichever it is, it ends it.
@@ -183,7 +183,7 @@ def _save(training: Training, folder: Path) -> dict[str, Any]:
         "steps": state.step,
         "tokens": state.tokens,
         "minutes": round(state.seconds / 60, 3),
-        "finished": state.finished,
+        "finished": finished(training),
         "events": state.events,
         "curve": state.curve,
     }
@@ -196,9 +196,9 @@ def _save(training: Training, folder: Path) -> dict[str, Any]:
 
 def _check_same(recipe: Recipe, other: dict[str, Any], folder: Path) -> None:
     ours = asdict(recipe)
-    for name in ("family", "seed", "abstains"):
-        if ours[name] != other.get(name):
+    for name in ("family", "seed", "abstains", "words"):
+        theirs = other.get(name, getattr(Recipe, name, None))  # older records lack what was added since
+        if ours[name] != theirs:
             raise ValueError(
-                f"folder {str(folder)!r} holds a training with {name} {other.get(name)!r}, not {ours[name]!r}; give "
-                "a new folder"
+                f"folder {str(folder)!r} holds a training with {name} {theirs!r}, not {ours[name]!r}; give a new folder"
             )
