@@ -34,9 +34,9 @@ RESAMPLES = 2000
 #: Said once, of all claims.
 RULE = (
     "Each case (a model, question-agnostic or question-aware, a policy) is judged by the test of the claim, on its 95 "
-    "% interval; an interval that leaves both answers open is 'undecided'. The claim 'holds', or 'does not hold', where "
-    "that is the verdict of all decided cases and at least half of the testable ones are decided; it is 'mixed' where "
-    "decided cases disagree, and 'undecided' otherwise. Intervals are not corrected for the number of cases."
+    "% interval; an interval that leaves both answers open is 'undecided'. The claim 'holds', or 'does not hold', "
+    "where that is the verdict of all decided cases and at least half of the testable ones are decided; it is 'mixed' "
+    "where decided cases disagree, and 'undecided' otherwise. Intervals are not corrected for the number of cases."
 )
 
 
@@ -278,7 +278,7 @@ def standing(found: Measured) -> Standing:
 def label(found: Measured, *more: str) -> str:
     """Return the name of a case: the model, whether scores knew the question, and more."""
     aware = ("question-aware",) if found.settings["question_aware"] else ()
-    return ", ".join((str(found.settings["model"]), *aware, *more))
+    return ", ".join((str(found.settings.get("label", found.settings["model"])), *aware, *more))
 
 
 def judged(found: Measured) -> list[str]:

@@ -165,8 +165,8 @@ def multi_hop(sources: Sequence[Measured], seed: int = 0) -> Claim:
         "C10",
         "Multi-hop answers fail before tokens are lost",
         "Half point: ratio at which accuracy is half of that at 0, bootstrap over items. Two parts: (earlier) the "
-        "half point of multi-hop minus that of one-hop forward questions lies below 0; (tokens there) at the multi-hop half "
-        f"point, GER of the worst evidence fact, all slots, lies below {THERE:g}; does not hold where it lies above.",
+        "half point of multi-hop minus that of one-hop forward questions lies below 0; (tokens there) at the "
+        f"multi-hop half point, GER of the worst evidence fact, all slots, lies below {THERE:g}; does not hold above.",
         "half points' difference, and GER there",
         "one-hop questions: their half point, and GER there",
         cases,
