@@ -17,6 +17,7 @@ from routegraph.files import atomic_open, write_json
 from routegraph.trace import Trace
 from routegraph.validate.claims import claims_of_files, to_dict
 from routegraph.validate.claims_figures import plot_claims, plot_traces
+from routegraph.validate.models import load
 from routegraph.validate.prompts import Prompt, write_prompts
 from routegraph.validate.tasks import load_task
 
@@ -28,6 +29,7 @@ PER_TASK, TRACED = (
     60,
     10,
 )  # items of each task of the small language; prompts of each task whose traces are kept
+CHUNK, N_SINK = (16, 64), 4  # rows of a chunk in the small models and in SmolLM2, and its protected rows
 POLICIES = ("chunk", "adakv", "topk", "snapkv", "knorm", "random", "streaming")
 RATIOS = (0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99, 0.995)
 
@@ -39,10 +41,13 @@ def prompts_of(model: str) -> list[Prompt]:
     return [prompt for task in WORDS for prompt in load_task(f"words_{task}", PER_TASK)]
 
 
-def traced(prompts: list[Prompt]) -> list[Prompt]:
-    """Return the first prompts of each task."""
-    tasks = dict.fromkeys(prompt.task for prompt in prompts)
-    return [prompt for task in tasks for prompt in [p for p in prompts if p.task == task][:TRACED]]
+def traced(model: str, prompts: list[Prompt]) -> list[Prompt]:
+    """Return the first prompts of each task whose last chunk is long enough to be scored by itself."""
+    tokenizer, chunk = load(model).tokenizer, CHUNK[model == "smollm2"]
+    left = {prompt.id: len(tokenizer(prompt.context).input_ids) % chunk for prompt in prompts}
+    fitting = [prompt for prompt in prompts if left[prompt.id] == 0 or left[prompt.id] > N_SINK]
+    tasks = dict.fromkeys(prompt.task for prompt in fitting)
+    return [prompt for task in tasks for prompt in [p for p in fitting if p.task == task][:TRACED]]
 
 
 def routegraph(*arguments: str) -> None:
@@ -56,7 +61,8 @@ def measured(model: str, aware: bool, file: Path, count: int, cells: Path) -> Pa
     out = cells / (f"{model}-aware" if aware else model)
     if len(list(out.glob("cells/*.json"))) < count:
         small = model != "smollm2"
-        options = ["--chunk-length=16", "--max-new-tokens=1"] if small else ["--max-new-tokens=8"]
+        options = ["--max-new-tokens=1"] if small else ["--max-new-tokens=8"]
+        options += [f"--chunk-length={CHUNK[not small]}"]
         options += [f"--policy={policy}" for policy in POLICIES if not small or policy != "snapkv"]
         options += [f"--ratio={ratio:g}" for ratio in RATIOS] * (not small)
         options += ["--question-aware"] * aware
@@ -68,8 +74,8 @@ def extracted(model: str, file: Path, cells: Path) -> Path:
     """Extract traces with graphs, unless they are there."""
     out = cells / f"{model}.npz"
     if not out.exists():
-        options = [] if model == "smollm2" else ["--chunk-length=16"]
-        routegraph("extract", model, f"--prompts={file}", f"--out={out}", "--graphs", "--threads=1", *options)
+        chunk = f"--chunk-length={CHUNK[model == 'smollm2']}"
+        routegraph("extract", model, f"--prompts={file}", f"--out={out}", "--graphs", "--threads=1", chunk)
     return out
 
 
@@ -87,7 +93,7 @@ def main() -> None:
         prompts = prompts_of(model)
         all_of_them, some = cells / f"{model}.jsonl", cells / f"{model}-traced.jsonl"
         write_prompts(all_of_them, prompts)
-        write_prompts(some, traced(prompts))
+        write_prompts(some, traced(model, prompts))
         folders += [measured(model, aware, all_of_them, len(prompts), cells) for aware in (False, True)]
         files.append(extracted(model, some, cells))
     judged, found = claims_of_files(folders, files, sorted(cells.glob("probes/*.json")))

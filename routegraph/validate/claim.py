@@ -190,7 +190,7 @@ def items_to_decide(found: Interval, bound: float, n_items: int) -> int:
     distance = abs(found.value - bound)
     if math.isnan(half):
         return 100 * n_items
-    return min(100 * n_items, math.ceil(n_items * (half / max(distance, 1e-9)) ** 2))
+    return min(100 * n_items, math.ceil(round(n_items * (half / max(distance, 1e-9)) ** 2, 6)))
 
 
 def would_decide(verdict: str, found: Interval, bound: float, n_items: int) -> str:

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import expit
 
 from routegraph.sim.critical import CriticalFit
+from routegraph.theory.cliff import RISE, mix
 from routegraph.theory.resampling import interval
 from routegraph.theory.scaling import Interval
 from routegraph.validate.claim import (
@@ -37,6 +39,9 @@ from routegraph.validate.measured import Measured
 NEAR = (0.85, 0.95)
 #: A cliff of hallucination can be looked for where the rate gets here.
 LEAST_HALLUCINATION = 0.2
+#: A cliff: 10 to 90 % of the change within so many ratios. Excluded where it is so far behind in log-likelihood (half
+#: of the 95 % point of chi-squared, two parameters).
+STEEP, BEHIND = 0.1, 3.0
 #: Steepest rise: slopes over at least so many ratios, since two near ratios make any noise steep.
 SPAN = 0.04
 
@@ -88,34 +93,41 @@ def cliff(sources: Sequence[Measured], seed: int = 0) -> Claim:
     cases = []
     for found in sources:
         items = standing(found).items
+        plain = None  # fitted once, where it is needed
         for policy in judged(found):
             where = label(found, policy)
             problem = _hallucinates(items, policy)
-            fit = None if items is None else items.critical(policy, seed=seed)
-            if items is None or problem or fit is None:
+            fit = None if items is None or problem else items.critical(policy, seed=seed)
+            if items is None or fit is None:
                 cases.append(Case(where, UNTESTABLE, problem or "hallucination is the same at all ratios"))
                 continue
-            place = _critical(fit)
-            verdict, why = _near_cliff(fit, found.cliffs[policy].values())
+            if plain is None and BASELINE in found.policies:
+                plain = items.critical(BASELINE, seed=seed)
+            place, behind = _critical(fit), behind_best(fit)
+            verdict, why = _near_cliff(fit, behind, found.cliffs[policy].values())
             beside = built_in(found, policy)
-            plain = items.critical(BASELINE, seed=seed) if BASELINE in found.policies else None
             if plain is not None:
                 beside += f"; random: {plain.verdict}, {show(_critical(plain), 3)}"
-            accuracy = items.critical(policy, kind="accuracy", seed=seed)
-            told = f"verdict of the fit: {fit.verdict}, critical ratio {show(place, 3)}, {len(items.ids)} items{why}"
-            numbers = {"fit": fit.verdict, "aicc": fit.details["aicc"], "items": len(items.ids)}
-            if accuracy is not None:
-                told += f"; of accuracy: {accuracy.verdict}, {show(_critical(accuracy), 3)}"
-                numbers["accuracy"] = {"fit": accuracy.verdict, **_critical(accuracy)._asdict()}
+            told = (
+                f"verdict of the fit: {fit.verdict}, critical ratio {show(place, 3)}; a cliff near .9 is behind the "
+                f"best model by {behind:.1f} in log-likelihood; {len(items.ids)} items{why}"
+            )
+            numbers = {
+                "fit": fit.verdict,
+                "aicc": fit.details["aicc"],
+                "behind": behind,
+                "items": len(items.ids),
+            }
             cases.append(Case(where, verdict, told, beside, place, numbers))
     return conclude(
         "C2",
         "Hallucination has a cliff near ratio .9, for all models and presses",
         f"Groups (task and direction) with accuracy of at least .6 at ratio 0, answerable items: a logistic must beat "
         f"line and parabola on the counts (verdict 'cliff'), and its critical ratio lie within {NEAR[0]:g}-{NEAR[1]:g} "
-        "with its profile interval. Gradual or flat, or a cliff elsewhere: does not hold. A cliff built in by code "
-        "inside the interval leaves it undecided. Counts at several ratios come from the same items, which the fit "
-        "takes for independent. Not testable where hallucination stays below .2.",
+        f"with its profile interval. Does not hold where a cliff there (10 to 90 % within {STEEP:g}) is behind the "
+        f"best of all models by {BEHIND:g} in log-likelihood (95 %). A cliff that code builds in inside the interval "
+        "leaves it undecided. Counts at several ratios come from the same items, which the fit takes for independent. "
+        "Not testable where hallucination stays below .2.",
         "critical ratio of hallucination",
         "cliffs that code builds in, and the same fit under random eviction",
         cases,
@@ -302,19 +314,17 @@ def _critical(fit: CriticalFit) -> Interval:
     return Interval(math.nan if fit.alpha_c is None else fit.alpha_c, low, high)
 
 
-def _near_cliff(fit: CriticalFit, code: Iterable[float]) -> tuple[str, str]:
+def _near_cliff(fit: CriticalFit, behind: float, code: Iterable[float]) -> tuple[str, str]:
     """Return the verdict of C2 on a fit, and why or what would decide."""
     place = _critical(fit)
     trials = int(max(fit.details["trials"]))
-    if fit.verdict in ("gradual", "flat"):
+    if behind >= BEHIND:
         return FAILS, ""
-    if fit.verdict == "undecided":
-        aicc = fit.details["aicc"]
-        gap = abs(min(aicc["line"], aicc["parabola"]) - aicc["cliff"])
-        need = min(100 * trials, math.ceil(trials * max(1.0, 10 / max(gap, 1e-9))))
-        return UNDECIDED, f"; about {need} items would tell cliff from gradual"
-    if place.high < NEAR[0] or place.low > NEAR[1]:
-        return FAILS, ""
+    if fit.verdict != "cliff":  # log-likelihoods grow with the items
+        told = fit.details["log_likelihood"]
+        gain = told["cliff"] - max(told["line"], told["parabola"])
+        need = math.ceil(trials * max(1.0, BEHIND / max(behind, gain, BEHIND / 100)))
+        return UNDECIDED, f"; about {need} items would tell"
     inside = [cliff for cliff in code if place.low <= cliff <= place.high]
     if inside:
         return UNDECIDED, "; a built-in cliff lies in the interval: needs a policy without protected rows"
@@ -322,6 +332,18 @@ def _near_cliff(fit: CriticalFit, code: Iterable[float]) -> tuple[str, str]:
         return HOLDS, ""
     bound = min(NEAR, key=lambda edge: abs(edge - place.value))
     return UNDECIDED, would_decide(UNDECIDED, place, bound, trials)
+
+
+def behind_best(fit: CriticalFit) -> float:
+    """Return how far the best cliff near .9 is behind the best of all models, in log-likelihood."""
+    ratios, counts, trials = (
+        np.array(part, dtype=float) for part in (fit.ratios, fit.details["counts"], fit.details["trials"])
+    )
+    midpoints = np.linspace(*NEAR, 21)
+    scales = np.geomspace(STEEP / 100, STEEP, 15) / RISE
+    shape = expit((ratios - midpoints[:, None, None]) / scales[:, None])
+    near = float(mix(counts, trials, shape, rounds=100)[2].max())
+    return max(0.0, float(max(fit.details["log_likelihood"].values())) - near)
 
 
 def _floors(sources: Sequence[Measured]) -> list[str]:
