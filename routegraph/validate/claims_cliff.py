@@ -335,14 +335,16 @@ def _near_cliff(fit: CriticalFit, behind: float, code: Iterable[float]) -> tuple
 
 
 def behind_best(fit: CriticalFit) -> float:
-    """Return how far the best cliff near .9 is behind the best of all models, in log-likelihood."""
+    """Return how far the best rise near .9 is behind the best of all models, in log-likelihood; a fall is none."""
     ratios, counts, trials = (
         np.array(part, dtype=float) for part in (fit.ratios, fit.details["counts"], fit.details["trials"])
     )
     midpoints = np.linspace(*NEAR, 21)
     scales = np.geomspace(STEEP / 100, STEEP, 15) / RISE
     shape = expit((ratios - midpoints[:, None, None]) / scales[:, None])
-    near = float(mix(counts, trials, shape, rounds=100)[2].max())
+    before, after, told = mix(counts, trials, shape, rounds=100)
+    flat = float(fit.details["log_likelihood"]["constant"])  # a rise of nothing
+    near = max(flat, float(np.where(after > before, told, -np.inf).max()))
     return max(0.0, float(max(fit.details["log_likelihood"].values())) - near)
 
 

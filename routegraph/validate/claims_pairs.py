@@ -175,18 +175,22 @@ def multi_hop(sources: Sequence[Measured], seed: int = 0) -> Claim:
 
 
 def hop_groups(found: Measured) -> tuple[Measured | None, Measured | None, list[str]]:
-    """Return one-hop forward items, multi-hop items (None where at floor or none), and the groups at floor."""
+    """Return one-hop forward items and multi-hop items of groups not at floor (None: no group), and the others."""
     told: list[str] = []
     parts: list[Measured | None] = []
     chains = [i for i in range(len(found.ids)) if found.answerable[i]]
     single = [i for i in chains if hops_of(found, i) == 1 and "forward" in group_of(found, i)]
     several = [i for i in chains if hops_of(found, i) > 1]
-    for items, name in ((single, "one-hop forward"), (several, "multi-hop")):
-        right = int(found.right[items, 0, 0].sum()) if items else 0
-        enough = bool(items) and right >= FLOOR * len(items)
-        if items and not enough:
-            told.append(f"{name} ({right} of {len(items)} right)")
-        parts.append(found.only(items) if enough else None)
+    for items, what in ((single, "one-hop"), (several, "multi-hop")):
+        kept: list[int] = []
+        for name in dict.fromkeys(group_of(found, i) for i in items):
+            own = [i for i in items if group_of(found, i) == name]
+            right = int(found.right[own, 0, 0].sum())
+            if right >= FLOOR * len(own):
+                kept += own
+            else:
+                told.append(f"{what} {name} ({right} of {len(own)} right)")
+        parts.append(found.only(sorted(kept)) if kept else None)
     return parts[0], parts[1], told
 
 

@@ -111,6 +111,14 @@ def test_c2(breaks, cliffs, word):
         assert "built in at .900" in found.evidence[0].baseline
 
 
+def test_c2_where_hallucination_falls_is_no_cliff():
+    source = measured(normal(0.9, 0.015, 400), names=("chunk",))
+    right = ~source.right
+    right[..., 0] = True
+    found = claims_cliff.cliff([replace(source, right=right)])
+    assert found.evidence[0].verdict == FAILS
+
+
 def test_a_model_that_abstains_shows_no_cliff_of_hallucination():
     source = measured(normal(0.9, 0.02))
     source = replace(source, abstained=~source.right)
@@ -206,7 +214,7 @@ def test_c10_at_floor_is_not_testable():
     tags = [("forward", "1 hop")] * 20 + [("forward", "2 hops")] * 20
     found = claims_pairs.multi_hop([measured(np.where(np.arange(40) < 20, 0.5, -1), tags=tags)])
     assert found.verdict == UNTESTABLE
-    assert found.notes == ("made up, at floor: multi-hop (0 of 20 right)",)
+    assert found.notes == ("made up, at floor: multi-hop t forward (0 of 20 right)",)
 
 
 def test_c11():
