@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export MPLBACKEND := Agg
 
-.PHONY: help demo test lint fuzz bench verify zoo clean
+.PHONY: help demo test lint fuzz bench verify zoo paper clean
 
 help:
 	@echo "make demo    simulate, read a real model, compare; ends in a table and demo/report.html"
@@ -12,6 +12,7 @@ help:
 	@echo "make fuzz    the property tests on new random examples, ten times as many"
 	@echo "make verify  slow checks against theory and literature"
 	@echo "make bench   speed against named peers"
+	@echo "make paper   the claims of the paper, judged anew: about two hours, resumed after a kill"
 	@echo "make zoo     train four tiny models of each family, none of them shipped: about two hours"
 
 .venv/.installed: pyproject.toml constraints.txt
@@ -43,6 +44,10 @@ zoo: .venv/.installed
 	@refused=; for name in llama-tiny qwen-tiny; do for seed in 11 12 13 14; do \
 	$(BIN)/routegraph model train $$name --seed $$seed --out zoo/$$name-$$seed || refused="$$refused $$name-$$seed"; \
 	done; done; test -z "$$refused" || { echo "not accepted:$$refused"; exit 1; }
+
+# CELLS=DIR: a folder of finished cells, by default papers/2603.01426/cells.
+paper: .venv/.installed
+	$(BIN)/python papers/2603.01426/redo.py $(if $(CELLS),--cells $(CELLS))
 
 .venv/.peers: .venv/.installed
 	$(BIN)/pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -305,17 +305,28 @@ def compare(
 def report(
     trace: Annotated[Path, typer.Argument(metavar="TRACE", help="File written by extract.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="HTML page to write.")],
+    measured: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Folder of measure, to judge the paper's claims on; repeatable."),
+    ] = None,
+    probes: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Results of linear probes; repeatable.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Write one self-contained HTML page on a trace: figures, tables, definitions."""
+    """Write one self-contained HTML page on a trace: figures, tables, the paper's claims, definitions."""
     from routegraph import files
 
     files.check_writable(out)
     from routegraph.report import write_report
     from routegraph.trace import Trace
+    from routegraph.validate.claims import claims_of_files
     from routegraph.validate.compare import compare as run_comparison
 
-    write_report(out, None, run_comparison(Trace.load(trace), seed=seed))
+    if probes and not measured:
+        raise ValueError("--probes belongs to the claims: give --measured DIR, too")
+    judged = claims_of_files(measured, [trace], probes or (), seed) if measured else ([], [])
+    write_report(out, None, run_comparison(Trace.load(trace), seed=seed), *judged)
     note(f"wrote {out}")
 
 
@@ -368,6 +379,7 @@ def list_(json_: Json = False) -> None:
         console().print()
 
 
+import routegraph.cli_claims  # noqa: E402  (registers claims)
 import routegraph.cli_inspect  # noqa: E402  (registers inspect)
 import routegraph.cli_measure  # noqa: E402  (registers measure)
 import routegraph.cli_sweep  # noqa: E402  (registers sweep, fit, replay)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import html
 import os
+from collections.abc import Sequence
 
-from routegraph import plot, views
+from routegraph import plot, views, views_claims
 from routegraph._version import __version__
 from routegraph.files import atomic_open
 from routegraph.sim.figures import plot_simulation
 from routegraph.sim.simulation import Simulation
+from routegraph.validate.claim import Claim
+from routegraph.validate.claims_figures import plot_claims
 from routegraph.validate.compare import DEFINITIONS, Comparison
 from routegraph.validate.figures import plot_comparison
+from routegraph.validate.measured import Measured
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -23,7 +27,13 @@ font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}figure{margin:1
 """
 
 
-def write_report(path: str | os.PathLike[str], simulation: Simulation | None, comparison: Comparison) -> None:
+def write_report(
+    path: str | os.PathLike[str],
+    simulation: Simulation | None,
+    comparison: Comparison,
+    judged: Sequence[Claim] = (),
+    measured: Sequence[Measured] = (),
+) -> None:
     """Write the page, atomically.
 
     Parameters
@@ -34,11 +44,16 @@ def write_report(path: str | os.PathLike[str], simulation: Simulation | None, co
         What a simulation showed, if one belongs to the story.
     comparison : Comparison
         What a real model showed.
+    judged : sequence of Claim
+        The paper's claims with their verdicts.
+    measured : sequence of Measured
+        What they were judged on, for the figure.
     """
     parts = [
         "<h1>How far can this KV cache be compressed before its routes break?</h1>",
         f"<p class=note>routegraph {__version__}. Everything on this page is inside this one file.</p>",
         *_comparison(comparison),
+        *_claims(judged, measured),
         *([] if simulation is None else _simulation(simulation)),
         "<h2>Definitions</h2><dl>",
         *(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in DEFINITIONS.items()),
@@ -63,6 +78,14 @@ def _simulation(result: Simulation) -> list[str]:
         _list(views.simulation_reading(result)),
         _paragraph(views.simulation_footnote(result), "note"),
     ]
+
+
+def _claims(judged: Sequence[Claim], measured: Sequence[Measured]) -> list[str]:
+    if not judged:
+        return []
+    shown = [found for found in measured if found.answerable.any()]
+    figure = [f"<figure>{plot.to_svg(plot_claims(shown))}</figure>"] if shown else []
+    return ["<h2>The paper's claims</h2>", *figure, *views_claims.to_html(judged)]
 
 
 def _comparison(result: Comparison) -> list[str]:

@@ -321,6 +321,7 @@ def from_cells(settings: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) 
         raise ValueError("nothing has been measured yet: there is no cell")
     shape = (len(cells), len(settings["policies"]), len(settings["ratios"]))
     prompts = [cell["prompt"] for cell in cells]
+    unknown = np.full(shape[1:], np.nan)  # of a metric that an earlier version did not measure
     return Measured(
         settings=settings,
         ids=tuple(str(prompt["id"]) for prompt in prompts),
@@ -332,9 +333,7 @@ def from_cells(settings: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) 
         abstained=np.array([cell["abstained"] for cell in cells], dtype=bool).reshape(shape),
         replies=tuple(tuple(cell["replies"]) for cell in cells),
         metrics={
-            name: np.array(
-                [cell["metrics"].get(name, [None] * (shape[1] * shape[2])) for cell in cells], dtype=float
-            ).reshape(shape)
+            name: np.array([cell["metrics"].get(name, unknown) for cell in cells], dtype=float).reshape(shape)
             for name in METRICS
         },
         cliffs={policy: _cliffs(cells, policy) for policy in settings["policies"]},

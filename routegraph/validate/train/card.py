@@ -80,8 +80,8 @@ rows of the fact, in all layers and heads, from the question on.
 
 ## Training
 
-Contexts of at most {recipe.get("words", WORDS)} words are drawn anew at every step, 32 at a time with 16 questions each;
-the loss is on the answers alone. Some heads start as previous-token and same-content heads
+Contexts of at most {recipe.get("words", WORDS)} words are drawn anew at every step, 32 at a time with 16 questions
+each; the loss is on the answers alone. Some heads start as previous-token and same-content heads
 (`routegraph.validate.train.network`).
 
 - {record["tokens"]:,} tokens in {record["minutes"]:.1f} minutes of one core

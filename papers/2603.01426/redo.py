@@ -1,0 +1,112 @@
+"""Redo the table of claims: ``python redo.py [--cells DIR] [--models NAME ...]``; finished work is not done again.
+
+Measures and extracts by the command `routegraph` into the folder of cells, judges the claims, and writes the table in
+README.md, claims.json, answers.svg and traces.svg beside this file. Results of linear probes are read where there are
+any in DIR/probes/*.json. SmolLM2 takes about two hours on one core, the two small models about ten minutes.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from prompts import chosen
+
+from routegraph import plot, views_claims
+from routegraph.files import atomic_open, write_json
+from routegraph.trace import Trace
+from routegraph.validate.claims import claims_of_files, to_dict
+from routegraph.validate.claims_figures import plot_claims, plot_traces
+from routegraph.validate.models import load
+from routegraph.validate.prompts import Prompt, write_prompts
+from routegraph.validate.tasks import load_task
+
+HERE = Path(__file__).parent
+BEGIN, END = "<!-- claims: written by redo.py -->", "<!-- end of claims -->"
+MODELS = ("smollm2", "llama-tiny", "qwen-tiny")
+WORDS = ("forward", "inverse", "multi_entity", "two_hop", "unknown_forward", "unknown_two_hop")
+PER_TASK, TRACED = (
+    60,
+    10,
+)  # items of each task of the small language; prompts of each task whose traces are kept
+CHUNK, N_SINK = (16, 64), 4  # rows of a chunk in the small models and in SmolLM2, and its protected rows
+POLICIES = ("chunk", "adakv", "topk", "snapkv", "knorm", "random", "streaming")
+RATIOS = (0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99, 0.995)
+
+
+def prompts_of(model: str) -> list[Prompt]:
+    """Return the prompts a model is measured on."""
+    if model == "smollm2":
+        return chosen()
+    return [prompt for task in WORDS for prompt in load_task(f"words_{task}", PER_TASK)]
+
+
+def traced(model: str, prompts: list[Prompt]) -> list[Prompt]:
+    """Return the first prompts of each task whose last chunk is long enough to be scored by itself."""
+    tokenizer, chunk = load(model).tokenizer, CHUNK[model == "smollm2"]
+    left = {prompt.id: len(tokenizer(prompt.context).input_ids) % chunk for prompt in prompts}
+    fitting = [prompt for prompt in prompts if left[prompt.id] == 0 or left[prompt.id] > N_SINK]
+    tasks = dict.fromkeys(prompt.task for prompt in fitting)
+    return [prompt for task in tasks for prompt in [p for p in fitting if p.task == task][:TRACED]]
+
+
+def routegraph(*arguments: str) -> None:
+    """Run a command of routegraph."""
+    call = "from routegraph.cli import main; main()"
+    subprocess.run([sys.executable, "-c", call, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def measured(model: str, aware: bool, file: Path, count: int, cells: Path) -> Path:
+    """Measure a model, unless all its cells are there."""
+    out = cells / (f"{model}-aware" if aware else model)
+    if len(list(out.glob("cells/*.json"))) < count:
+        small = model != "smollm2"
+        options = ["--max-new-tokens=1"] if small else ["--max-new-tokens=8"]
+        options += [f"--chunk-length={CHUNK[not small]}"]
+        options += [f"--policy={policy}" for policy in POLICIES if not small or policy != "snapkv"]
+        options += [f"--ratio={ratio:g}" for ratio in RATIOS] * (not small)
+        options += ["--question-aware"] * aware
+        routegraph("measure", model, f"--task={file}", f"--out={out}", "--threads=1", *options)
+    return out
+
+
+def extracted(model: str, file: Path, cells: Path) -> Path:
+    """Extract traces with graphs, unless they are there."""
+    out = cells / f"{model}.npz"
+    if not out.exists():
+        chunk = f"--chunk-length={CHUNK[model == 'smollm2']}"
+        routegraph("extract", model, f"--prompts={file}", f"--out={out}", "--graphs", "--threads=1", chunk)
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--cells", type=Path, default=HERE / "cells", help="folder of measured cells and traces"
+    )
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    asked = parser.parse_args()
+    cells: Path = asked.cells
+    cells.mkdir(exist_ok=True)
+    folders, files = [], []
+    for model in asked.models:
+        prompts = prompts_of(model)
+        all_of_them, some = cells / f"{model}.jsonl", cells / f"{model}-traced.jsonl"
+        write_prompts(all_of_them, prompts)
+        write_prompts(some, traced(model, prompts))
+        folders += [measured(model, aware, all_of_them, len(prompts), cells) for aware in (False, True)]
+        files.append(extracted(model, some, cells))
+    judged, found = claims_of_files(folders, files, sorted(cells.glob("probes/*.json")))
+    write_json(HERE / "claims.json", to_dict(judged, found, 0))
+    plot.save(plot_claims(found), HERE / "answers.svg")
+    plot.save(plot_traces([Trace.load(file) for file in files]), HERE / "traces.svg")
+    readme = HERE / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    lines = [BEGIN, "", *views_claims.to_markdown(judged), "", END]
+    with atomic_open(readme, "w") as stream:
+        stream.write(before + "\n".join(lines) + after)
+
+
+if __name__ == "__main__":
+    main()
