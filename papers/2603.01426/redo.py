@@ -25,13 +25,13 @@ HERE = Path(__file__).parent
 BEGIN, END = "<!-- claims: written by redo.py -->", "<!-- end of claims -->"
 MODELS = ("smollm2", "llama-tiny", "qwen-tiny")
 WORDS = ("forward", "inverse", "multi_entity", "two_hop", "unknown_forward", "unknown_two_hop")
-PER_TASK, TRACED = (
-    60,
-    10,
-)  # items of each task of the small language; prompts of each task whose traces are kept
+#: Items of each task of the small language; prompts of each task whose traces are kept.
+PER_TASK, TRACED = 60, 10
 CHUNK, N_SINK = (16, 64), 4  # rows of a chunk in the small models and in SmolLM2, and its protected rows
 POLICIES = ("chunk", "adakv", "topk", "snapkv", "knorm", "random", "streaming")
 RATIOS = (0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99, 0.995)
+#: What SmolLM2 is asked question-aware, for C8 alone.
+AWARE_POLICIES, AWARE_RATIOS = ("chunk", "adakv", "snapkv", "random"), (0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
 def prompts_of(model: str) -> list[Prompt]:
@@ -63,8 +63,9 @@ def measured(model: str, aware: bool, file: Path, count: int, cells: Path) -> Pa
         small = model != "smollm2"
         options = ["--max-new-tokens=1"] if small else ["--max-new-tokens=8"]
         options += [f"--chunk-length={CHUNK[not small]}"]
-        options += [f"--policy={policy}" for policy in POLICIES if not small or policy != "snapkv"]
-        options += [f"--ratio={ratio:g}" for ratio in RATIOS] * (not small)
+        some = AWARE_POLICIES if aware and not small else POLICIES
+        options += [f"--policy={policy}" for policy in some if not small or policy != "snapkv"]
+        options += [f"--ratio={ratio:g}" for ratio in (AWARE_RATIOS if aware else RATIOS)] * (not small)
         options += ["--question-aware"] * aware
         routegraph("measure", model, f"--task={file}", f"--out={out}", "--threads=1", *options)
     return out
