@@ -80,7 +80,7 @@ def table(results: dict[str, dict[str, tuple[float, float, float, int]]]) -> lis
 def zoo(trained: list[Path]) -> list[str]:
     """Return the table of what the gate said of each model: the worst of its checks of each sort."""
     lines = [
-        "| model | minutes | attempts | right | abstains where unknown | abstains falsely | right, fact evicted | gate |"
+        "| model | minutes | attempts | right | abstains, unknown | abstains falsely | right, fact evicted | gate |"
     ]
     lines.append("|---|---|---|---|---|---|---|---|")
     for path in trained:
