@@ -61,6 +61,10 @@ Seed = Annotated[int, _count("Seed of all random numbers.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")]
 Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a figure (pdf, svg or png).")]
 Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the JSON document here.")]
+Measured = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder written by measure on the same model: where answers fail."),
+]
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="Known name, local folder, GGUF file, or hub id.")
 ]
@@ -272,6 +276,7 @@ def compare(
     scorer: Annotated[
         str | None, typer.Option(metavar="NAME", help="Whose scores; those the trace holds first by default.")
     ] = None,
+    measured: Measured = None,
     seed: Seed = 0,
     json_: Json = False,
     plot: Plot = None,
@@ -281,6 +286,7 @@ def compare(
     check_outputs(plot, out)
     from routegraph.trace import Trace
     from routegraph.validate import compare as comparing
+    from routegraph.validate.measured_compare import weights_of
     from routegraph.validate.reach_compare import EPS
 
     result = comparing.compare(
@@ -289,12 +295,12 @@ def compare(
         ratios=ratio or comparing.RATIOS,
         eps=eps or EPS,
         scorer=scorer,
+        measured=measured,
+        weights=weights_of(trace),
         seed=seed,
     )
     if plot is not None:
-        from routegraph.validate.figures import plot_comparisons
-
-        draw(plot_comparisons(result), plot)
+        draw(result.plot(), plot)
     if hand_over(result.to_dict(), json_, out):
         from routegraph import views
 
@@ -305,6 +311,7 @@ def compare(
 def report(
     trace: Annotated[Path, typer.Argument(metavar="TRACE", help="File written by extract.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="HTML page to write.")],
+    measured: Measured = None,
     seed: Seed = 0,
 ) -> None:
     """Write one self-contained HTML page on a trace: figures, tables, definitions."""
@@ -314,8 +321,10 @@ def report(
     from routegraph.report import write_report
     from routegraph.trace import Trace
     from routegraph.validate.compare import compare as run_comparison
+    from routegraph.validate.measured_compare import weights_of
 
-    write_report(out, None, run_comparison(Trace.load(trace), seed=seed))
+    found = run_comparison(Trace.load(trace), measured=measured, weights=weights_of(trace), seed=seed)
+    write_report(out, None, found)
     note(f"wrote {out}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 
-from routegraph import plot, views
+from routegraph import plot, views, views_failures
 from routegraph._version import __version__
 from routegraph.files import atomic_open
 from routegraph.sim.figures import plot_simulation
@@ -75,7 +75,11 @@ def _comparison(result: Comparison) -> list[str]:
             *(grid.to_html() for grid in views.comparison_grids(found)),
             _list(views.comparison_reading(found)),
         ]
-    return [*parts, _paragraph(views.COMPARISON_FOOTNOTE, "note")]
+        if result.has_measured:
+            parts += [grid.to_html() for grid in views_failures.failure_grids(found)]
+            parts.append(_list(views_failures.failure_reading(found)))
+    notes = [views.COMPARISON_FOOTNOTE, *([views_failures.FAILURES_FOOTNOTE] * result.has_measured)]
+    return [*parts, *(_paragraph(note, "note") for note in notes)]
 
 
 def _paragraph(text: str, kind: str = "") -> str:
