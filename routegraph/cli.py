@@ -379,6 +379,7 @@ def list_(json_: Json = False) -> None:
 
 import routegraph.cli_inspect  # noqa: E402  (registers inspect)
 import routegraph.cli_measure  # noqa: E402  (registers measure)
+import routegraph.cli_probe  # noqa: E402  (registers probe)
 import routegraph.cli_sweep  # noqa: E402  (registers sweep, fit, replay)
 import routegraph.cli_task  # noqa: E402  (registers task)
 import routegraph.cli_train  # noqa: E402, F401  (registers model train)
