@@ -160,7 +160,7 @@ def worlds(prompts: Sequence[Prompt]) -> Labels:
             == (prompt.task, prompt.question, prompt.answer_prefix)
             and before.answerable != prompt.answerable
         )
-        world = seen.get(prompt.context, made[-1] if twin else len(seen))
+        world = seen.get(prompt.context, made[-1] if twin else max(made, default=-1) + 1)
         seen.setdefault(prompt.context, world)
         made.append(world)
     return np.array(made, dtype=np.int64)
