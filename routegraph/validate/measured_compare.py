@@ -30,7 +30,8 @@ DEFINITIONS = {
     "measured hallucination": "critical ratio: midpoint of a logistic from one level of the rate to another, on the "
     "counts of all items (neither right nor abstained), profile-likelihood interval; none where the verdict is flat",
     "measured accuracy": "half point: ratio from which fewer than half of the items that are right at ratio 0 are "
-    "right, bootstrap over items",
+    "right, interpolated between the ratios measured, bootstrap over items; the interval does not know of the gap "
+    "between two ratios",
     "minus": "the measured ratio minus a half point of tokens gone or out of reach: different quantities, which need "
     "not agree; intervals put together from the two as independent (Zou and Donner 2008)",
 }
