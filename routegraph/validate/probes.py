@@ -43,8 +43,8 @@ TARGETS = {
     "type": "type of the answer, by the prompt's tags; of tasks of words: which attribute it is a value of, or a name; "
     "answerable prompts only",
     "answer": "the answer itself; answerable prompts only",
-    "answerable": "whether the context tells the answer; twins, where a task has them, ask the same, so that the question "
-    "does not give it away",
+    "answerable": "whether the context tells the answer; twins, where a task has them, ask the same, so that the "
+    "question does not give it away",
 }
 
 
