@@ -250,87 +250,6 @@ def extract(
 
 
 @app.command()
-def compare(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="File written by extract.")],
-    policy: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="topk, adakv, chunk by default; repeatable.")
-    ] = None,
-    ratio: Annotated[
-        list[float] | None,
-        typer.Option(
-            parser=_real, metavar="RATIO", help="Ratios in [0, 1), at least 4; a dense grid by default."
-        ),
-    ] = None,
-    eps: Annotated[
-        list[float] | None,
-        typer.Option(
-            parser=_real,
-            metavar="X",
-            help="Weight above which a read counts for reach; .01, .03, .1 by default; repeatable.",
-        ),
-    ] = None,
-    scorer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Whose scores; those the trace holds first by default.")
-    ] = None,
-    seed: Seed = 0,
-    json_: Json = False,
-    plot: Plot = None,
-    out: Out = None,
-) -> None:
-    """Set what eviction does to a real model beside theory and simulation."""
-    check_outputs(plot, out)
-    from routegraph.trace import Trace
-    from routegraph.validate import compare as comparing
-    from routegraph.validate.reach_compare import EPS
-
-    result = comparing.compare(
-        Trace.load(trace),
-        policy_names=policy or comparing.POLICIES,
-        ratios=ratio or comparing.RATIOS,
-        eps=eps or EPS,
-        scorer=scorer,
-        seed=seed,
-    )
-    if plot is not None:
-        from routegraph.validate.figures import plot_comparisons
-
-        draw(plot_comparisons(result), plot)
-    if hand_over(result.to_dict(), json_, out):
-        from routegraph import views
-
-        views.comparison(console(), result)
-
-
-@app.command()
-def report(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="File written by extract.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="HTML page to write.")],
-    measured: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="DIR", help="Folder of measure, to judge the paper's claims on; repeatable."),
-    ] = None,
-    probes: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Results of linear probes; repeatable.")
-    ] = None,
-    seed: Seed = 0,
-) -> None:
-    """Write one self-contained HTML page on a trace: figures, tables, the paper's claims, definitions."""
-    from routegraph import files
-
-    files.check_writable(out)
-    from routegraph.report import write_report
-    from routegraph.trace import Trace
-    from routegraph.validate.claims import claims_of_files
-    from routegraph.validate.compare import compare as run_comparison
-
-    if probes and not measured:
-        raise ValueError("--probes belongs to the claims: give --measured DIR, too")
-    judged = claims_of_files(measured, [trace], probes or (), seed) if measured else ([], [])
-    write_report(out, None, run_comparison(Trace.load(trace), seed=seed), *judged)
-    note(f"wrote {out}")
-
-
-@app.command()
 def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A result of simulate --out, or a trace.")],
     to: Annotated[Path, typer.Option(metavar="FILE", help="Ends in .graphml, .json or .csv.")],
@@ -380,8 +299,10 @@ def list_(json_: Json = False) -> None:
 
 
 import routegraph.cli_claims  # noqa: E402  (registers claims)
+import routegraph.cli_compare  # noqa: E402  (registers compare, report)
 import routegraph.cli_inspect  # noqa: E402  (registers inspect)
 import routegraph.cli_measure  # noqa: E402  (registers measure)
+import routegraph.cli_probe  # noqa: E402  (registers probe)
 import routegraph.cli_sweep  # noqa: E402  (registers sweep, fit, replay)
 import routegraph.cli_task  # noqa: E402  (registers task)
 import routegraph.cli_train  # noqa: E402, F401  (registers model train)

@@ -6,7 +6,7 @@ import html
 import os
 from collections.abc import Sequence
 
-from routegraph import plot, views, views_claims
+from routegraph import plot, views, views_claims, views_failures
 from routegraph._version import __version__
 from routegraph.files import atomic_open
 from routegraph.sim.figures import plot_simulation
@@ -98,7 +98,11 @@ def _comparison(result: Comparison) -> list[str]:
             *(grid.to_html() for grid in views.comparison_grids(found)),
             _list(views.comparison_reading(found)),
         ]
-    return [*parts, _paragraph(views.COMPARISON_FOOTNOTE, "note")]
+        if result.has_measured:
+            parts += [grid.to_html() for grid in views_failures.failure_grids(found)]
+            parts.append(_list(views_failures.failure_reading(found)))
+    notes = [views.COMPARISON_FOOTNOTE, *([views_failures.FAILURES_FOOTNOTE] * result.has_measured)]
+    return [*parts, *(_paragraph(note, "note") for note in notes)]
 
 
 def _paragraph(text: str, kind: str = "") -> str:

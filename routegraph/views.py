@@ -230,14 +230,22 @@ def _trials(result: Simulation, name: str) -> int:
 
 def comparison(console: Console, result: Comparison) -> None:
     """Print a comparison: what was read off, what theory and simulation say, what it means."""
+    from routegraph import views_failures
+
     show(console, [comparison_question(result)])
     for found in result.policies.values():
         console.print()
         for grid in comparison_grids(found):
             console.print(grid.to_rich())
         show(console, [f"- {line}" for line in comparison_reading(found)])
+        if result.has_measured:
+            for grid in views_failures.failure_grids(found):
+                console.print(grid.to_rich())
+            show(console, [f"- {line}" for line in views_failures.failure_reading(found)])
     console.print()
     show(console, [COMPARISON_FOOTNOTE], style="dim")
+    if result.has_measured:
+        show(console, [views_failures.FAILURES_FOOTNOTE], style="dim")
     if not result.has_reach:
         show(console, ["Reach is not shown: it needs traces made by extract --graphs."])
 

@@ -6,9 +6,10 @@ judged on the other half. No theory sees the curve it is judged on.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from routegraph.survival import AXES, check_ratios
 from routegraph.theory import ger as theory
 from routegraph.theory.scaling import Interval, half_point
 from routegraph.trace import Trace
-from routegraph.validate import predictions, reach_compare
+from routegraph.validate import measured_compare, predictions, reach_compare
 from routegraph.validate.fitted import (
     ScoreModel,
     draws_per_prompt,
@@ -26,9 +27,14 @@ from routegraph.validate.fitted import (
     simulate_ger,
     uniform_scores,
 )
+from routegraph.validate.measured import Measured
+from routegraph.validate.measured_compare import Failure
 from routegraph.validate.predictions import JUDGED, Curve, Prediction
 from routegraph.validate.reach_compare import EPS, QUERIES, ReachComparison
 from routegraph.validate.readoff import ReadOff, read_off, scorer_of, structural_cliffs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Ratios at which everything is read off by default, dense where things happen.
 RATIOS = tuple(np.round(np.concatenate([np.arange(0.05, 0.6, 0.05), np.arange(0.6, 0.995, 0.01)]), 4))
@@ -120,6 +126,8 @@ class PolicyComparison:
     cliffs : dict of str to float
     reach : list of ReachComparison
         Empty where the traces hold no graphs.
+    measured : Failure or None
+        Where answers fail; None where that was not measured.
     """
 
     policy: str
@@ -127,6 +135,7 @@ class PolicyComparison:
     axes: dict[str, AxisComparison]
     cliffs: dict[str, float] = field(default_factory=dict)
     reach: list[ReachComparison] = field(default_factory=list)
+    measured: Failure | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,11 +150,21 @@ class Comparison:
     policies: dict[str, PolicyComparison]
     eps: tuple[float, ...] = EPS
     question_aware: bool = False
+    has_measured: bool = False
 
     @property
     def has_reach(self) -> bool:
         """Whether the traces hold the graphs that reach is read off from."""
         return any(found.reach for found in self.policies.values())
+
+    def _repr_html_(self) -> str:
+        return measured_compare.to_html(self.policies.values())
+
+    def plot(self) -> Figure:
+        """Draw every policy, a row each."""
+        from routegraph.validate.figures import plot_comparisons
+
+        return plot_comparisons(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as JSON-ready values."""
@@ -171,6 +190,7 @@ class Comparison:
                     "structural_cliffs": found.cliffs,
                     "axes": [axis.to_dict() for axis in found.axes.values()],
                     "reach": [reach.to_dict() for reach in found.reach],
+                    "measured": None if found.measured is None else found.measured.to_dict(found),
                 }
                 for found in self.policies.values()
             ],
@@ -210,6 +230,7 @@ DEFINITIONS = {
     "replicates": "simulated prompts for each held-out prompt",
     "rmse": f"over ratios {JUDGED[0]} to {JUDGED[1]} not used for fitting, against held-out prompts",
     "intervals": "95 %, bootstrap over prompts",
+    **measured_compare.DEFINITIONS,
 }
 
 
@@ -220,6 +241,8 @@ def compare(
     ratios: Iterable[float] = RATIOS,
     eps: Iterable[float] = EPS,
     scorer: str | None = None,
+    measured: Measured | str | os.PathLike[str] | None = None,
+    weights: str | None = None,
     seed: int = 0,
 ) -> Comparison:
     """Read GER, eviction rate and reach off traces and set theory and simulation beside them.
@@ -237,14 +260,18 @@ def compare(
         Thresholds of attention weight above which a read is an edge, in (0, 1).
     scorer : str, optional
         Whose scores, where the traces hold those of several; the first by default.
+    measured : Measured or path, optional
+        What `routegraph measure` found of the same model, or its folder: where answers fail.
+    weights : str, optional
+        Fingerprint of the traces' model, by which `measured` is checked; its name is without.
     seed : int
         Seed of the copula draws and of the simulation.
 
     Raises
     ------
     ValueError
-        If there are too few prompts or ratios, an eps is out of range, a policy is unknown, or the traces
-        lack its scores.
+        If there are too few prompts or ratios, an eps is out of range, a policy is unknown, the traces
+        lack its scores, or `measured` is of another model or way of scoring.
     """
     grid = np.array(sorted(set(check_ratios(ratios))))
     if len(grid) < 4:
@@ -262,6 +289,7 @@ def compare(
         for table in chosen.values():
             if table not in trace.scores:
                 raise ValueError(f"prompt {trace.id!r} has no scores {table!r}")
+    failures = {} if measured is None else measured_compare.failures(measured, traces, chosen, weights, seed)
     compared, models = {}, {}
     for name, table in chosen.items():
         compared[name], model = _compare_policy(traces, name, table, grid, seed)
@@ -270,6 +298,7 @@ def compare(
         reads = reach_compare.fit_reads(traces[::2], thresholds)
         reach = reach_compare.compare_reach(traces[1::2], reads, models, grid, seed)
         compared = {name: replace(found, reach=reach[name]) for name, found in compared.items()}
+    compared = {name: replace(found, measured=failures.get(name)) for name, found in compared.items()}
     lengths = [trace.n_context for trace in traces]
     return Comparison(
         model=traces[0].model,
@@ -280,6 +309,7 @@ def compare(
         policies=compared,
         eps=thresholds,
         question_aware=traces[0].question is not None,
+        has_measured=measured is not None,
     )
 
 

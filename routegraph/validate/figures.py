@@ -10,6 +10,7 @@ from routegraph import plot
 from routegraph.routes import PRUNING
 from routegraph.validate.compare import Comparison, PolicyComparison
 from routegraph.validate.inspection import RATIOS, Inspection
+from routegraph.validate.measured_compare import Failure
 from routegraph.validate.predictions import standard_error
 from routegraph.validate.reach_compare import TOKENS
 
@@ -49,7 +50,7 @@ def plot_comparison(found: PolicyComparison, model: str, axes: Any = None) -> Fi
         panels = np.ravel(axes)
         for ax, axis in zip(panels, found.axes.values(), strict=False):
             _draw_axis(ax, found, axis.over)
-        panels[0].legend(loc="upper left")
+        panels[0].legend(loc="upper left", frameon=found.measured is not None, framealpha=0.8)
         if found.reach:
             for ax, prune in zip(panels[2:], PRUNING, strict=True):
                 _draw_reach(ax, found, prune)
@@ -125,6 +126,8 @@ def _draw_axis(ax: Axes, found: PolicyComparison, over: str) -> None:
     if "answer tokens" in axis.observed:
         mean = axis.observed["answer tokens"].mean(axis=0)
         ax.plot(axis.ratios, mean, color=plot.COLOURS["purple"], linewidth=1, label="read off, answer tokens")
+    if found.measured is not None:
+        _draw_failures(ax, found.measured)
     for number, (name, ratio) in enumerate(found.cliffs.items()):
         ax.axvline(
             ratio, color="0.7", linewidth=1, linestyle=(0, (1, 2 + 2 * number)), label=f"cliff: {name}"
@@ -133,9 +136,29 @@ def _draw_axis(ax: Axes, found: PolicyComparison, over: str) -> None:
         xlim=(0.3, 1),
         ylim=(-0.02, 1.02),
         xlabel="compression ratio",
-        ylabel="fraction of tokens gone",
+        ylabel="fraction of tokens gone" + (", of items" if found.measured is not None else ""),
     )
     ax.set_title(_title(found, over), loc="left")
+
+
+def _draw_failures(ax: Axes, measured: Failure) -> None:
+    """Draw measured hallucination and lost answers with their bands, and the critical ratio with its interval."""
+    red, brown, rates = plot.COLOURS["red"], plot.COLOURS["orange"], measured.hallucination
+    ax.plot(measured.ratios, rates.rate, "s-", color=red, ms=4, label="measured hallucination, items")
+    ax.fill_between(measured.ratios, rates.low, rates.high, color=red, alpha=0.15, linewidth=0)
+    if len(measured.kept):
+        error = 2 * standard_error(measured.kept)
+        lost = 1 - measured.kept.mean(axis=0)
+        look = {"color": brown, "marker": "^", "markersize": 4, "label": "measured right answers lost, items"}
+        plot.band(ax, measured.ratios, lost, error, **look)
+    ratio = measured.critical("hallucination")
+    if np.isfinite(ratio.value):
+        way = "up" if measured.rises else "down"
+        ax.axvline(
+            ratio.value, color=red, linewidth=1, label=f"its critical ratio: {measured.verdict}, {way}"
+        )
+        if np.isfinite(ratio.low) and np.isfinite(ratio.high):
+            ax.axvspan(ratio.low, ratio.high, color=red, alpha=0.08, linewidth=0)
 
 
 def _title(found: PolicyComparison, over: str) -> str:

@@ -31,7 +31,7 @@ from routegraph.validate.item_metrics import METRICS, N_SINK, Watched
 from routegraph.validate.knockout import carriers as find_carriers
 from routegraph.validate.measured import Measured, from_cells
 from routegraph.validate.models import Loaded, load
-from routegraph.validate.prompts import Prompt
+from routegraph.validate.prompts import Prompt, occurrences
 from routegraph.validate.reads import read_question
 from routegraph.validate.scorers import SCORERS, ScoreTable, score_tables
 from routegraph.validate.sources import Progress
@@ -166,7 +166,7 @@ def measure(
         raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
     if carriers < 0:
         raise ValueError(f"carriers must be at least 0, got {carriers}")
-    checked_tables(_tables(chosen), chunk_length)
+    checked_tables(tables_of(chosen), chunk_length)
     model = load(model, progress=progress)
     settings = {
         "model": model.name,
@@ -181,7 +181,7 @@ def measure(
         "seed": seed,
         "eps": list(item_metrics.EPS),
     }
-    items = [_Item.read(model, prompt, settings) for prompt in prompts]
+    items = [Item.read(model, prompt, settings) for prompt in prompts]
     folder = None if out is None else open_folder(Path(out), settings)
     cells, started, made = [], time.time(), 0
     for done, item in enumerate(items):
@@ -204,7 +204,7 @@ def measure(
 
 
 @dataclass(frozen=True, eq=False)
-class _Item:
+class Item:
     """One prompt, tokenised and checked."""
 
     prompt: Prompt
@@ -217,16 +217,17 @@ class _Item:
     @property
     def tables(self) -> dict[str, ScoreTable]:
         """Fresh score tables: a press may keep what it worked out."""
-        return score_tables(_tables(self.chosen), self.chunk_length)
+        return score_tables(tables_of(self.chosen), self.chunk_length)
 
     @classmethod
-    def read(cls, model: Loaded, prompt: Prompt, settings: Mapping[str, Any]) -> _Item:
+    def read(cls, model: Loaded, prompt: Prompt, settings: Mapping[str, Any]) -> Item:
+        """Tokenise a prompt; ValueError if it asks nothing, does not fit the model, or lacks what is watched."""
         what, question_aware = f"prompt {prompt.id!r}", settings["question_aware"]
         spans = prompt.answer_spans
         if prompt.answerable:
             if not normalise(prompt.answer):
                 raise ValueError(f"{what} has no answer to match replies by; mark it answerable: false")
-            spans = spans or _occurrences(prompt)
+            spans = spans or occurrences(prompt)
             if not spans:
                 raise ValueError(
                     f"{what}: its answer {prompt.answer!r} does not occur in its context, so no tokens of it can be "
@@ -264,7 +265,7 @@ class _Item:
         return item
 
 
-def _tables(chosen: Sequence[Chosen]) -> list[str]:
+def tables_of(chosen: Sequence[Chosen]) -> list[str]:
     """Return the score tables that some policies need; where they look at none, one for its shape."""
     return list(dict.fromkeys(one.table for one in chosen if one.policy not in BLIND)) or [_SPARE]
 
@@ -279,50 +280,40 @@ def fitting_chunk(n: int, chunk_length: int) -> int:
     )
 
 
-def _occurrences(prompt: Prompt) -> tuple[tuple[int, int], ...]:
-    """Return the places where a context holds the answer as whole words, letter by letter."""
-    found, start = [], -1
-    context, answer = prompt.context, prompt.answer.strip()
-    while (start := context.find(answer, start + 1)) >= 0:
-        end = start + len(answer)
-        around = context[max(start - 1, 0) : start] + context[end : end + 1]
-        if not any(character.isalnum() for character in around):
-            found.append((start, end))
-    return tuple(found)
-
-
-def _measure_item(model: Loaded, item: _Item, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the cell of one item, without its seal."""
+def evicted(model: Loaded, item: Item, settings: Mapping[str, Any]) -> tuple[Any, list[list[Survival]]]:
+    """Prefill an item's context once; return its cache, and what survives of it by policy and ratio."""
     import torch
 
-    asked, prompt, chosen, ratios = item.asked, item.prompt, item.chosen, settings["ratios"]
-    n, tables = len(asked.context), item.tables
     caches: list[Any] = []
     scores = presses.prefill_tables(
         model.model,
-        torch.from_numpy(asked.context)[None],
-        {name: (table.press, table.chunk_length) for name, table in tables.items()},
+        torch.from_numpy(item.asked.context)[None],
+        {name: (table.press, table.chunk_length) for name, table in item.tables.items()},
         also=lambda module, args, kwargs, output: caches.append(kwargs["past_key_values"]),
     )
-    seed = int(digest([settings["seed"], prompt.id]), 16)
-    survivals = [
+    seed = int(digest([settings["seed"], item.prompt.id]), 16)
+    return caches[0], [
         [
             one.survival(scores[one.table if one.table in scores else next(iter(scores))], ratio, seed)
-            for ratio in ratios
+            for ratio in settings["ratios"]
         ]
-        for one in chosen
+        for one in item.chosen
     ]
+
+
+def _measure_item(model: Loaded, item: Item, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the cell of one item, without its seal."""
+    asked, prompt, chosen, ratios = item.asked, item.prompt, item.chosen, settings["ratios"]
+    n, tables = len(asked.context), item.tables
+    cache, survivals = evicted(model, item, settings)
     carried = np.empty(0, dtype=np.int64)
     if settings["carriers"] and prompt.answerable:
         carried = np.sort(find_carriers(model, prompt, settings["carriers"]).tokens)
     watched = Watched(item.answer, item.facts, carried)
-    kept = np.stack(
-        [s.alive(ratio) for row in survivals for s, ratio in zip(row, ratios, strict=True)]
-    )  # policies outermost
-    distinct, which = _distinct(kept)
+    distinct, which = distinct_variants(survivals, ratios)
     reads, routed = read_question(model, asked.context, asked.question, distinct)
     with item_metrics.answer_states(model.model) as states:
-        decoded = decode(model, caches[0], asked.question, distinct, settings["max_new_tokens"])
+        decoded = decode(model, cache, asked.question, distinct, settings["max_new_tokens"])
     first = int(asked.answer[0]) if prompt.answerable and len(asked.answer) else None
     by_variant = item_metrics.routed_metrics(routed) | item_metrics.after_metrics(
         decoded.logits[:, 0], np.concatenate(states), int(which[0]), first
@@ -372,8 +363,11 @@ def _measure_item(model: Loaded, item: _Item, settings: Mapping[str, Any]) -> di
     }
 
 
-def _distinct(kept: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Return the kept sets without repeats, and which of them each one is."""
+def distinct_variants(
+    survivals: Sequence[Sequence[Survival]], ratios: Sequence[float]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return the kept sets without repeats, and which of them each (policy, ratio) is, policies outermost."""
+    kept = np.stack([s.alive(ratio) for row in survivals for s, ratio in zip(row, ratios, strict=True)])
     seen: dict[bytes, int] = {}
     which = [seen.setdefault(np.packbits(one).tobytes(), len(seen)) for one in kept]
     first = [which.index(number) for number in range(len(seen))]

@@ -159,6 +159,18 @@ def _text(entry: Mapping[str, Any], field: str) -> str:
     return value
 
 
+def occurrences(prompt: Prompt) -> tuple[tuple[int, int], ...]:
+    """Return the places where a context holds the answer as whole words, letter by letter."""
+    found, start = [], -1
+    context, answer = prompt.context, prompt.answer.strip()
+    while (start := context.find(answer, start + 1)) >= 0:
+        end = start + len(answer)
+        around = context[max(start - 1, 0) : start] + context[end : end + 1]
+        if not any(character.isalnum() for character in around):
+            found.append((start, end))
+    return tuple(found)
+
+
 def _tags(entry: Mapping[str, Any]) -> tuple[str, ...]:
     tags = entry.get("tags") or []
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):

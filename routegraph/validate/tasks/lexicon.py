@@ -45,6 +45,13 @@ VALUE = NAME + len(NAMES)
 FILLER = VALUE + len(_VALUES)
 
 
+def kind(word: str) -> str | None:
+    """Return the attribute that a word is a value of, "name" of a person, None of any other word."""
+    if word in NAMES:
+        return "name"
+    return next((attribute for attribute, values in ATTRIBUTES.items() if word in values), None)
+
+
 def word_tokenizer() -> Any:
     """Return the fast tokenizer of the language: one token a word, whatever white space is between them."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
