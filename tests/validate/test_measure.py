@@ -40,7 +40,7 @@ from routegraph.validate.measure import RATIOS, Chosen, choose, fitting_chunk, m
 from routegraph.validate.measured import Measured, from_cells
 from routegraph.validate.models import Loaded, wrap
 from routegraph.validate.prompts import Prompt, write_prompts
-from routegraph.validate.reads import Reads
+from routegraph.validate.reads import Reads, read_question
 from tests.cli.test_simulate import run
 from tests.validate.conftest import tiny_network
 
@@ -499,11 +499,10 @@ def test_attention_lost_is_that_of_the_model(tiny: Loaded) -> None:
     """The recorded attention of the question's rows is what eager attention gives."""
     import torch
 
-    from routegraph.validate import measure as module
-
     asked = encode(tiny, PROMPT)
-    reads = module._read(tiny, asked)
     n = len(asked.context)
+    kept = np.ones((1, tiny.n_layers, tiny.n_heads, n), dtype=bool)
+    reads, _ = read_question(tiny, asked.context, asked.question, kept)
     eager = tiny_network("llama", vocabulary=49152)
     eager.set_attn_implementation("eager")
     ids = torch.from_numpy(np.concatenate([asked.context, asked.question]))[None]
