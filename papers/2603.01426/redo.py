@@ -1,8 +1,8 @@
 """Redo the table of claims: ``python redo.py [--cells DIR] [--models NAME ...]``; finished work is not done again.
 
-Measures and extracts by the command `routegraph` into the folder of cells, judges the claims, and writes the table in
-README.md, claims.json, answers.svg and traces.svg beside this file. Results of linear probes are read where there are
-any in DIR/probes/*.json. SmolLM2 takes about two hours on one core, the two small models about ten minutes.
+Measures, extracts and probes by the command `routegraph` into the folder of cells, judges the claims, and writes the
+table in README.md, claims.json, answers.svg and traces.svg beside this file. SmolLM2 takes about two hours on one core,
+each small model about five minutes.
 """
 
 import argparse
@@ -80,6 +80,30 @@ def extracted(model: str, file: Path, cells: Path) -> Path:
     return out
 
 
+def probed(model: str, file: Path, cells: Path) -> list[Path]:
+    """Fit linear probes, unless they are there: the answer's type, and whether the context tells it."""
+    folder = cells / "probes"
+    folder.mkdir(exist_ok=True)
+    small = model != "smollm2"
+    kinds = (
+        ["--task=words_forward", "--task=words_unknown_forward", "--n=100"]
+        if small
+        else ["--task=base", "--n=160"]
+    )
+    asked = {
+        "type": ["--task=words_forward", "--n=140"] if small else [f"--task={file}"],
+        "answerable": kinds,
+    }
+    options = [f"--chunk-length={CHUNK[not small]}", f"--max-new-tokens={1 if small else 8}", "--threads=1"]
+    options += ["--policy=adakv", "--policy=chunk", "--ratio=0", "--ratio=.5", "--ratio=.9"]
+    made = []
+    for target, tasks in asked.items():
+        made.append(folder / f"{model}-{target}.json")
+        if not made[-1].exists():
+            routegraph("probe", model, *tasks, f"--target={target}", f"--out={made[-1]}", *options)
+    return made
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -89,7 +113,7 @@ def main() -> None:
     asked = parser.parse_args()
     cells: Path = asked.cells
     cells.mkdir(exist_ok=True)
-    folders, files = [], []
+    folders, files, probes = [], [], []
     for model in asked.models:
         prompts = prompts_of(model)
         all_of_them, some = cells / f"{model}.jsonl", cells / f"{model}-traced.jsonl"
@@ -97,7 +121,8 @@ def main() -> None:
         write_prompts(some, traced(model, prompts))
         folders += [measured(model, aware, all_of_them, len(prompts), cells) for aware in (False, True)]
         files.append(extracted(model, some, cells))
-    judged, found = claims_of_files(folders, files, sorted(cells.glob("probes/*.json")))
+        probes += probed(model, all_of_them, cells)
+    judged, found = claims_of_files(folders, files, probes)
     write_json(HERE / "claims.json", to_dict(judged, found, 0))
     plot.save(plot_claims(found), HERE / "answers.svg")
     plot.save(plot_traces([Trace.load(file) for file in files]), HERE / "traces.svg")

@@ -214,7 +214,8 @@ def probes(documents: Sequence[Mapping[str, Any]], sources: Sequence[Measured] =
                 key=lambda r: float(r["ratio"]),
             )
             late = min(own, key=lambda r: abs(float(r["ratio"]) - 0.9))
-            where = f"{model}, {policy}, {features}"
+            target = document.get("parameters", {}).get("target")
+            where = ", ".join(filter(None, (model, policy, features, target)))
             if abs(float(late["ratio"]) - 0.9) > 0.051 or float(own[0]["ratio"]) > 0:
                 cases.append(Case(where, UNTESTABLE, "needs probes at ratio 0 and near .9"))
             else:
@@ -222,11 +223,13 @@ def probes(documents: Sequence[Mapping[str, Any]], sources: Sequence[Measured] =
     return conclude(
         "C7",
         "Linear probes stay high while generation fails",
-        "Macro-F1 of a linear probe at the ratio nearest .9 against the middle between its value at ratio 0 and "
-        "chance: holds where the interval lies above, does not where it lies below. 'hidden': pooled hidden states of "
-        "a prefill with a full cache, which eviction after it cannot change; 'cache': what surviving cache rows hold.",
+        "Macro-F1 of a linear probe at the ratio nearest .9 against the middle between its value at ratio 0 and what "
+        "a probe knows without the context (chance, or the question's tokens alone): holds where the interval lies "
+        "above, does not where it lies below. Not testable where the probe does no better at ratio 0 than without "
+        "the context: then it need not read what was evicted. 'hidden': states of the rows after the context over "
+        "the surviving cache; 'cache': what surviving rows hold.",
         "macro-F1 near .9",
-        "chance, and what generation gets right at the same ratio",
+        "chance, the question's tokens alone, and what generation gets right at the same ratio",
         cases,
         needed="results of linear probes at ratio 0 and near .9 (--probes FILE)",
     )
@@ -234,18 +237,15 @@ def probes(documents: Sequence[Mapping[str, Any]], sources: Sequence[Measured] =
 
 def _probe_case(first: Mapping[str, Any], late: Mapping[str, Any], where: str, generation: str) -> Case:
     found, start = (Interval(*(float(r[k]) for k in ("macro_f1", "low", "high"))) for r in (late, first))
-    chance = float(late["chance"])
-    if start.low <= chance:
-        return Case(
-            where,
-            UNTESTABLE,
-            f"the probe finds nothing at ratio 0: macro-F1 {show(start)}, chance {chance:.2f}",
-        )
-    verdict = above(found, (start.value + chance) / 2)
+    chance, question = float(late["chance"]), float(late.get("question_only") or 0.0)
+    without = max(chance, question)
+    beside = f"chance {short(chance)}, the question alone {short(question)}{generation}"
+    if start.low <= without:
+        told = f"the probe finds no more at ratio 0 than without the context: macro-F1 {show(start)}"
+        return Case(where, UNTESTABLE, told, beside)
+    verdict = above(found, (start.value + without) / 2)
     told = f"macro-F1 {show(found)} at {float(late['ratio']):g}, {show(start)} at 0"
-    return Case(
-        where, verdict, told, f"chance {short(chance)}{generation}", found, {"start": start._asdict()}
-    )
+    return Case(where, verdict, told, beside, found, {"start": start._asdict()})
 
 
 def _generation(sources: Sequence[Measured], model: str, policy: str) -> str:

@@ -299,6 +299,10 @@ def test_c7(late, word, tmp_path):
     found = claims_traces.probes([claims_traces.read_probes(path)], [measured(uniform())])
     assert found.verdict == word
     assert "generation right" in found.evidence[0].baseline
+    alone = [{**row, "question_only": 0.85} for row in (probe(0.9, 0.8, 1, 0), probe(*late))]
+    by_question = claims_traces.probes([{"results": alone}])
+    assert by_question.verdict == UNTESTABLE
+    assert "the question alone .85" in by_question.evidence[0].baseline
     low = claims_traces.probes([{"results": [probe(0.3, 0.2, 0.4, 0), probe(*late)]}])
     assert low.verdict == UNTESTABLE
 
