@@ -23,7 +23,7 @@ from routegraph.validate.tasks import load_task
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- claims: written by redo.py -->", "<!-- end of claims -->"
-MODELS = ("smollm2", "llama-tiny", "qwen-tiny")
+MODELS = ("smollm2", "llama-tiny", "qwen-tiny", "llama-tiny-guessing", "qwen-tiny-guessing")
 WORDS = ("forward", "inverse", "multi_entity", "two_hop", "unknown_forward", "unknown_two_hop")
 #: Items of each task of the small language; prompts of each task whose traces are kept.
 PER_TASK, TRACED = 60, 10

@@ -65,13 +65,18 @@ MODELS = {
         *(
             ModelSource(
                 name=name,
-                summary=f"{kind} of 4 layers that has learnt the word-level tasks; comes with routegraph",
+                summary=f"{kind} of 4 layers that has learnt the word-level tasks{more}; comes with routegraph",
                 licence="Apache-2.0",
                 megabytes=1,
                 revision=1,
                 build=None,
             )
-            for name, kind in (("llama-tiny", "LLaMA"), ("qwen-tiny", "Qwen2"))
+            for name, kind, more in (
+                ("llama-tiny", "LLaMA", ""),
+                ("llama-tiny-guessing", "LLaMA", " and makes up what it is not told"),
+                ("qwen-tiny", "Qwen2", ""),
+                ("qwen-tiny-guessing", "Qwen2", " and makes up what it is not told"),
+            )
         ),
     )
 }

@@ -53,7 +53,13 @@ def test_compare_draws_and_writes(capsys, trace_file, tmp_path):
 def test_models_are_listed(capsys):
     status, out, _ = run(capsys, "model", "list", "--json")
     assert status == 0
-    assert [model["name"] for model in json.loads(out)] == ["llama-tiny", "qwen-tiny", "smollm2"]
+    assert [model["name"] for model in json.loads(out)] == [
+        "llama-tiny",
+        "llama-tiny-guessing",
+        "qwen-tiny",
+        "qwen-tiny-guessing",
+        "smollm2",
+    ]
 
 
 def test_registries_are_listed(capsys):

@@ -9,6 +9,8 @@ from routegraph.validate.prompts import Prompt, bundled_prompts
 
 #: Tokens of the contexts that random models are given; the last chunk of 64 is a short one.
 N_RANDOM = 170
+#: Models that go by a name, as errors list them.
+KNOWN = "llama-tiny, llama-tiny-guessing, qwen-tiny, qwen-tiny-guessing, smollm2"
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from routegraph.validate.extract import checked_tables, extract, extract_to_file
 from routegraph.validate.models import Loaded, wrap
 from routegraph.validate.prompts import Prompt, bundled_prompts, write_prompts
 from tests.cli.test_simulate import run
-from tests.validate.conftest import tiny_network, token_ids
+from tests.validate.conftest import KNOWN, tiny_network, token_ids
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +304,7 @@ class TestToFile:
     def test_unknown_model(self, tmp_path: Path, prompts_file: Path) -> None:
         with pytest.raises(
             ValueError,
-            match=r"unknown model 'smol'; choose from: llama-tiny, qwen-tiny, smollm2, a local folder",
+            match=rf"unknown model 'smol'; choose from: {KNOWN}, a local folder",
         ):
             extract_to_file("smol", prompts_file, tmp_path / "out.npz")
 

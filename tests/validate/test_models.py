@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from routegraph.validate import download, models, sources
 from routegraph.validate import smollm2 as recipe
 from routegraph.validate.models import DownloadError, Loaded, load
+from tests.validate.conftest import KNOWN
 
 # Published ids of SmolLM2's tokenizer: the prompt that starts every chat, and two plain texts.
 CHAT_START = [1, 9690, 198, 2683, 359, 253, 5356, 5646, 11173, 3365, 3511, 308, 34519, 28, 7018, 411, 407]
@@ -164,11 +165,12 @@ class TestLoad:
     def test_unknown_names(self, tmp_path: Path) -> None:
         with pytest.raises(
             ValueError,
-            match=r"unknown model 'smolm2'; choose from: llama-tiny, qwen-tiny, smollm2, a local folder, a GGUF",
+            match=rf"unknown model 'smolm2'; choose from: {KNOWN}, a local folder, a GGUF",
         ):
             load("smolm2")
         with pytest.raises(
-            ValueError, match=r"unknown model 'x'; choose from: llama-tiny, qwen-tiny, smollm2"
+            ValueError,
+            match=rf"unknown model 'x'; choose from: {KNOWN}",
         ):
             models.get_model("x")
         with pytest.raises(ValueError, match="holds no model"):
@@ -176,11 +178,12 @@ class TestLoad:
         (tmp_path / "a.bin").touch()
         with pytest.raises(
             ValueError,
-            match=r"a.bin' is a file that does not end in .gguf; choose from: llama-tiny, qwen-tiny, smollm2",
+            match=rf"a.bin' is a file that does not end in .gguf; choose from: {KNOWN}",
         ):
             load(tmp_path / "a.bin")
         with pytest.raises(
-            ValueError, match=r"no GGUF file '.*none.gguf'; choose from: llama-tiny, qwen-tiny, smollm2"
+            ValueError,
+            match=rf"no GGUF file '.*none.gguf'; choose from: {KNOWN}",
         ):
             load(tmp_path / "none.gguf")
 

@@ -32,7 +32,7 @@ from tests.verification.compare_smollm2 import markdown
 
 DOCS = Path(__file__).parents[2] / "docs"
 BEGIN, END = "<!-- tables: written by tests/verification/critical_ratios.py -->", "<!-- end of tables -->"
-TINY, LARGE = ("llama-tiny", "qwen-tiny"), "smollm2"
+TINY, LARGE = ("llama-tiny", "qwen-tiny", "llama-tiny-guessing", "qwen-tiny-guessing"), "smollm2"
 TASKS = ("words_forward", "words_inverse", "words_multi_entity", "words_two_hop")
 POLICIES = ("topk", "adakv", "chunk", "knorm", "random", "streaming")
 #: Policies that are compared, and of those by other scores the name under which they were measured.
