@@ -1,7 +1,7 @@
 """The shipped LLaMA and Qwen2 models under eviction, side by side: the tables and the figure of docs/measure_tiny.md.
 
 ``python -m tests.verification.measure_tiny FOLDER`` keeps the measured cells in FOLDER (resumed if they are there) and
-takes two minutes on one core.
+takes four minutes on one core.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from routegraph import plot
 
 DOCS = Path(__file__).parents[2] / "docs"
 BEGIN, END = "<!-- tables: written by tests/verification/measure_tiny.py -->", "<!-- end of tables -->"
-MODELS = ("llama-tiny", "qwen-tiny")
+MODELS = ("llama-tiny", "qwen-tiny", "llama-tiny-guessing", "qwen-tiny-guessing")
 TASKS = ("forward", "inverse", "multi_entity", "two_hop")
 POLICIES = ("topk", "adakv", "chunk", "knorm", "random", "streaming")
 SHOWN = (0.0, 0.2, 0.5, 0.7, 0.9, 0.95)
@@ -33,11 +33,13 @@ TELLING = (
     "widest_facts",
     "rollout_answer",
     "rollout_evidence",
+    "routed_drift",
     "hidden_drift",
 )
 DRAWN = {
     "ger_facts_model": "GER of facts, all slots",
     "rollout_evidence": "rollout to the evidence / at ratio 0",
+    "routed_lost": "routed to the question and lost",
 }
 
 
@@ -97,7 +99,7 @@ def telling(documents: dict[str, dict[str, Any]]) -> list[str]:
 
 def draw(documents: dict[str, dict[str, Any]], path: Path) -> None:
     """Draw hallucination, abstention, GER and rollout of AdaKV against the ratio, a panel a model."""
-    figure, axes = plot.figure(1, len(documents), 5.2, 3.8)
+    figure, axes = plot.figure(2, len(documents) // 2, 5.2, 3.8)
     for ax, (model, document) in zip(axes.ravel(), documents.items(), strict=True):
         ratios = document["parameters"]["ratios"]
         found = next(f for f in document["results"] if (f["policy"], f["task"]) == ("adakv", "all"))
@@ -106,7 +108,7 @@ def draw(documents: dict[str, dict[str, Any]], path: Path) -> None:
             ax.fill_between(
                 ratios, found[name]["low"], found[name]["high"], color=plot.COLOURS[colour], alpha=0.15, lw=0
             )
-        for (name, label), style in zip(DRAWN.items(), ("--", ":"), strict=True):
+        for (name, label), style in zip(DRAWN.items(), ("--", ":", "-."), strict=True):
             curve = found["metrics"][name]["mean"]
             top = curve[0] if name.startswith("rollout") else 1
             ax.plot(ratios, [value / top for value in curve], style, color=plot.COLOURS["black"], label=label)
