@@ -112,14 +112,20 @@ def compiling() -> str:
     return "compiling, once: a few seconds"
 
 
+#: Exit status of a command that was interrupted (128 + SIGINT), typer's as well.
+INTERRUPTED = 130
+
+
 def run(app: typer.Typer, arguments: list[str] | None) -> None:
-    """Run an app and exit; exit status 0 done, 2 bad input, 1 failure, always one plain line on stderr."""
+    """Run an app and exit; exit status 0 done, 2 bad input, 1 failure, 130 interrupted, one plain line on stderr."""
     command = typer.main.get_command(app)
     try:
         status = command.main(args=arguments, prog_name="routegraph", standalone_mode=False)
         sys.stdout.flush()
+        if status == INTERRUPTED:  # typer has caught it
+            raise KeyboardInterrupt
     except (typer.Abort, KeyboardInterrupt):
-        status = fail("interrupted", 130)
+        status = fail("interrupted; sweep, measure and model train go on where they were", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
