@@ -64,6 +64,18 @@ Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the JSON d
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="Known name, local folder, GGUF file, or hub id.")
 ]
+QuestionAware = Annotated[bool, typer.Option("--question-aware", help="Let the scores know the question.")]
+Dtype = Annotated[str, typer.Option(metavar="NAME", help="float32 or bfloat16.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")]
+Threads = Annotated[int | None, _count("Threads of torch; half of the cores by default.")]
+Tasks = Annotated[
+    list[str],
+    typer.Option(metavar="NAME", help="A task, a JSONL file of prompts, or 'bundled'; repeatable."),
+]
+Items = Annotated[int | None, _count("Items of each task; by default 100 of a task, all of a file.")]
+Length = Annotated[int | None, _count("Length of a task's contexts in tokens; the task's own by default.")]
+ReplyLength = Annotated[int | None, _count("Length of the longest reply.")]
+ChunkLength = Annotated[int, _count("Rows of a chunk of the policy chunk.")]
 
 
 def _version(value: bool) -> None:
@@ -219,12 +231,10 @@ def extract(
     chunk_length: Annotated[int, _count("Rows of a chunk scored by itself.")] = 64,
     limit: Annotated[int | None, _count("Only the first N prompts.")] = None,
     graphs: Annotated[bool, typer.Option("--graphs", help="Keep the read graphs, too.")] = False,
-    question_aware: Annotated[
-        bool, typer.Option("--question-aware", help="Let the scores know the question.")
-    ] = False,
-    dtype: Annotated[str, typer.Option(metavar="NAME", help="float32 or bfloat16.")] = "float32",
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int | None, _count("Threads of torch; half of the cores by default.")] = None,
+    question_aware: QuestionAware = False,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    threads: Threads = None,
 ) -> None:
     """Prefill each prompt once and write the scores of every (layer, KV head, token)."""
     from routegraph.validate.extract import SCORERS, extract_to_file

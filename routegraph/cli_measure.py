@@ -7,17 +7,31 @@ from typing import Annotated
 
 import typer
 
-from routegraph.cli import Json, Model, Plot, Seed, _count, _real, app
+from routegraph.cli import (
+    ChunkLength,
+    Device,
+    Dtype,
+    Items,
+    Json,
+    Length,
+    Model,
+    Plot,
+    QuestionAware,
+    ReplyLength,
+    Seed,
+    Tasks,
+    Threads,
+    _count,
+    _real,
+    app,
+)
 from routegraph.terminal import check_outputs, console, draw, note, print_json, progress
 
 
 @app.command()
 def measure(
     model: Model,
-    task: Annotated[
-        list[str],
-        typer.Option(metavar="NAME", help="A task, a JSONL file of prompts, or 'bundled'; repeatable."),
-    ],
+    task: Tasks,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the cell files; resumes after a kill.")],
     policy: Annotated[
         list[str] | None,
@@ -32,19 +46,15 @@ def measure(
             parser=_real, metavar="RATIO", help="In [0, 1); dense beyond .9 by default; repeatable."
         ),
     ] = None,
-    n: Annotated[int | None, _count("Items of each task; by default 100 of a task, all of a file.")] = None,
-    length: Annotated[
-        int | None, _count("Length of a task's contexts in tokens; the task's own by default.")
-    ] = None,
-    question_aware: Annotated[
-        bool, typer.Option("--question-aware", help="Let the scores know the question.")
-    ] = False,
+    n: Items = None,
+    length: Length = None,
+    question_aware: QuestionAware = False,
     carriers: Annotated[int, _count("Tokens an answer is read from to find by knockout, slow; 0: none.")] = 0,
-    max_new_tokens: Annotated[int | None, _count("Length of the longest reply.")] = None,
-    chunk_length: Annotated[int, _count("Rows of a chunk of the policy chunk.")] = 64,
-    dtype: Annotated[str, typer.Option(metavar="NAME", help="float32 or bfloat16.")] = "float32",
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int | None, _count("Threads of torch; half of the cores by default.")] = None,
+    max_new_tokens: ReplyLength = None,
+    chunk_length: ChunkLength = 64,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    threads: Threads = None,
     seed: Seed = 0,
     json_: Json = False,
     plot: Plot = None,

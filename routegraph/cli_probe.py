@@ -6,17 +6,31 @@ from typing import Annotated
 
 import typer
 
-from routegraph.cli import Json, Model, Out, Plot, Seed, _count, _real, app
+from routegraph.cli import (
+    ChunkLength,
+    Device,
+    Dtype,
+    Items,
+    Json,
+    Length,
+    Model,
+    Out,
+    Plot,
+    QuestionAware,
+    ReplyLength,
+    Seed,
+    Tasks,
+    Threads,
+    _real,
+    app,
+)
 from routegraph.terminal import check_outputs, console, draw, hand_over, progress
 
 
 @app.command()
 def probe(
     model: Model,
-    task: Annotated[
-        list[str],
-        typer.Option(metavar="NAME", help="A task, a JSONL file of prompts, or 'bundled'; repeatable."),
-    ],
+    task: Tasks,
     policy: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="adakv, chunk by default; POLICY@SCORER; repeatable."),
@@ -33,18 +47,14 @@ def probe(
             metavar="NAME", help="type, answer or answerable; type where prompts are tagged with it."
         ),
     ] = None,
-    n: Annotated[int | None, _count("Items of each task; by default 100 of a task, all of a file.")] = None,
-    length: Annotated[
-        int | None, _count("Length of a task's contexts in tokens; the task's own by default.")
-    ] = None,
-    question_aware: Annotated[
-        bool, typer.Option("--question-aware", help="Let the scores know the question.")
-    ] = False,
-    max_new_tokens: Annotated[int | None, _count("Length of the longest reply.")] = None,
-    chunk_length: Annotated[int, _count("Rows of a chunk of the policy chunk.")] = 64,
-    dtype: Annotated[str, typer.Option(metavar="NAME", help="float32 or bfloat16.")] = "float32",
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int | None, _count("Threads of torch; half of the cores by default.")] = None,
+    n: Items = None,
+    length: Length = None,
+    question_aware: QuestionAware = False,
+    max_new_tokens: ReplyLength = None,
+    chunk_length: ChunkLength = 64,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    threads: Threads = None,
     seed: Seed = 0,
     json_: Json = False,
     plot: Plot = None,
