@@ -143,8 +143,12 @@ def every(model: str, policies: dict[str, PolicyComparison]) -> str:
 def draw(shown: dict[str, dict[str, PolicyComparison]], path: Path) -> None:
     """Draw every ratio with its interval, a panel a model and a group of rows a policy."""
     handles: dict[str, Any] = {}
-    figure, axes = plot.figure(1, len(shown), 5.4, 1.2 + 1.15 * max(map(len, shown.values())))
-    for ax, (model, policies) in zip(np.ravel(axes), shown.items(), strict=True):
+    columns = min(3, len(shown))
+    height = 1.2 + 1.15 * max(map(len, shown.values()))
+    figure, axes = plot.figure(-(-len(shown) // columns), columns, 5.4, height)
+    for ax in np.ravel(axes)[len(shown) :]:
+        ax.set_axis_off()
+    for ax, (model, policies) in zip(np.ravel(axes), shown.items(), strict=False):
         for group, (_name, found) in enumerate(policies.items()):
             measured = found.measured
             assert measured is not None
