@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,28 +64,27 @@ def question_aware(sources: Sequence[Measured], seed: int = 0) -> Claim:
 
 
 def pairs(sources: Sequence[Measured]) -> list[tuple[Measured, Measured]]:
-    """Return the agnostic and question-aware runs of the same model, cut to their common items in one order."""
+    """Return the agnostic and question-aware runs of the same model, cut to their common items and ratios."""
     found = []
     for agnostic in sources:
         for aware in sources:
             if agnostic.settings["question_aware"] or not aware.settings["question_aware"]:
                 continue
             common = sorted(set(agnostic.ids) & set(aware.ids))
-            if _same_model(agnostic, aware) and common and np.array_equal(agnostic.ratios, aware.ratios):
-                found.append((_in_order(agnostic, common), _in_order(aware, common)))
+            ratios = np.intersect1d(agnostic.ratios, aware.ratios)
+            if _same_model(agnostic, aware) and common:
+                found.append((_cut(agnostic, common, ratios), _cut(aware, common, ratios)))
     return found
 
 
 def unpaired(sources: Sequence[Measured]) -> list[str]:
     """Return a sentence for every question-aware run that has no agnostic partner."""
     return [
-        f"{label(aware)}: no agnostic run of the same model, ratios and items was given"
+        f"{label(aware)}: no agnostic run of the same model and items was given"
         for aware in sources
         if aware.settings["question_aware"]
         and not any(
-            _same_model(other, aware)
-            and set(other.ids) & set(aware.ids)
-            and np.array_equal(other.ratios, aware.ratios)
+            _same_model(other, aware) and set(other.ids) & set(aware.ids)
             for other in sources
             if not other.settings["question_aware"]
         )
@@ -95,9 +95,14 @@ def _same_model(a: Measured, b: Measured) -> bool:
     return all(a.settings.get(name) == b.settings.get(name) for name in ("model", "weights"))
 
 
-def _in_order(found: Measured, ids: Sequence[str]) -> Measured:
+def _cut(found: Measured, ids: Sequence[str], ratios: Array) -> Measured:
+    """Return the answers to some items, in that order, at some ratios; without metrics."""
     places = {name: i for i, name in enumerate(found.ids)}
-    return found.only([places[name] for name in ids])
+    items = found.only([places[name] for name in ids])
+    at = np.searchsorted(found.ratios, ratios)
+    settings = {**found.settings, "ratios": ratios.tolist()}
+    right, abstained = items.right[..., at], items.abstained[..., at]
+    return replace(items, settings=settings, right=right, abstained=abstained, replies=(), metrics={})
 
 
 def _aware_cases(agnostic: Measured, aware: Measured, seed: int) -> list[Case]:

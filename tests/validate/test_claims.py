@@ -189,11 +189,20 @@ def test_c8_pairs_by_item_and_says_what_has_no_partner():
     shuffled = replace(aware.only(np.arange(40)[::-1]))
     ((first, second),) = claims_pairs.pairs([agnostic, shuffled])
     assert first.ids == second.ids == tuple(sorted(agnostic.ids))
+    at = [0, 2, 5]
+    fewer = replace(
+        aware,
+        settings={**aware.settings, "ratios": RATIOS[at].tolist()},
+        right=aware.right[..., at],
+        abstained=aware.abstained[..., at],
+    )
+    ((first, second),) = claims_pairs.pairs([agnostic, fewer])
+    assert first.ratios.tolist() == second.ratios.tolist() == RATIOS[at].tolist()
+    order = [agnostic.ids.index(name) for name in first.ids]
+    assert np.array_equal(first.right, agnostic.right[order][..., at])
     lone = claims_pairs.question_aware([measured(uniform(40), aware=True, model="other"), agnostic])
     assert lone.verdict == UNTESTABLE
-    assert lone.notes == (
-        "other, question-aware: no agnostic run of the same model, ratios and items was given",
-    )
+    assert lone.notes == ("other, question-aware: no agnostic run of the same model and items was given",)
 
 
 @pytest.mark.parametrize(
