@@ -40,6 +40,8 @@ from routegraph.validate.measured import Measured
 MODERATE, MIDDLE = (0.4, 0.8), (0.5, 0.7)
 #: A difference smaller than this counts as none.
 NOTHING = 0.05
+#: Abstention can be hurt where unanswerable items are met by it this often at ratio 0.
+LEAST_ABSTENTION = 0.2
 #: Two policies within this of each other have converged.
 CONVERGED = 0.1
 #: Facts of which less than this is gone are still there.
@@ -54,7 +56,8 @@ def question_aware(sources: Sequence[Measured], seed: int = 0) -> Claim:
         "Question-aware pruning helps retrieval and hurts abstention",
         f"Aware minus agnostic, paired by item, mean over ratios {MODERATE[0]:g}-{MODERATE[1]:g}. Answerable: right "
         "answers; unanswerable: abstentions. Each half holds where the interval lies on the claimed side of 0, and "
-        f"does not where it ends before a difference of {NOTHING:g} to that side.",
+        f"does not where it ends before a difference of {NOTHING:g} to that side. Abstention is not testable of a model "
+        f"that abstains from less than {LEAST_ABSTENTION:g} of the unanswerable at ratio 0.",
         "aware minus agnostic",
         "the same difference under random eviction, whose scores know no question",
         cases,
@@ -121,6 +124,11 @@ def _aware_cases(agnostic: Measured, aware: Measured, seed: int) -> list[Case]:
                     Case(where, UNTESTABLE, "needs unanswerable items" if sign < 0 else "needs items")
                 )
                 continue
+            start = mean_of(agnostic.right[items, 0, 0].astype(float), seed, 0)
+            if sign < 0 and start.high < LEAST_ABSTENTION:
+                told = f"the model does not abstain with nothing evicted either: {show(start)}, {int(items.sum())} items"
+                cases.append(Case(where, UNTESTABLE, told))
+                continue
             before, after = (_mean_right(m, policy, items, chosen) for m in (agnostic, aware))
             gain = mean_of(after - before, seed)
             n = int(items.sum())
@@ -129,7 +137,6 @@ def _aware_cases(agnostic: Measured, aware: Measured, seed: int) -> list[Case]:
             if BASELINE in agnostic.policies and BASELINE in aware.policies:
                 plain = [_mean_right(m, BASELINE, items, chosen) for m in (agnostic, aware)]
                 beside = f"random: {show(mean_of(plain[1] - plain[0], seed))}"
-            start = mean_of(agnostic.right[items, 0, 0].astype(float), seed, 0)
             told = (
                 f"{show(mean_of(before, seed, 0))} agnostic, {show(mean_of(after, seed, 0))} aware, difference "
                 f"{show(gain)}; at ratio 0 {show(start)}; {n} items{would_decide(verdict, gain, 0, n)}"

@@ -180,6 +180,11 @@ def test_c8():
         assert verdicts(found) == {word}
         assert len(found.evidence) == 4
         assert "random: .00" in found.evidence[0].baseline
+    never = np.where(known, 0.3, -1)  # wrong at every ratio where the context does not tell
+    told = claims_pairs.question_aware(
+        [measured(never, aware=aware, answerable=known) for aware in (False, True)]
+    )
+    assert [case.verdict == UNTESTABLE for case in told.evidence] == [False, True] * 2
     few = [measured(normal(0.6, 0.2, 12, k), aware=bool(k), names=("chunk",)) for k in (0, 1)]
     assert claims_pairs.question_aware(few).evidence[0].verdict == UNDECIDED
 
