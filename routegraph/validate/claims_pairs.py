@@ -56,8 +56,8 @@ def question_aware(sources: Sequence[Measured], seed: int = 0) -> Claim:
         "Question-aware pruning helps retrieval and hurts abstention",
         f"Aware minus agnostic, paired by item, mean over ratios {MODERATE[0]:g}-{MODERATE[1]:g}. Answerable: right "
         "answers; unanswerable: abstentions. Each half holds where the interval lies on the claimed side of 0, and "
-        f"does not where it ends before a difference of {NOTHING:g} to that side. Abstention is not testable of a model "
-        f"that abstains from less than {LEAST_ABSTENTION:g} of the unanswerable at ratio 0.",
+        f"does not where it ends before a difference of {NOTHING:g} to that side. Abstention is not testable of a "
+        f"model that abstains from less than {LEAST_ABSTENTION:g} of the unanswerable at ratio 0.",
         "aware minus agnostic",
         "the same difference under random eviction, whose scores know no question",
         cases,
@@ -126,7 +126,9 @@ def _aware_cases(agnostic: Measured, aware: Measured, seed: int) -> list[Case]:
                 continue
             start = mean_of(agnostic.right[items, 0, 0].astype(float), seed, 0)
             if sign < 0 and start.high < LEAST_ABSTENTION:
-                told = f"the model does not abstain with nothing evicted either: {show(start)}, {int(items.sum())} items"
+                told = (
+                    f"the model does not abstain at ratio 0 either: {show(start)}, {int(items.sum())} items"
+                )
                 cases.append(Case(where, UNTESTABLE, told))
                 continue
             before, after = (_mean_right(m, policy, items, chosen) for m in (agnostic, aware))
