@@ -115,7 +115,8 @@ def draw(documents: dict[str, dict[str, Any]], path: Path) -> None:
         for cliff in found["structural_cliffs"].values():
             ax.axvline(cliff, color="grey", lw=0.8, ls=(0, (1, 3)))
         ax.set(xlabel="compression ratio", ylabel="share of items", title=f"{model}, adakv, 240 items")
-    axes.ravel()[0].legend(fontsize="small", loc="lower left", bbox_to_anchor=(0.02, 0.1))
+    handles, labels = axes.ravel()[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
     plot.save(figure, path)
 
 
