@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,14 +27,14 @@ ITEMS = 300
 STYLES = dict(zip(TASKS, (("blue", "o"), ("green", "s"), ("red", "^"), ("black", "x")), strict=True))
 
 
-def right(network: object, task: str, length: int) -> Proportion:
+def right(network: Any, task: str, length: int) -> Proportion:
     """Return the share of right answers with a full cache."""
     import torch
 
     found = total = 0
     for batch in draw_batches(task, ITEMS, seed=41, length=length):
         with torch.inference_mode():
-            said = network(torch.from_numpy(batch.tokens)).logits[:, -1].argmax(-1).numpy()  # type: ignore[operator]
+            said = network(torch.from_numpy(batch.tokens)).logits[:, -1].argmax(-1).numpy()
         found, total = found + int(np.sum(said == batch.answer[:, 0])), total + len(said)
     return proportion(found, total)
 
