@@ -13,7 +13,7 @@ help:
 	@echo "make verify  slow checks against theory and literature"
 	@echo "make bench   speed against named peers"
 	@echo "make paper   the claims of the paper, judged anew: about two hours, resumed after a kill"
-	@echo "make zoo     train four tiny models of each family, none of them shipped: about two hours"
+	@echo "make zoo     train four tiny models of each family, none of them shipped: about an hour"
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
