@@ -12,7 +12,7 @@ from rich.table import Table
 
 from routegraph.sim.measures import measures
 from routegraph.sim.simulation import Simulation
-from routegraph.theory.scaling import Interval, half_point
+from routegraph.theory.scaling import NOWHERE, Interval, half_point
 from routegraph.validate.compare import AxisComparison, Comparison, PolicyComparison
 from routegraph.validate.reach_compare import TOKENS
 
@@ -180,7 +180,7 @@ def simulation_reading(result: Simulation) -> list[str]:
     p = result.parameters
     row: dict[str, Any] = result.to_dict()["results"][-1]
     grid = [k / 400 for k in range(400)] if result.nested else sorted(result.ratios)
-    half = Interval(math.nan, math.nan, math.nan)
+    half = NOWHERE
     if len(grid) > 1:
         half = half_point(grid, result.curves("reach_fraction", grid))
     lost = row["ger"]["mean"]

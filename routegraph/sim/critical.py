@@ -12,7 +12,7 @@ from routegraph.theory import collapse, critical, resampling
 from routegraph.theory.cliff import fit_cliff
 from routegraph.theory.critical import Estimate
 from routegraph.theory.resampling import Resampled
-from routegraph.theory.scaling import Interval
+from routegraph.theory.scaling import NOWHERE, Interval
 
 __all__ = ["METHODS", "SCALES", "CriticalFit", "fit_critical"]
 
@@ -237,12 +237,11 @@ def _of_counts(
 
 
 def _row(data: Resampled, first: int, found: Estimate) -> dict[str, Any]:
-    nothing = Interval(np.nan, np.nan, np.nan)
     return {
         "smallest_size": float(data.sizes[first]),
         "sizes": len(data.sizes) - first,
         "alpha_c": resampling.interval(found.alpha_c),
-        "inverse_nu": _exponent(found.inverse_nu) or nothing,
+        "inverse_nu": _exponent(found.inverse_nu) or NOWHERE,
         "quality": found.quality,
     }
 

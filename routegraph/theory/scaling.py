@@ -16,6 +16,10 @@ class Interval(NamedTuple):
     high: float
 
 
+#: Where there is no value.
+NOWHERE = Interval(float("nan"), float("nan"), float("nan"))
+
+
 def crossing(x: ArrayLike, curves: ArrayLike, target: float = 0.5) -> NDArray[np.float64]:
     """Return where each curve first crosses `target`, by linear interpolation.
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from routegraph.sim.critical_result import ready
 from routegraph.theory.resampling import interval
-from routegraph.theory.scaling import Interval
+from routegraph.theory.scaling import NOWHERE, Interval
 from routegraph.validate.measured import Measured
 
 Array = NDArray[np.float64]
@@ -26,8 +26,6 @@ HOLDS, FAILS, UNDECIDED, UNTESTABLE, MIXED = (
 #: The paper's two policies; claims are judged on them, and others are baselines.
 POLICIES = ("chunk", "adakv")
 BASELINE = "random"
-#: No value.
-NOWHERE = Interval(math.nan, math.nan, math.nan)
 #: A group of items with a smaller share of right answers at ratio 0 is at floor.
 FLOOR = 0.6
 RESAMPLES = 2000

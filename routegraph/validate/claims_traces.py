@@ -13,11 +13,11 @@ import numpy as np
 
 from routegraph.survival import AXES, fraction_gone
 from routegraph.theory.resampling import interval
-from routegraph.theory.scaling import Interval
+from routegraph.theory.scaling import NOWHERE, Interval
 from routegraph.trace import Trace
 from routegraph.validate.claim import (
+    FAILS,
     HOLDS,
-    NOWHERE,
     POLICIES,
     UNDECIDED,
     UNTESTABLE,
@@ -179,7 +179,7 @@ def _alike(rates: Array, tasks: Sequence[str], where: str, seed: int) -> Case:
         np.ptp([rates[part].mean(axis=0) for part in np.split(rng.permutation(pool), cuts)], axis=0).max()
         for _ in range(500)
     ]
-    verdict = {"holds": "does not hold", "does not hold": HOLDS}.get(above(spread, ALIKE), UNDECIDED)
+    verdict = {HOLDS: FAILS, FAILS: HOLDS}.get(above(spread, ALIKE), UNDECIDED)
     told = f"largest difference of {len(names)} tasks {show(spread, 3)}; {len(pool)} prompts"
     told += would_decide(verdict, spread, ALIKE, len(pool))
     beside = f"shuffled tasks: up to {short(float(np.quantile(shuffled, 0.95)), 3)} in 95 %"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from routegraph.theory.scaling import Interval
+from routegraph.theory.scaling import NOWHERE, Interval
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def pooled_auc(
         ahead = value[bad][:, None] - value[good][None]
         tables.append((number[bad], number[good], (np.sign(ahead) + 1) / 2))
     if not tables:
-        return Auc(metric, Interval(np.nan, np.nan, np.nan), 0, 0, 0)
+        return Auc(metric, NOWHERE, 0, 0, 0)
     draws = np.random.default_rng(seed).integers(n_items, size=(resamples, n_items))
     times = np.stack([np.bincount(draw, minlength=n_items) for draw in draws]).astype(float)
     times = np.concatenate([np.ones((1, n_items)), times])

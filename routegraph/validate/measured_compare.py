@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.sim.critical_result import CriticalFit
-from routegraph.theory.scaling import Interval, half_point
+from routegraph.theory.scaling import NOWHERE, Interval, half_point
 from routegraph.trace import Trace
 from routegraph.validate.measure import BLIND, choose
 from routegraph.validate.measured import Measured, Rates
@@ -21,7 +21,6 @@ from routegraph.validate.predictions import Curve, interval_dict, listed, standa
 if TYPE_CHECKING:
     from routegraph.validate.compare import PolicyComparison
 
-NOWHERE = Interval(np.nan, np.nan, np.nan)
 #: What is measured: the critical ratio of hallucination, the half point of accuracy.
 KINDS = ("hallucination", "accuracy")
 

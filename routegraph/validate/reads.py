@@ -77,10 +77,9 @@ class ReadRecorder:
         self._mass: list[NDArray[np.float64]] = []
         self._last: list[NDArray[np.float32]] = []
 
-    def hook(self, module: Any, _args: Any, kwargs: Mapping[str, Any], _output: Any) -> None:
-        """Record one layer; a forward hook with keyword arguments."""
+    def layer(self, module: Any, kwargs: Mapping[str, Any], weights: Tensor) -> None:
+        """Record one layer, of which the rows after the context read float32[n_query_heads, n_rows, n_keys]."""
         n = self.n_context
-        weights = _weights_after(module, kwargs, n)
         n_query_heads, n_rows = weights.shape[:2]
         read = weights[..., :n].cpu().numpy()
         n_heads = kwargs["past_key_values"].layers[module.layer_idx].keys.shape[1]
@@ -107,12 +106,11 @@ class RoutedRecorder:
         self.kept = kept
         self._layers: list[tuple[NDArray[np.float64], ...]] = []
 
-    def hook(self, module: Any, _args: Any, kwargs: Mapping[str, Any], _output: Any) -> None:
-        """Record one layer; a forward hook with keyword arguments."""
+    def layer(self, module: Any, kwargs: Mapping[str, Any], weights: Tensor) -> None:
+        """Record one layer, of which the rows after the context read float32[n_query_heads, n_rows, n_keys]."""
         import torch
 
         n = self.kept.shape[-1]
-        weights = _weights_after(module, kwargs, n)
         values = kwargs["past_key_values"].layers[module.layer_idx].values[0].float()
         group = len(weights) // len(values)
         values = values.repeat_interleave(group, dim=0)
@@ -166,9 +164,11 @@ def read_question(
     ids = np.concatenate([context, question])
     graph, reads, routed = GraphRecorder(), ReadRecorder(len(context)), RoutedRecorder(kept)
 
-    def record(*arguments: Any) -> None:
-        for recorder in (graph, reads, routed):
-            recorder.hook(*arguments)
+    def record(module: Any, args: Any, kwargs: Mapping[str, Any], output: Any) -> None:
+        graph.hook(module, args, kwargs, output)
+        weights = _weights_after(module, kwargs, len(context))
+        for recorder in (reads, routed):
+            recorder.layer(module, kwargs, weights)
 
     presses.prefill_tables(model.model, torch.from_numpy(ids)[None], {}, also=record)
     return reads.reads(graph.graph(model.n_heads, len(ids))), routed.routed()
