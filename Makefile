@@ -21,7 +21,7 @@ help:
 	@touch $@
 
 demo: .venv/.installed
-	$(BIN)/python -m routegraph.demo
+	$(BIN)/python -m routegraph.cli.demo
 
 test: .venv/.installed
 	$(BIN)/python -m pytest -q --durations=10

@@ -12,10 +12,10 @@ import sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from routegraph.validate.extract import extract
-from routegraph.validate.models import load
-from routegraph.validate.presses import prefill
-from routegraph.validate.prompts import Prompt
+from routegraph.validate.traces.extract import extract
+from routegraph.validate.models.load import load
+from routegraph.validate.presses.prefill import prefill
+from routegraph.validate.prompts.prompt import Prompt
 from routegraph.validate.tasks.documents import generate
 
 how, n, runs = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

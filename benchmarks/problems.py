@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from routegraph import Survival, TokenGraph, rng
+from routegraph import Survival, TokenGraph
+from routegraph.kernels import rng
 from routegraph.sim.draw import draw_survival
 from routegraph.sim.ensembles.base import join
 from routegraph.sim.parameters import Parameters

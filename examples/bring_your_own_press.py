@@ -16,15 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from routegraph.validate import kept, presses
-from routegraph.validate.asked import encode
-from routegraph.validate.compare import compare
-from routegraph.validate.decode import decode, variants
-from routegraph.validate.extract import extract
-from routegraph.validate.models import load, use_threads
-from routegraph.validate.prompts import bundled_prompts
+from routegraph.validate.compare.run import compare
+from routegraph.validate.decoding.decode import decode, variants
+from routegraph.validate.models.load import load, use_threads
+from routegraph.validate.presses import survivors
+from routegraph.validate.presses.kvpress_fixes import kvpress
+from routegraph.validate.prompts.prompt import bundled_prompts
+from routegraph.validate.prompts.tokens import encode
+from routegraph.validate.traces.extract import extract
 
-ScorerPress = presses.kvpress().ScorerPress
+ScorerPress = kvpress().ScorerPress
 
 
 @dataclass
@@ -53,7 +54,7 @@ use_threads(1)
 model = load("smollm2")
 prompts = bundled_prompts()[:8]
 traces = extract(model, prompts, scorers=["expected_attention", LoudAndRecent()])
-itself = kept.survivors(model, prompts[0], LoudAndRecent, [0.3, 0.6, 0.9])
+itself = survivors.survivors(model, prompts[0], LoudAndRecent, [0.3, 0.6, 0.9])
 print(itself.press, "is", itself.statement)
 labels, ours = variants(traces[0], ["topk"], itself.ratios.tolist(), scorer="LoudAndRecent")
 for (policy, ratio), one, other in zip(labels, ours, itself.kept, strict=True):

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from routegraph import plot, simulate
+from routegraph.critical.points import half_point
 from routegraph.theory.ger import one_factor
-from routegraph.theory.scaling import half_point
 
 result = simulate(n_tokens=1024, ratio=[0.5, 0.8, 0.9, 0.95], n_layers=12, n_heads=4, degree=2, replicates=24)
 for row in result.to_dict()["results"]:

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from routegraph import plot
-from routegraph.sim.critical import fit_critical
+from routegraph.critical.fit import fit_critical
 from routegraph.sim.sweep import sweep
 
 ALPHA_C, INVERSE_NU, DELTA = 1 - 0.644700185, 1 / 1.733847, 0.159464

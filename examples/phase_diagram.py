@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from routegraph import plot
+from routegraph.critical.points import crossing, half_point
 from routegraph.sim.sweep import sweep
 from routegraph.theory.ger import one_factor
 from routegraph.theory.reach import cavity
-from routegraph.theory.scaling import crossing, half_point
 
 N, LAYERS, DEGREE, REPLICATES = 4096, 12, 2, 6
 KEPT = np.geomspace(1, 5e-4, 40)  # the border moves towards ratio 1: even steps of the kept share

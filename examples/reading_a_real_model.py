@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from routegraph import plot
-from routegraph.validate.extract import extract
-from routegraph.validate.inspection import inspect_traces
-from routegraph.validate.models import load, use_threads
-from routegraph.validate.prompts import bundled_prompts
+from routegraph.validate.models.load import load, use_threads
+from routegraph.validate.prompts.prompt import bundled_prompts
+from routegraph.validate.traces.extract import extract
+from routegraph.validate.traces.inspect import inspect_traces
 
 use_threads(1)
 model = load("smollm2")
@@ -85,7 +85,7 @@ figure
 # probability .9^90, which is never. They agree, so it happens as if there were far fewer.
 
 # %%
-from routegraph.validate.inspection import RATIOS
+from routegraph.validate.traces.inspect import RATIOS
 
 for ratio in (0.8, 0.9, 0.95):
     at = int(np.argmin(np.abs(np.array(RATIOS) - ratio)))

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from routegraph import plot, rng, simulate
+from routegraph import plot, simulate
 from routegraph.attention import consensus
+from routegraph.kernels import rng
 from routegraph.routes import reach_by_layer
 from routegraph.sim.measures import Replicate, tops_by_layer
 

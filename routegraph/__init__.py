@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from routegraph._version import __version__
 
 if TYPE_CHECKING:
+    from routegraph.critical.fit import fit_critical
     from routegraph.graph import TokenGraph
     from routegraph.routes import reach_thresholds, reach_thresholds_each, winning_ticket
-    from routegraph.sim.critical import fit_critical
     from routegraph.sim.simulation import simulate
     from routegraph.sim.sweep import sweep
     from routegraph.survival import Survival, eviction_rate, ger, n_kept
@@ -29,7 +29,7 @@ _HOME = {
     "reach_thresholds": "routes",
     "reach_thresholds_each": "routes",
     "winning_ticket": "routes",
-    "fit_critical": "sim.critical",
+    "fit_critical": "critical.fit",
     "simulate": "sim.simulation",
     "sweep": "sim.sweep",
     "Trace": "trace",

@@ -1,5 +1,5 @@
 """``python -m routegraph`` is the command line."""
 
-from routegraph.cli import main
+from routegraph.cli.main import main
 
 main()

@@ -13,7 +13,7 @@ import numpy as np
 
 from routegraph.files import atomic_open, check_writable, write_json
 from routegraph.graph import TokenGraph
-from routegraph.rng import seed_sequence
+from routegraph.kernels.rng import seed_sequence
 from routegraph.sim.draw import draw_graph, draw_survival
 from routegraph.sim.parameters import from_document
 from routegraph.survival import Survival

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     import networkx as nx
+
+
+def heavier(graph: TokenGraph, eps: float) -> TokenGraph:
+    """Return the graph of the edges whose weight is above eps."""
+    if graph.weight is None:
+        raise ValueError("the graph has no attention weights")
+    kept = graph.weight > eps
+    indptr = np.concatenate([[0], np.cumsum(kept)])[graph.indptr]
+    return replace(graph, indptr=indptr, slot=graph.slot[kept], weight=graph.weight[kept])
 
 
 class Readers(NamedTuple):

@@ -6,16 +6,17 @@ import html
 import os
 from collections.abc import Sequence
 
-from routegraph import plot, views, views_claims, views_failures
+from routegraph import plot
 from routegraph._version import __version__
 from routegraph.files import atomic_open
-from routegraph.sim.figures import plot_simulation
-from routegraph.sim.simulation import Simulation
-from routegraph.validate.claim import Claim
-from routegraph.validate.claims_figures import plot_claims
-from routegraph.validate.compare import DEFINITIONS, Comparison
-from routegraph.validate.figures import plot_comparison
-from routegraph.validate.measured import Measured
+from routegraph.sim import tables as sim_tables
+from routegraph.sim.simulation import Simulation, plot_simulation
+from routegraph.validate.claims import tables as claims_tables
+from routegraph.validate.claims.case import Claim
+from routegraph.validate.claims.figures import plot_claims
+from routegraph.validate.compare import tables as compare_tables
+from routegraph.validate.compare.result import DEFINITIONS, Comparison, plot_comparison
+from routegraph.validate.measure.result import Measured
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -72,11 +73,11 @@ def write_report(
 def _simulation(result: Simulation) -> list[str]:
     return [
         "<h2>A simulated token-attention graph</h2>",
-        _paragraph(views.simulation_question(result)),
+        _paragraph(sim_tables.simulation_question(result)),
         f"<figure>{plot.to_svg(plot_simulation(result))}</figure>",
-        *(grid.to_html() for grid in views.simulation_grids(result)),
-        _list(views.simulation_reading(result)),
-        _paragraph(views.simulation_footnote(result), "note"),
+        *(grid.to_html() for grid in sim_tables.simulation_grids(result)),
+        _list(sim_tables.simulation_reading(result)),
+        _paragraph(sim_tables.simulation_footnote(result), "note"),
     ]
 
 
@@ -85,23 +86,23 @@ def _claims(judged: Sequence[Claim], measured: Sequence[Measured]) -> list[str]:
         return []
     shown = [found for found in measured if found.answerable.any()]
     figure = [f"<figure>{plot.to_svg(plot_claims(shown))}</figure>"] if shown else []
-    return ["<h2>The paper's claims</h2>", *figure, *views_claims.to_html(judged)]
+    return ["<h2>The paper's claims</h2>", *figure, *claims_tables.to_html(judged)]
 
 
 def _comparison(result: Comparison) -> list[str]:
     parts = ["<h2>A real model, theory and simulation side by side</h2>"]
-    parts.append(_paragraph(views.comparison_question(result)))
+    parts.append(_paragraph(compare_tables.comparison_question(result)))
     for found in result.policies.values():
         parts += [
             f"<h3>Policy {html.escape(found.policy)}</h3>",
             f"<figure>{plot.to_svg(plot_comparison(found, result.model))}</figure>",
-            *(grid.to_html() for grid in views.comparison_grids(found)),
-            _list(views.comparison_reading(found)),
+            *(grid.to_html() for grid in compare_tables.comparison_grids(found)),
+            _list(compare_tables.comparison_reading(found)),
         ]
         if result.has_measured:
-            parts += [grid.to_html() for grid in views_failures.failure_grids(found)]
-            parts.append(_list(views_failures.failure_reading(found)))
-    notes = [views.COMPARISON_FOOTNOTE, *([views_failures.FAILURES_FOOTNOTE] * result.has_measured)]
+            parts += [grid.to_html() for grid in compare_tables.failure_grids(found)]
+            parts.append(_list(compare_tables.failure_reading(found)))
+    notes = [compare_tables.COMPARISON_FOOTNOTE, *([compare_tables.FAILURES_FOOTNOTE] * result.has_measured)]
     return [*parts, *(_paragraph(note, "note") for note in notes)]
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from routegraph import Survival, TokenGraph, ger, reach_thresholds, rng
+from routegraph import Survival, TokenGraph, ger, reach_thresholds
+from routegraph.kernels import rng
 from routegraph.policies import apply, is_nested, policies
 from routegraph.registry import Registry
 from routegraph.testing import ratios

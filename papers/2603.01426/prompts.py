@@ -6,7 +6,7 @@ Mostly forward questions, which SmolLM2 answers; enough inverse and unanswerable
 import sys
 from itertools import islice
 
-from routegraph.validate.prompts import Prompt, write_prompts
+from routegraph.validate.prompts.prompt import Prompt, write_prompts
 from routegraph.validate.tasks import load_task
 
 SEED = 7

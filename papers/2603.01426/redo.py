@@ -12,13 +12,14 @@ from pathlib import Path
 
 from prompts import chosen
 
-from routegraph import plot, views_claims
+from routegraph import plot
 from routegraph.files import atomic_open, write_json
 from routegraph.trace import Trace
-from routegraph.validate.claims import claims_of_files, to_dict
-from routegraph.validate.claims_figures import plot_claims, plot_traces
-from routegraph.validate.models import load
-from routegraph.validate.prompts import Prompt, write_prompts
+from routegraph.validate.claims import tables
+from routegraph.validate.claims.figures import plot_claims, plot_traces
+from routegraph.validate.claims.judge import claims_of_files, to_dict
+from routegraph.validate.models.load import load
+from routegraph.validate.prompts.prompt import Prompt, write_prompts
 from routegraph.validate.tasks import load_task
 
 HERE = Path(__file__).parent
@@ -52,7 +53,7 @@ def traced(model: str, prompts: list[Prompt]) -> list[Prompt]:
 
 def routegraph(*arguments: str) -> None:
     """Run a command of routegraph."""
-    call = "from routegraph.cli import main; main()"
+    call = "from routegraph.cli.main import main; main()"
     subprocess.run([sys.executable, "-c", call, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
@@ -129,7 +130,7 @@ def main() -> None:
     readme = HERE / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
-    lines = [BEGIN, "", *views_claims.to_markdown(judged), "", END]
+    lines = [BEGIN, "", *tables.to_markdown(judged), "", END]
     with atomic_open(readme, "w") as stream:
         stream.write(before + "\n".join(lines) + after)
 

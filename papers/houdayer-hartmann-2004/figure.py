@@ -5,9 +5,9 @@ import sys
 import numpy as np
 
 from routegraph import plot
-from routegraph.sim.critical import fit_critical
-from routegraph.theory.collapse import Collapse
-from routegraph.theory.resampling import resample
+from routegraph.critical.collapse import Collapse
+from routegraph.critical.fit import fit_critical
+from routegraph.stats.bootstrap import resample
 
 SIZES = [16, 32, 64, 128]
 RATIOS = np.linspace(0.3, 0.7, 41)

@@ -11,8 +11,8 @@ import numpy as np
 from scipy.stats import binom
 
 from routegraph import plot
+from routegraph.critical.fit import fit_critical
 from routegraph.kernels.union_find import sites_to_cross
-from routegraph.sim.critical import fit_critical
 
 SIZES = {32: 2000, 64: 2000, 128: 1500, 256: 800}
 PUBLISHED = 0.59274621  # Newman and Ziff (2000); Jacobsen (2015): .59274605

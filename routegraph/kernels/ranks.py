@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from routegraph.rng import below, stream
+from routegraph.kernels.rng import below, stream
 
 #: Numbers drawn at once, a loop of its own that becomes SIMD.
 _BLOCK = 2048

@@ -1,7 +1,7 @@
 """Kernels that draw a layer while they pass it: nothing but a few rows of n numbers is ever held.
 
-The numbers are counter-based (`routegraph.rng`), so they may be drawn in any order: head by head, the best reader
-of each key of one head needs n entries and stays in the cache where that of all heads would not.
+The numbers are counter-based (`kernels.rng`), so they may be drawn in any order: head by head, the best reader of each
+key of one head needs n entries and stays in the cache where that of all heads would not.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numba as nb
 import numpy as np
 
 from routegraph.kernels.ranks import permutation, uniform_levels
-from routegraph.rng import below, stream
+from routegraph.kernels.rng import below, stream
 
 #: Numbers drawn at once, a loop of its own that becomes SIMD.
 BLOCK = 2048

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from routegraph.rng import below, stream
+from routegraph.kernels.rng import below, stream
 
 
 @nb.njit(cache=True, nogil=True, inline="always")

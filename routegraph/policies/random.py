@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from routegraph import rng
+from routegraph.kernels import rng
 from routegraph.kernels.ranks import permutations
 from routegraph.policies.base import check_scores, policy
 from routegraph.survival import Survival

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph import policies, rng
+from routegraph import policies
 from routegraph.graph import TokenGraph
+from routegraph.kernels import rng
 from routegraph.kernels.ranks import permutations
 from routegraph.policies.bernoulli import bernoulli_survival
 from routegraph.sim.ensembles.base import draw_weights, join

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph import rng
+from routegraph.kernels import rng
 from routegraph.kernels.stream import tally
 from routegraph.policies import is_nested
 from routegraph.sim.draw import draw_answers

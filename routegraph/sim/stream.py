@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph import rng
-from routegraph.kernels import ranks, reach, stream
+from routegraph.kernels import ranks, reach, rng, stream
 from routegraph.percolation import weak_thresholds
 from routegraph.policies import policies
 from routegraph.routes import level_type, unsigned

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph.sim.critical import METHODS, CriticalFit, fit_critical
+from routegraph.critical.fit import METHODS, CriticalFit, fit_critical
 from routegraph.sim.observables import observables
 from routegraph.sim.sweep import SweepResult, load_sweep
 from routegraph.survival import check_ratio

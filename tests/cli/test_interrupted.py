@@ -3,7 +3,7 @@
 import pytest
 import typer
 
-from routegraph import terminal
+from routegraph.cli import terminal
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, typer.Abort])

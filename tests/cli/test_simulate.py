@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from routegraph import simulate
-from routegraph.cli import main
+from routegraph.cli.main import main
 
 SMALL = ["simulate", "--n-tokens", "64", "--n-layers", "3", "--replicates", "4"]
 
@@ -87,7 +87,7 @@ def test_a_full_disk_is_status_1_and_leaves_nothing(capsys, tmp_path, monkeypatc
 
 def test_help_loads_nothing_heavy_and_names_the_commands():
     code = (
-        "import sys; from routegraph.cli import main\n"
+        "import sys; from routegraph.cli.main import main\n"
         "try: main(['--help'])\n"
         "except SystemExit as e: assert not e.code\n"
         "heavy = {'numpy', 'numba', 'torch', 'transformers', 'kvpress', 'matplotlib', 'scipy'} & set(sys.modules)\n"
@@ -128,7 +128,7 @@ def test_the_first_run_on_a_machine_says_that_it_compiles(tmp_path):
     program = (
         "import numpy as np\n"
         "from routegraph.kernels.stream import tally\n"
-        "from routegraph.terminal import compiling\n"
+        "from routegraph.cli.terminal import compiling\n"
         "print(compiling())\n"
         "tally(np.zeros(3, np.uint16), np.zeros(4, np.int64))\n"
         "print(compiling())\n"

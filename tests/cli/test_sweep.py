@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from routegraph.cli import main
-from routegraph.sim.critical import CriticalFit
+from routegraph.cli.main import main
+from routegraph.critical.fit import CriticalFit
 from routegraph.sim.sweep import load_sweep
 
 SMALL = ["sweep", "--n-tokens", 32, "--n-tokens", 64, "--n-tokens", 128, "--n-layers", 3, "--n-heads", 2]
@@ -176,7 +176,7 @@ def test_a_scheduler_that_does_not_answer_is_status_1(capsys, tmp_path):
 
 def test_help_names_the_commands_and_loads_nothing_heavy():
     code = (
-        "import sys; from routegraph.cli import main\n"
+        "import sys; from routegraph.cli.main import main\n"
         "try: main(['sweep', '--help'])\n"
         "except SystemExit as e: assert not e.code\n"
         "assert not {'numpy', 'numba', 'scipy', 'distributed', 'matplotlib'} & set(sys.modules)"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import chdtrc
 
-from routegraph import rng
+from routegraph.kernels import rng
 from tests import naive
 
 # In pure-Python mode uint64 scalars wrap around as they should, but numpy says so.

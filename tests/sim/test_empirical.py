@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from routegraph import TokenGraph, rng, simulate
+from routegraph import TokenGraph, simulate
+from routegraph.kernels import rng
 from routegraph.sim import draw
 from routegraph.sim.ensembles.empirical import N_SINK, read_statistics
 from routegraph.sim.fields import Field, fit_field

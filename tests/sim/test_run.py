@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routegraph import rng, simulate
+from routegraph import simulate
+from routegraph.kernels import rng
 from routegraph.percolation import weak_thresholds
 from routegraph.routes import reach_thresholds
 from routegraph.sim import draw, run, stream

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routegraph import reach_thresholds, rng
+from routegraph import reach_thresholds
+from routegraph.kernels import rng
 from routegraph.sim import draw, run, stream
 from routegraph.sim.parameters import Parameters
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from routegraph.critical import collapse, estimators
+from routegraph.critical.cliff import fit_cliff, log_likelihood, mix, polynomial
+from routegraph.critical.fit import CriticalFit, fit_critical
 from routegraph.kernels.collapse import collapse_quality
-from routegraph.sim.critical import CriticalFit, fit_critical
-from routegraph.theory import collapse, critical, resampling
-from routegraph.theory.cliff import fit_cliff, log_likelihood, mix, polynomial
+from routegraph.stats import bootstrap
 
 SIZES = [16, 32, 64, 128]
 RATIOS = np.linspace(0.3, 0.7, 81)
@@ -263,11 +264,11 @@ def test_the_same_seed_gives_the_same_fit():
 
 def test_moment_ratios_are_those_of_the_samples():
     samples = np.random.default_rng(0).normal(size=(2, 4000, 3)) + np.array([0, 1, 5.0])
-    data = resampling.resample(np.arange(3.0), samples, np.array([1.0, 2.0]), 20, 0)
+    data = bootstrap.resample(np.arange(3.0), samples, np.array([1.0, 2.0]), 20, 0)
     second, fourth = (samples**2).mean(axis=1), (samples**4).mean(axis=1)
-    np.testing.assert_allclose(critical.binder(data)[0], second**2 / fourth)
-    np.testing.assert_allclose(critical.second_moment(data)[0], samples.mean(axis=1) ** 2 / second)
-    assert critical.binder(data)[0, :, 0] == pytest.approx(1 / 3, rel=0.1)  # a Gaussian: U = 0
+    np.testing.assert_allclose(estimators.binder(data)[0], second**2 / fourth)
+    np.testing.assert_allclose(estimators.second_moment(data)[0], samples.mean(axis=1) ** 2 / second)
+    assert estimators.binder(data)[0, :, 0] == pytest.approx(1 / 3, rel=0.1)  # a Gaussian: U = 0
     np.testing.assert_allclose(data.variance[0], samples.var(axis=1, ddof=1))
     spread = data.mean[1:].std(axis=0)
     np.testing.assert_allclose(spread, data.stderr, rtol=0.6)
@@ -275,7 +276,7 @@ def test_moment_ratios_are_those_of_the_samples():
 
 def test_local_quadratic_is_exact_for_parabolas():
     x = np.sort(np.random.default_rng(0).random(40))
-    smooth, slope = resampling.local_quadratic(x)
+    smooth, slope = bootstrap.local_quadratic(x)
     y = 3 * x**2 - x + 2
     np.testing.assert_allclose(smooth @ y, y, atol=1e-8)
     np.testing.assert_allclose(slope @ y, 6 * x - 1, atol=1e-6)
@@ -283,7 +284,7 @@ def test_local_quadratic_is_exact_for_parabolas():
 
 def test_peak_of_a_parabola_is_exact_on_an_uneven_grid():
     x = np.array([0.0, 0.1, 0.25, 0.3, 0.5, 0.9])
-    place, height, edge = critical.peak_of(x, np.stack([2 - (x - 0.28) ** 2, x]))
+    place, height, edge = estimators.peak_of(x, np.stack([2 - (x - 0.28) ** 2, x]))
     assert place[0] == pytest.approx(0.28)
     assert height[0] == pytest.approx(2)
     assert edge.tolist() == [False, True]
@@ -292,8 +293,8 @@ def test_peak_of_a_parabola_is_exact_on_an_uneven_grid():
 
 def test_power_law_and_line_are_exact_without_noise():
     sizes = np.array([2.0, 4.0, 8.0])
-    assert resampling.power_law(sizes, np.array([3 * sizes**1.3])) == pytest.approx([1.3])
-    intercept, slope = resampling.line(sizes, np.array([1 + 2 * sizes]))
+    assert bootstrap.power_law(sizes, np.array([3 * sizes**1.3])) == pytest.approx([1.3])
+    intercept, slope = bootstrap.line(sizes, np.array([1 + 2 * sizes]))
     assert (intercept[0], slope[0]) == pytest.approx((1, 2))
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routegraph.theory.scaling import crossing, half_point, susceptibility
+from routegraph.critical.points import crossing, half_point, susceptibility
 
 
 @given(at=st.floats(0.05, 0.95), slope=st.floats(0.2, 50), falling=st.booleans())

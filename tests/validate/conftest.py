@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from routegraph.validate.models import Loaded, load, wrap
-from routegraph.validate.prompts import Prompt, bundled_prompts
+from routegraph.validate.models.load import Loaded, load, wrap
+from routegraph.validate.prompts.prompt import Prompt, bundled_prompts
 
 #: Tokens of the contexts that random models are given; the last chunk of 64 is a short one.
 N_RANDOM = 170

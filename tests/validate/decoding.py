@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 
 from routegraph import policies
-from routegraph.validate import presses
-from routegraph.validate.decode import decode
-from routegraph.validate.models import Loaded, wrap
+from routegraph.validate.decoding.decode import decode
+from routegraph.validate.models.load import Loaded, wrap
+from routegraph.validate.presses import prefill, reference
+from routegraph.validate.presses.scorers import SCORERS
 from tests.validate.conftest import random_ids, tiny_network
 
 #: Largest difference of a logit from kvpress's or from plain generation's.
@@ -51,11 +52,11 @@ def kvpress_reply(
         lambda module, args, output: logits.append(output[0, -1].float().numpy().copy())
     )
     try:
-        with presses.patched_attention(), torch.no_grad():
+        with reference.patched_attention(), torch.no_grad():
             (text,) = pipeline._forward(tokens, max_new_tokens=n, press=press)
     finally:
         handle.remove()
-        for module in presses.attention_modules(model.model):
+        for module in prefill.attention_modules(model.model):
             module.masked_key_indices = None
             module._modules.pop("rotary_emb", None)  # left there by presses
     return text, np.stack(logits)
@@ -64,19 +65,19 @@ def kvpress_reply(
 def kvpress_kept(model: Loaded, ids: np.ndarray, press: Any) -> np.ndarray:
     import torch
 
-    return presses.reference_kept(model.model, torch.from_numpy(ids)[None], press)
+    return reference.reference_kept(model.model, torch.from_numpy(ids)[None], press)
 
 
 def press_of(policy: str, ratio: float) -> Any:
-    return presses.reference_press(policy, ratio, 64, presses.SCORERS["expected_attention"]())
+    return reference.reference_press(policy, ratio, 64, SCORERS["expected_attention"]())
 
 
 def survivals(model: Loaded, ids: np.ndarray) -> dict[str, Any]:
     """Our survival tables of the policies that kvpress has, too, from one prefill."""
     import torch
 
-    tables = presses.prefill_scores(
-        model.model, torch.from_numpy(ids)[None], presses.SCORERS["expected_attention"](), [64]
+    tables = prefill.prefill_scores(
+        model.model, torch.from_numpy(ids)[None], SCORERS["expected_attention"](), [64]
     )
     return {
         "topk": policies.apply("topk", tables[None]),

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from routegraph import policies
-from routegraph.validate import presses
-from routegraph.validate.kept import compare_kept, competitors
-from routegraph.validate.scorers import SCORERS
+from routegraph.validate.presses import prefill, reference
+from routegraph.validate.presses.kvpress_fixes import kvpress
+from routegraph.validate.presses.reference import compare_kept, competitors
+from routegraph.validate.presses.scorers import SCORERS
 
 RATIOS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 LENGTH = 50  # of a chunk
@@ -54,7 +55,7 @@ def seeded_layers(model: Any) -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng())
-        for number, module in enumerate(presses.attention_modules(model)):
+        for number, module in enumerate(prefill.attention_modules(model)):
             handle = module.register_forward_pre_hook(
                 lambda *_, number=number: torch.manual_seed(number) and None
             )
@@ -75,9 +76,9 @@ def eager(model: Any) -> Iterator[None]:
 def compare(model: Any, ids: Any, scorer: str, policy: str = "topk", ratios: Any = RATIOS) -> Counter[str]:
     """Count slots, ties and mismatches of one scorer and policy over all ratios, kvpress running at each."""
     parameters, factory = CASES[scorer]
-    kv = presses.kvpress()
+    kv = kvpress()
     length = LENGTH if policy == "chunk" else None
-    scores = presses.prefill_scores(model, ids, SCORERS[scorer](**parameters), [length] if length else [])[
+    scores = prefill.prefill_scores(model, ids, SCORERS[scorer](**parameters), [length] if length else [])[
         length
     ]
     survival = policies.apply(policy, scores, **({"chunk_length": length} if length else {}))
@@ -93,7 +94,7 @@ def compare(model: Any, ids: Any, scorer: str, policy: str = "topk", ratios: Any
             stack.enter_context(seeded_layers(model))
             if scorer == "observed_attention":
                 stack.enter_context(eager(model))
-            theirs = presses.reference_kept(model, ids, press)
+            theirs = reference.reference_kept(model, ids, press)
         one = compare_kept(survival.alive(ratio), theirs, scores, groups)
         assert theirs.sum() == survival.alive(ratio).sum()
         found += Counter(slots=one.slots, ties=one.ties, mismatches=one.mismatches, ratios=1)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routegraph.validate.answers import (
+from routegraph.validate.prompts.prompt import Prompt
+from routegraph.validate.prompts.verdict import (
     ABSTAINING_WORDS,
     ABSTENTIONS,
     ARTICLES,
@@ -17,7 +18,6 @@ from routegraph.validate.answers import (
     normalise,
     says,
 )
-from routegraph.validate.prompts import Prompt
 
 WORDS = st.text(string.ascii_letters + string.digits, min_size=1, max_size=8).filter(
     lambda word: word.casefold() not in ARTICLES

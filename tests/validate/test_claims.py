@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from routegraph import views_claims
-from routegraph.theory.scaling import Interval
-from routegraph.validate import claims_cliff, claims_pairs, claims_traces
-from routegraph.validate.cells import open_folder, sealed, write_cell
-from routegraph.validate.claim import (
+from routegraph.stats.intervals import Interval
+from routegraph.validate.claims import cliff, pairs, tables
+from routegraph.validate.claims import traces as claims_traces
+from routegraph.validate.claims.case import (
     FAILS,
     HOLDS,
     MIXED,
@@ -26,8 +25,9 @@ from routegraph.validate.claim import (
     show,
     standing,
 )
-from routegraph.validate.claims import claims, claims_of_files, to_dict
-from routegraph.validate.claims_figures import plot_claims, plot_traces
+from routegraph.validate.claims.figures import plot_claims, plot_traces
+from routegraph.validate.claims.judge import claims, claims_of_files, to_dict
+from routegraph.validate.measure.cells import open_folder, sealed, write_cell
 from tests.cli.test_simulate import run
 from tests.validate.test_compare import synthetic_trace
 from tests.validate.test_measure import synthetic
@@ -75,7 +75,7 @@ FLOORED = np.where(np.arange(50) < 20, 0.95, -1)
     ],
 )
 def test_c1(breaks, word):
-    found = claims_cliff.margin([measured(breaks)])
+    found = cliff.margin([measured(breaks)])
     assert verdicts(found) == {word}
     assert found.verdict == word
     if word == UNDECIDED:
@@ -86,9 +86,9 @@ def test_c1(breaks, word):
 
 def test_c1_says_whether_random_eviction_does_as_well():
     breaks = np.stack([normal(0.9, 0.02), normal(0.9, 0.02), uniform()], axis=1)
-    (first, _) = claims_cliff.margin([measured(breaks)]).evidence
+    (first, _) = cliff.margin([measured(breaks)]).evidence
     assert first.numbers["ahead"]["low"] > 0.2
-    (same, _) = claims_cliff.margin([measured(uniform())]).evidence
+    (same, _) = cliff.margin([measured(uniform())]).evidence
     assert same.numbers["ahead"]["value"] == 0
 
 
@@ -105,7 +105,7 @@ def test_c1_says_whether_random_eviction_does_as_well():
     ],
 )
 def test_c2(breaks, cliffs, word):
-    found = claims_cliff.cliff([measured(breaks, cliffs=cliffs, names=("chunk",))])
+    found = cliff.cliff([measured(breaks, cliffs=cliffs, names=("chunk",))])
     assert found.verdict == word
     if cliffs:
         assert "built in at .900" in found.evidence[0].baseline
@@ -115,16 +115,16 @@ def test_c2_where_hallucination_falls_is_no_cliff():
     source = measured(normal(0.9, 0.015, 400), names=("chunk",))
     right = ~source.right
     right[..., 0] = True
-    found = claims_cliff.cliff([replace(source, right=right)])
+    found = cliff.cliff([replace(source, right=right)])
     assert found.evidence[0].verdict == FAILS
 
 
 def test_a_model_that_abstains_shows_no_cliff_of_hallucination():
     source = measured(normal(0.9, 0.02))
     source = replace(source, abstained=~source.right)
-    for judge in (claims_cliff.cliff, claims_cliff.steepest, claims_cliff.together, claims_pairs.presses):
+    for judge in (cliff.cliff, cliff.steepest, cliff.together, pairs.presses):
         found = judge([source])
-        if judge is not claims_cliff.together:
+        if judge is not cliff.together:
             assert found.verdict == UNTESTABLE
             assert "abstains instead" in found.evidence[0].figure
 
@@ -139,9 +139,7 @@ def test_c3(word):
         own = breaks + np.random.default_rng(0).normal(0, 0.7, n)
     lost = 1 / (1 + np.exp(-(RATIOS - own[:, None]) / 0.05))
     values = np.repeat(lost[:, None], len(NAMES), axis=1)
-    found = claims_cliff.together(
-        [measured(breaks, {"ger_answer_model": values, "ger_answer_layer": values})]
-    )
+    found = cliff.together([measured(breaks, {"ger_answer_model": values, "ger_answer_layer": values})])
     assert verdicts(found) == {word}
     case = found.evidence[0]
     if word == FAILS:  # the same for all items: it goes with the ratio, and tells nothing
@@ -154,7 +152,7 @@ def test_c3(word):
     [(normal(0.9, 0.01, 300), HOLDS), (normal(0.5, 0.05, 300), FAILS), (uniform(30), UNDECIDED)],
 )
 def test_c4(breaks, word):
-    found = claims_cliff.steepest([measured(breaks)])
+    found = cliff.steepest([measured(breaks)])
     assert found.verdict == word
     assert "a straight line would peak" in found.evidence[0].baseline
     if word == HOLDS:
@@ -163,8 +161,8 @@ def test_c4(breaks, word):
 
 def test_steepest_windows_and_ties():
     ratios = np.array([0, 0.5, 0.9, 0.93, 0.95])
-    assert claims_cliff.windows(ratios) == [(0, 1), (1, 2), (2, 4)]
-    assert claims_cliff.peak(ratios, np.array([[0, 0.1, 0.1, 0.3, 0.4], ratios])).tolist() == pytest.approx(
+    assert cliff.windows(ratios) == [(0, 1), (1, 2), (2, 4)]
+    assert cliff.peak(ratios, np.array([[0, 0.1, 0.1, 0.3, 0.4], ratios])).tolist() == pytest.approx(
         [0.925, np.mean([0.25, 0.7, 0.925])]
     )
 
@@ -176,23 +174,21 @@ def test_c8():
     better = np.stack([np.where(known, 0.9, 0.3)] * 2 + [np.full(n, 0.5)], axis=1)
     for before, after, word in ((plain, better, HOLDS), (better, plain, FAILS)):
         pair = [measured(before, answerable=known), measured(after, aware=True, answerable=known)]
-        found = claims_pairs.question_aware(pair)
+        found = pairs.question_aware(pair)
         assert verdicts(found) == {word}
         assert len(found.evidence) == 4
         assert "random: .00" in found.evidence[0].baseline
     never = np.where(known, 0.3, -1)  # wrong at every ratio where the context does not tell
-    told = claims_pairs.question_aware(
-        [measured(never, aware=aware, answerable=known) for aware in (False, True)]
-    )
+    told = pairs.question_aware([measured(never, aware=aware, answerable=known) for aware in (False, True)])
     assert [case.verdict == UNTESTABLE for case in told.evidence] == [False, True] * 2
     few = [measured(normal(0.6, 0.2, 12, k), aware=bool(k), names=("chunk",)) for k in (0, 1)]
-    assert claims_pairs.question_aware(few).evidence[0].verdict == UNDECIDED
+    assert pairs.question_aware(few).evidence[0].verdict == UNDECIDED
 
 
 def test_c8_pairs_by_item_and_says_what_has_no_partner():
     agnostic, aware = measured(uniform(40)), measured(uniform(40)[::-1], aware=True)
     shuffled = replace(aware.only(np.arange(40)[::-1]))
-    ((first, second),) = claims_pairs.pairs([agnostic, shuffled])
+    ((first, second),) = pairs.pairs([agnostic, shuffled])
     assert first.ids == second.ids == tuple(sorted(agnostic.ids))
     at = [0, 2, 5]
     fewer = replace(
@@ -201,11 +197,11 @@ def test_c8_pairs_by_item_and_says_what_has_no_partner():
         right=aware.right[..., at],
         abstained=aware.abstained[..., at],
     )
-    ((first, second),) = claims_pairs.pairs([agnostic, fewer])
+    ((first, second),) = pairs.pairs([agnostic, fewer])
     assert first.ratios.tolist() == second.ratios.tolist() == RATIOS[at].tolist()
     order = [agnostic.ids.index(name) for name in first.ids]
     assert np.array_equal(first.right, agnostic.right[order][..., at])
-    lone = claims_pairs.question_aware([measured(uniform(40), aware=True, model="other"), agnostic])
+    lone = pairs.question_aware([measured(uniform(40), aware=True, model="other"), agnostic])
     assert lone.verdict == UNTESTABLE
     assert lone.notes == ("other, question-aware: no agnostic run of the same model and items was given",)
 
@@ -218,7 +214,7 @@ def test_c10(gap, lost, word):
     breaks = np.concatenate([rng.normal(0.65, 0.1, 80), rng.normal(0.65 - gap, 0.1, 80)])
     noise = rng.normal(0, 0.05, (160, 1, 1))
     values = np.broadcast_to(lost + noise, (160, len(NAMES), len(RATIOS)))
-    found = claims_pairs.multi_hop(
+    found = pairs.multi_hop(
         [measured(breaks, {"ger_worst_fact_model": values}, tasks=["words_forward"] * 80 + ["two_hop"] * 80)]
     )
     assert verdicts(found) == {word}
@@ -226,20 +222,20 @@ def test_c10(gap, lost, word):
 
 def test_c10_at_floor_is_not_testable():
     tags = [("forward", "1 hop")] * 20 + [("forward", "2 hops")] * 20
-    found = claims_pairs.multi_hop([measured(np.where(np.arange(40) < 20, 0.5, -1), tags=tags)])
+    found = pairs.multi_hop([measured(np.where(np.arange(40) < 20, 0.5, -1), tags=tags)])
     assert found.verdict == UNTESTABLE
     assert found.notes == ("made up, at floor: multi-hop t forward (0 of 20 right)",)
 
 
 def test_c11():
     differ = np.stack([np.full(200, 0.8), normal(0.55, 0.1), uniform()], axis=1)
-    found = claims_pairs.presses([measured(differ)])
+    found = pairs.presses([measured(differ)])
     assert found.verdict == HOLDS
-    same = claims_pairs.presses([measured(uniform())])
+    same = pairs.presses([measured(uniform())])
     assert [case.verdict for case in same.evidence] == [FAILS, HOLDS]
     assert same.verdict == MIXED
     apart = np.stack([np.full(200, 0.95), np.full(200, 0.45), uniform()], axis=1)
-    assert claims_pairs.presses([measured(apart)]).evidence[1].verdict == FAILS
+    assert pairs.presses([measured(apart)]).evidence[1].verdict == FAILS
 
 
 # --- traces, probes -------------------------------------------------------------------------------------
@@ -367,10 +363,10 @@ def test_all_claims_and_their_tables():
     document = to_dict(judged, sources, 0)
     json.dumps(document, allow_nan=False)
     assert all(row["verdict"] and row["test"] and row["figure"] for row in document["results"])
-    page = "".join(views_claims.to_html(judged))
+    page = "".join(tables.to_html(judged))
     assert page.count("<tr>") > 30
     assert "C11" in page
-    text = views_claims.to_markdown(judged)
+    text = tables.to_markdown(judged)
     assert sum(line.startswith("### C") for line in text) == 11
     widths = {line.count("|") for line in text[:13]}
     assert widths == {5}
@@ -382,8 +378,8 @@ def test_all_claims_and_their_tables():
 
 def test_what_is_named_is_escaped():
     claim = conclude("C1", "<b>", "t | t", "f", "b", [Case("a|b", HOLDS, "<i>")])
-    assert "<b>" not in "".join(views_claims.to_html([claim]))
-    assert "| a/b |" in "\n".join(views_claims.to_markdown([claim]))
+    assert "<b>" not in "".join(tables.to_html([claim]))
+    assert "| a/b |" in "\n".join(tables.to_markdown([claim]))
 
 
 # --- files and commands ---------------------------------------------------------------------------------

@@ -5,18 +5,19 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from routegraph import TokenGraph, views
+from routegraph import TokenGraph
+from routegraph.graph import heavier
 from routegraph.policies import apply
 from routegraph.sim.ensembles.empirical import ReadStatistics
 from routegraph.sim.fields import Field
 from routegraph.survival import Survival, eviction_rate, ger
 from routegraph.trace import Trace
-from routegraph.validate import predictions
-from routegraph.validate.compare import compare
-from routegraph.validate.fitted import draw_reads, fit_scores
-from routegraph.validate.predictions import Prediction
-from routegraph.validate.reach_compare import heavier, n_cached, reach_curves
-from routegraph.validate.readoff import evict, read_off, scorer_of, structural_cliffs
+from routegraph.validate.compare import prediction, tables
+from routegraph.validate.compare.prediction import Prediction
+from routegraph.validate.compare.reach import n_cached, reach_curves
+from routegraph.validate.compare.run import compare
+from routegraph.validate.compare.simulated import draw_reads, fit_scores
+from routegraph.validate.traces.read_off import evict, read_off, scorer_of, structural_cliffs
 
 SHAPE = (4, 3)
 
@@ -267,12 +268,12 @@ def test_differences_carry_the_spread_of_both_sides():
     shift = random.normal(0, 0.1, 200)
     read = (ratios > 0.5 + shift[:, None]).astype(float)
     apart = (ratios > 0.53 + shift[:, None] + random.normal(0, 0.02, 200)[:, None]).astype(float)
-    found = predictions.difference(ratios, Prediction(apart), read)
+    found = prediction.difference(ratios, Prediction(apart), read)
     assert found.low < 0.03 < found.high
     # Each half point alone is known to .1 / sqrt(200) = .009 only; what both share cancels.
     assert found.high - found.low < 0.02
     never = Prediction(np.zeros_like(read))
-    assert np.isnan(predictions.difference(ratios, never, read).value)
+    assert np.isnan(prediction.difference(ratios, never, read).value)
 
 
 def test_traces_without_graphs_are_compared_without_reach(result, with_graphs):
@@ -296,8 +297,8 @@ def test_traces_that_know_the_question_say_so():
     ratios = [0.3, 0.5, 0.7, 0.9]
     found = compare(traces, policy_names=["topk"], ratios=ratios)
     assert found.to_dict()["parameters"]["question_aware"] is True
-    assert "question-aware" in views.comparison_question(found)
-    assert "question-agnostic" in views.comparison_question(replace(found, question_aware=False))
+    assert "question-aware" in tables.comparison_question(found)
+    assert "question-agnostic" in tables.comparison_question(replace(found, question_aware=False))
     with pytest.raises(ValueError, match="partly question-aware"):
         compare([*traces[:3], synthetic_trace(9)], policy_names=["topk"], ratios=ratios)
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from routegraph import policies
 from routegraph.survival import n_kept
 from routegraph.trace import Trace
-from routegraph.validate import presses
-from routegraph.validate.asked import encode
-from routegraph.validate.decode import Decoded, bytes_per_variant, decode, score, variants
-from routegraph.validate.models import Loaded
-from routegraph.validate.prompts import Prompt
+from routegraph.validate.decoding.decode import Decoded, bytes_per_variant, decode, score, variants
+from routegraph.validate.models.load import Loaded
+from routegraph.validate.presses import prefill, reference
+from routegraph.validate.prompts.prompt import Prompt
+from routegraph.validate.prompts.tokens import encode
 from tests.validate.conftest import N_RANDOM, random_ids
 from tests.validate.decoding import TOLERANCE, against_kvpress, context, small
 
@@ -119,14 +119,14 @@ class TestAgainstKvpress:
         import torch
 
         model, kept, n = small(family), some(1, seed, share), 4
-        cache = presses.prefill(model.model, random_ids(seed=seed))
+        cache = prefill.prefill(model.model, random_ids(seed=seed))
         question = QUESTION[:2]
         found = decode(model, cache, question, kept, n, n_logits=n)
-        for module, alive in zip(presses.attention_modules(model.model), kept[0], strict=True):
+        for module, alive in zip(prefill.attention_modules(model.model), kept[0], strict=True):
             heads, rows = map(torch.from_numpy, np.nonzero(~alive))
             module.masked_key_indices = (torch.zeros_like(heads), heads, rows)
         ids = question
-        with presses.patched_attention(), torch.no_grad():
+        with reference.patched_attention(), torch.no_grad():
             for step in range(n):
                 logits = model.model(torch.from_numpy(ids)[None], past_key_values=cache).logits[0, -1].numpy()
                 np.testing.assert_allclose(found.logits[0, step], logits, atol=TOLERANCE)
@@ -136,7 +136,7 @@ class TestAgainstKvpress:
 class TestBatches:
     def test_batch_equals_one_by_one(self) -> None:
         model, kept = small("qwen3"), some(5)
-        cache = presses.prefill(model.model, random_ids())
+        cache = prefill.prefill(model.model, random_ids())
         together = decode(model, cache, QUESTION, kept, 6, n_logits=6)
         assert len(set(together.texts)) == 5
         same(together, decode(model, cache, QUESTION, kept, 6, n_logits=6, memory=1))
@@ -198,7 +198,7 @@ class TestBatches:
                 self.now -= size
 
         model, peaks = small(), []
-        cache = presses.prefill(model.model, random_ids())
+        cache = prefill.prefill(model.model, random_ids())
         for n_variants in (4, 20):
             with Alive() as alive:
                 decode(model, cache, QUESTION, some(n_variants), 8)
@@ -208,7 +208,7 @@ class TestBatches:
 
     def test_cache_is_not_changed(self) -> None:
         model = small()
-        cache, again = (presses.prefill(model.model, random_ids()) for _ in range(2))
+        cache, again = (prefill.prefill(model.model, random_ids()) for _ in range(2))
         decode(model, cache, QUESTION, some(2), 4)
         for layer, other in zip(cache.layers, again.layers, strict=True):
             assert (layer.keys == other.keys).all()
@@ -270,7 +270,7 @@ class TestModelIsLeftAsItWas:
 
     def test_after_an_exception(self, monkeypatch: pytest.MonkeyPatch) -> None:
         model = small()
-        before, cache = self.state(model), presses.prefill(model.model, random_ids())
+        before, cache = self.state(model), prefill.prefill(model.model, random_ids())
         module = model.model.model.layers[1].mlp
 
         def broken(*args: Any) -> Any:
@@ -383,17 +383,17 @@ class TestBadInput:
 
     def test_cache_that_lost_rows(self) -> None:
         model = small()
-        cache = presses.prefill(model.model, random_ids())
+        cache = prefill.prefill(model.model, random_ids())
         cache.layers[1].keys = cache.layers[1].keys[:, :, 1:]
         with pytest.raises(ValueError, match="must hold one context, and all of its rows in every layer"):
             decode(model, cache, QUESTION, everything())
 
     def test_sliding_windows_are_refused(self) -> None:
         model = small("mistral")
-        for module in presses.attention_modules(model.model):
+        for module in prefill.attention_modules(model.model):
             module.config.sliding_window = 20
         before = model.model.config._attn_implementation
-        cache = presses.prefill(model.model, random_ids())
+        cache = prefill.prefill(model.model, random_ids())
         with pytest.raises(ValueError, match="does not know attention with 'sliding_window'"):
             decode(model, cache, QUESTION, everything())
         assert model.model.config._attn_implementation == before

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from routegraph.validate.models import Loaded
-from routegraph.validate.prompts import Prompt, bundled_prompts, prompts_bytes
+from routegraph.validate.models.load import Loaded
+from routegraph.validate.prompts.prompt import Prompt, bundled_prompts, prompts_bytes
 from routegraph.validate.tasks.documents import PLACES, generate, kinds
 
 SEEDS = range(12)

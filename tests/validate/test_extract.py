@@ -12,11 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routegraph.trace import Trace
-from routegraph.validate import extract as module
-from routegraph.validate import presses
-from routegraph.validate.extract import checked_tables, extract, extract_to_file, fingerprint, tokens_in
-from routegraph.validate.models import Loaded, wrap
-from routegraph.validate.prompts import Prompt, bundled_prompts, write_prompts
+from routegraph.validate.models.load import Loaded, fingerprint, wrap
+from routegraph.validate.presses import prefill
+from routegraph.validate.presses.kvpress_fixes import kvpress
+from routegraph.validate.presses.scorers import SCORERS, checked_tables
+from routegraph.validate.prompts.prompt import Prompt, bundled_prompts, write_prompts
+from routegraph.validate.prompts.tokens import tokens_in
+from routegraph.validate.traces import extract as module
+from routegraph.validate.traces.extract import extract, extract_to_file
 from tests.cli.test_simulate import run
 from tests.validate.conftest import KNOWN, tiny_network, token_ids
 
@@ -143,7 +146,7 @@ class TestExtract:
         (aware,) = extract(tiny, [prompt], question_aware=True)
         longer = token_ids(tiny, replace(prompt, context=aware.context))
         assert longer[0].tolist() == aware.token_ids.tolist()
-        found = presses.prefill_scores(tiny.model, longer, presses.SCORERS["expected_attention"](), [64])
+        found = prefill.prefill_scores(tiny.model, longer, SCORERS["expected_attention"](), [64])
         assert np.array_equal(found[None], aware.scores["expected_attention"])
         assert np.array_equal(found[64], aware.scores["expected_attention/chunk64"])
 
@@ -153,8 +156,8 @@ class TestExtract:
         alone = extract(smollm2, short_prompts[1:2])
         for name, table in together[1].scores.items():
             np.testing.assert_array_equal(table, alone[0].scores[name])
-        expected = presses.prefill_scores(
-            smollm2.model, token_ids(smollm2, short_prompts[1]), presses.SCORERS["expected_attention"](), [64]
+        expected = prefill.prefill_scores(
+            smollm2.model, token_ids(smollm2, short_prompts[1]), SCORERS["expected_attention"](), [64]
         )
         np.testing.assert_array_equal(alone[0].scores["expected_attention"], expected[None])
         np.testing.assert_array_equal(alone[0].scores["expected_attention/chunk64"], expected[64])
@@ -197,7 +200,7 @@ class TestExtract:
         chunk_length: int,
         message: str | None,
     ) -> None:
-        monkeypatch.setattr(presses, "prefill_tables", None)
+        monkeypatch.setattr(prefill, "prefill_tables", None)
         prompts = [bundled_prompts()[0], Prompt(id="p", context=" the" * words)]
         if message is None:
             with pytest.raises(TypeError):  # checks passed, and there is no prefill
@@ -321,7 +324,7 @@ def test_fingerprint_tells_weights_apart(tiny: Loaded) -> None:
 
 class TestScorers:
     def test_several_share_one_prefill(self, tiny: Loaded) -> None:
-        kv = presses.kvpress()
+        kv = kvpress()
         calls: list[int] = []
         handle = tiny.model.model.layers[0].register_forward_pre_hook(lambda *_: calls.append(1))
         mine = kv.SnapKVPress(window_size=9)
@@ -345,9 +348,9 @@ class TestScorers:
             )
             assert not trace.protected("knorm").any()
             ids = torch_ids(trace)
-            expected = presses.prefill_scores(tiny.model, ids, kv.SnapKVPress(window_size=9))[None]
+            expected = prefill.prefill_scores(tiny.model, ids, kv.SnapKVPress(window_size=9))[None]
             np.testing.assert_array_equal(trace.scores["SnapKVPress"], expected)
-            expected = presses.prefill_scores(tiny.model, ids, kv.KeyDiffPress(), [50])[50]
+            expected = prefill.prefill_scores(tiny.model, ids, kv.KeyDiffPress(), [50])[50]
             np.testing.assert_array_equal(trace.scores["keydiff/chunk50"], expected)
 
     def test_the_default_is_expected_attention_with_its_chunks(self, tiny: Loaded) -> None:
@@ -360,7 +363,7 @@ class TestScorers:
     def test_lengths_of_every_scorer_are_checked_before_the_first_prefill(
         self, tiny: Loaded, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(presses, "prefill_tables", None)
+        monkeypatch.setattr(prefill, "prefill_tables", None)
         prompts = [bundled_prompts()[0], Prompt(id="p", context=" the" * 60)]
         with pytest.raises(
             ValueError, match=r"'p' must have more than 64 tokens to be scored, got 60 \(snapkv sets"
@@ -420,7 +423,7 @@ class TestScorers:
         capsys: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        from routegraph.validate import size
+        from routegraph.validate.models import size
 
         folders = {
             "gpt2": "is of family 'gpt2'; choose one of: llama",

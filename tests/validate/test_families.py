@@ -8,10 +8,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from routegraph.validate import families as module  # noqa: E402
-from routegraph.validate import presses  # noqa: E402
-from routegraph.validate.families import Family, check_family, families, readable_types, rotated_queries  # noqa: E402
-from routegraph.validate.models import load  # noqa: E402
+from routegraph.validate.models import families as module  # noqa: E402
+from routegraph.validate.models.families import (  # noqa: E402
+    Family,
+    check_family,
+    families,
+    readable_types,
+    rotated_queries,
+)
+from routegraph.validate.models.load import load  # noqa: E402
+from routegraph.validate.presses import prefill  # noqa: E402
+from routegraph.validate.presses.scorers import SCORERS  # noqa: E402
 from tests.cli.test_simulate import run  # noqa: E402
 from tests.validate.conftest import random_ids, tiny_network  # noqa: E402
 
@@ -51,10 +58,10 @@ def test_queries_are_those_that_the_model_attends_with(kind):
     def hook(attention, _args, kwargs, _output):
         made.append(rotated_queries(attention, kwargs).numpy())
 
-    handles = [m.register_forward_hook(hook, with_kwargs=True) for m in presses.attention_modules(network)]
+    handles = [m.register_forward_hook(hook, with_kwargs=True) for m in prefill.attention_modules(network)]
     FUNCTIONS["sdpa"] = attend
     try:
-        presses.prefill(network, random_ids(20))
+        prefill.prefill(network, random_ids(20))
     finally:
         FUNCTIONS["sdpa"] = original
         for handle in handles:
@@ -141,4 +148,4 @@ class TestInMemory:
             ):
                 load(network, tokenizer=smollm2.tokenizer)
             with pytest.raises(ValueError, match=f"runs {attention} attention"):
-                presses.prefill_scores(network, random_ids(), presses.SCORERS["knorm"]())
+                prefill.prefill_scores(network, random_ids(), SCORERS["knorm"]())

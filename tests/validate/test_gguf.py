@@ -9,11 +9,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from routegraph.validate import size  # noqa: E402
-from routegraph.validate.extract import extract  # noqa: E402
-from routegraph.validate.models import load  # noqa: E402
-from routegraph.validate.prompts import Prompt  # noqa: E402
-from routegraph.validate.tokenizer import save_tokenizer  # noqa: E402
+from routegraph.validate.models import size  # noqa: E402
+from routegraph.validate.models.gguf_tokenizer import save_tokenizer  # noqa: E402
+from routegraph.validate.models.load import load  # noqa: E402
+from routegraph.validate.prompts.prompt import Prompt  # noqa: E402
+from routegraph.validate.traces.extract import extract  # noqa: E402
 from tests.validate.conftest import random_ids, tiny_network  # noqa: E402
 
 LAYER = {

@@ -7,9 +7,11 @@ from scipy.special import xlogy
 torch = pytest.importorskip("torch")
 
 from routegraph.trace import Trace  # noqa: E402
-from routegraph.validate import graphs, presses  # noqa: E402
-from routegraph.validate.extract import extract  # noqa: E402
-from routegraph.validate.prompts import read_prompts  # noqa: E402
+from routegraph.validate.presses import prefill  # noqa: E402
+from routegraph.validate.presses.scorers import SCORERS  # noqa: E402
+from routegraph.validate.prompts.prompt import read_prompts  # noqa: E402
+from routegraph.validate.traces import read_graph  # noqa: E402
+from routegraph.validate.traces.extract import extract  # noqa: E402
 
 SIZES = {
     "vocab_size": 97,
@@ -41,11 +43,11 @@ def test_recomputed_attention_is_eager_attention(family, n):
     ids = torch.from_numpy(np.random.default_rng(n).integers(0, 97, (1, n)))
     with torch.no_grad():
         eager = tiny(family, "eager")(ids, output_attentions=True).attentions
-    recorder = graphs.GraphRecorder(n_sink=2)
-    press = presses.SCORERS["expected_attention"]()
+    recorder = read_graph.GraphRecorder(n_sink=2)
+    press = SCORERS["expected_attention"]()
     model = tiny(family, "sdpa")
     model.config.sliding_window = None
-    presses.prefill_scores(model, ids, press, also=recorder.hook)
+    prefill.prefill_scores(model, ids, press, also=recorder.hook)
     recorded = recorder.recorded(2, n)
     graph = recorded["graph"]
     layer, head, query, key = graph.edges()

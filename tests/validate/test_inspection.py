@@ -6,7 +6,7 @@ import pytest
 
 from routegraph import TokenGraph
 from routegraph.trace import Trace
-from routegraph.validate.inspection import (
+from routegraph.validate.traces.inspect import (
     by_distance,
     correlation_by_distance,
     effective_slots,

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routegraph.validate import presses
-from routegraph.validate.asked import encode
-from routegraph.validate.decode import decode, score
-from routegraph.validate.knockout import blocks, carriers, evidence_groups, knockout
-from routegraph.validate.models import Loaded
-from routegraph.validate.prompts import Prompt
+from routegraph.validate.decoding.decode import decode, score
+from routegraph.validate.decoding.knockout import blocks, carriers, evidence_groups, knockout
+from routegraph.validate.models.load import Loaded
+from routegraph.validate.presses import prefill as presses
+from routegraph.validate.prompts.prompt import Prompt
+from routegraph.validate.prompts.tokens import encode
 
 PROMPT = Prompt(
     "p",
@@ -88,7 +88,7 @@ class TestLaws:
     def test_batches_of_groups(self, tiny: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
         groups = blocks(len(encode(tiny, PROMPT).context), 2)
         together = knockout(tiny, PROMPT, groups, "layer")
-        monkeypatch.setattr("routegraph.validate.knockout._AT_ONCE", 6)
+        monkeypatch.setattr("routegraph.validate.decoding.knockout._AT_ONCE", 6)
         apart = knockout(tiny, PROMPT, groups, "layer", memory=1)
         np.testing.assert_allclose(together.fall, apart.fall, atol=1e-4)
 

@@ -18,29 +18,30 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from routegraph import TokenGraph, policies
+from routegraph.graph import heavier
+from routegraph.stats.auc import pooled_auc
+from routegraph.stats.proportions import wilson
 from routegraph.survival import Survival
-from routegraph.theory.routes import wilson
-from routegraph.validate import presses
-from routegraph.validate.asked import encode
-from routegraph.validate.cells import read_cell, sealed, write_cell
-from routegraph.validate.decode import decode, score
-from routegraph.validate.extract import extract
-from routegraph.validate.failing import pooled_auc
-from routegraph.validate.item_metrics import (
+from routegraph.validate.decoding.decode import decode, score
+from routegraph.validate.measure.cells import read_cell, sealed, write_cell
+from routegraph.validate.measure.item import Chosen, choose, fitting_chunk
+from routegraph.validate.measure.metrics import (
     EPS,
     METRICS,
     Watched,
     after_metrics,
     answer_states,
     cache_metrics,
-    heavier,
     route_metrics,
 )
-from routegraph.validate.measure import RATIOS, Chosen, choose, fitting_chunk, measure
-from routegraph.validate.measured import Measured, from_cells
-from routegraph.validate.models import Loaded, wrap
-from routegraph.validate.prompts import Prompt, write_prompts
-from routegraph.validate.reads import Reads, read_question
+from routegraph.validate.measure.result import Measured, from_cells
+from routegraph.validate.measure.routed import Reads, read_question
+from routegraph.validate.measure.run import RATIOS, measure
+from routegraph.validate.models.load import Loaded, wrap
+from routegraph.validate.presses import prefill
+from routegraph.validate.prompts.prompt import Prompt, write_prompts
+from routegraph.validate.prompts.tokens import encode
+from routegraph.validate.traces.extract import extract
 from tests.cli.test_simulate import run
 from tests.validate.conftest import tiny_network
 
@@ -486,7 +487,7 @@ class TestTiny:
         kept = np.ones((3, tiny.n_layers, tiny.n_heads, len(asked.context)), dtype=bool)
         import torch
 
-        cache = presses.prefill(tiny.model, torch.from_numpy(asked.context)[None])
+        cache = prefill.prefill(tiny.model, torch.from_numpy(asked.context)[None])
         with answer_states(tiny.model) as states:
             decode(tiny, cache, asked.question, kept, 4, memory=1)  # a batch a variant
         assert [len(state) for state in states] == [1, 1, 1]
@@ -535,9 +536,9 @@ import sys
 import torch
 torch.set_num_threads(1)
 from tests.validate.conftest import tiny_network
-from routegraph.validate.measure import measure
-from routegraph.validate.models import load, wrap
-from routegraph.validate.prompts import read_prompts
+from routegraph.validate.measure.run import measure
+from routegraph.validate.models.load import load, wrap
+from routegraph.validate.prompts.prompt import read_prompts
 model = wrap(tiny_network("llama", vocabulary=49152), load("smollm2").tokenizer, "tiny")
 measure(model, read_prompts(sys.argv[1]), sys.argv[2], policy_names=["topk", "random"], ratios=[0.5, 0.9],
         max_new_tokens=2)

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from routegraph import report
-from routegraph.theory.scaling import Interval
+from routegraph.stats.intervals import Interval
 from routegraph.trace import Trace
-from routegraph.validate.cells import open_folder, sealed, write_cell
-from routegraph.validate.compare import compare
-from routegraph.validate.item_metrics import METRICS
-from routegraph.validate.measured import Measured, from_cells
-from routegraph.validate.measured_compare import apart, measured_as, weights_of
+from routegraph.validate.compare.failure import apart, measured_as, weights_of
+from routegraph.validate.compare.run import compare
+from routegraph.validate.measure.cells import open_folder, sealed, write_cell
+from routegraph.validate.measure.metrics import METRICS
+from routegraph.validate.measure.result import Measured, from_cells
 from tests.cli.test_simulate import run
 from tests.validate.test_compare import synthetic_trace
 

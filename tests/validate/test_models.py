@@ -15,9 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routegraph.validate import download, models, sources
-from routegraph.validate import smollm2 as recipe
-from routegraph.validate.models import DownloadError, Loaded, load
+from routegraph.validate.models import load as models
+from routegraph.validate.models import smollm2 as recipe
+from routegraph.validate.models import sources
+from routegraph.validate.models import wheel as download
+from routegraph.validate.models.load import DownloadError, Loaded, load
 from tests.validate.conftest import KNOWN
 
 # Published ids of SmolLM2's tokenizer: the prompt that starts every chat, and two plain texts.
@@ -228,9 +230,12 @@ class TestLoad:
 
     def test_modules_import_neither_torch_nor_kvpress(self) -> None:
         code = (
-            "import sys, routegraph.validate.models, routegraph.validate.extract, routegraph.validate.presses, "
-            "routegraph.validate.kept, routegraph.validate.gguf_file, routegraph.validate.prompts, "
-            "routegraph.validate.tasks.documents\n"
+            "from routegraph.validate.models import gguf, load\n"
+            "from routegraph.validate.presses import prefill, survivors\n"
+            "from routegraph.validate.prompts import prompt\n"
+            "from routegraph.validate.tasks import documents\n"
+            "from routegraph.validate.traces import extract\n"
+            "import sys\n"
             "print({'torch', 'transformers', 'kvpress', 'tokenizers', 'gguf'} & set(sys.modules))"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -477,7 +482,7 @@ def write_tiny_gguf(path: Path, tied: bool = True) -> Path:
 
 def test_gguf_of_another_kind_is_refused(tmp_path: Path) -> None:
     fields = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": "default"}
-    from routegraph.validate.tokenizer import save_tokenizer
+    from routegraph.validate.models.gguf_tokenizer import save_tokenizer
 
     with pytest.raises(
         ValueError, match="cannot build a llama/default tokenizer from a GGUF file; known are gpt2/gpt-2"

@@ -7,9 +7,11 @@ import pytest
 
 from routegraph.policies import apply
 from routegraph.policies.pyramid import layer_budget
-from routegraph.validate.kept import Survivors, survivors
-from routegraph.validate.presses import kvpress, prefill_scores, reference_kept
-from routegraph.validate.prompts import Prompt
+from routegraph.validate.presses.kvpress_fixes import kvpress
+from routegraph.validate.presses.prefill import prefill_scores
+from routegraph.validate.presses.reference import reference_kept
+from routegraph.validate.presses.survivors import Survivors, survivors
+from routegraph.validate.prompts.prompt import Prompt
 from tests.validate.conftest import random_ids, tiny_network
 
 RATIOS = (0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98)

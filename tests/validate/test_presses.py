@@ -8,12 +8,20 @@ import pytest
 
 from routegraph import policies
 from routegraph.survival import n_kept
-from routegraph.validate import checks, kept, presses
-from routegraph.validate.adapted import queries_once
-from routegraph.validate.families import readable_types
-from routegraph.validate.kept import RATIOS, KeptComparison, compare_kept, compare_with_kvpress, competitors
-from routegraph.validate.models import Loaded
-from routegraph.validate.prompts import Prompt
+from routegraph.validate.models.families import readable_types
+from routegraph.validate.models.load import Loaded
+from routegraph.validate.presses import prefill, scorers
+from routegraph.validate.presses import reference as reference_
+from routegraph.validate.presses.kvpress_fixes import kvpress, queries_once
+from routegraph.validate.presses.reference import (
+    RATIOS,
+    KeptComparison,
+    compare_kept,
+    compare_with_kvpress,
+    competitors,
+)
+from routegraph.validate.presses.scorers import SCORERS
+from routegraph.validate.prompts.prompt import Prompt
 from tests.validate.conftest import N_RANDOM, random_ids, tiny_network, token_ids
 
 Rows = list[tuple[str, float, KeptComparison]]
@@ -24,7 +32,9 @@ def check(rows: Rows, n: int, ratios: tuple[float, ...] = RATIOS, chunk_length: 
 
     Returns the number of tied slots.
     """
-    assert [row[:2] for row in rows] == [(policy, ratio) for policy in kept.POLICIES for ratio in ratios]
+    assert [row[:2] for row in rows] == [
+        (policy, ratio) for policy in reference_.POLICIES for ratio in ratios
+    ]
     assert [row[:2] for row in rows if row[2].mismatches] == []
     chunks = {min(chunk_length, n - start) for start in range(0, n, chunk_length)}
     for policy, ratio, comparison in rows:
@@ -73,9 +83,9 @@ class TestAgainstKvpress:
         import torch
 
         model, ids = tiny_network("llama"), random_ids()
-        whole = presses.prefill(model, ids)
-        press = presses.reference_press("topk", 0.7)
-        alive = presses.reference_kept(model, ids, press)
+        whole = prefill.prefill(model, ids)
+        press = reference_.reference_press("topk", 0.7)
+        alive = reference_.reference_kept(model, ids, press)
         from transformers import DynamicCache
 
         cache = DynamicCache()
@@ -89,20 +99,20 @@ class TestAgainstKvpress:
                 assert sorted(map(tuple, pruned.tolist())) == sorted(map(tuple, kept_keys.tolist()))
 
     def test_presses_that_merge_are_refused(self) -> None:
-        class Halving(presses.kvpress().BasePress):  # type: ignore[misc]
+        class Halving(kvpress().BasePress):  # type: ignore[misc]
             compression_ratio = 0.5
 
             def compress(self, module, hidden_states, keys, values, attentions, kwargs):  # type: ignore[no-untyped-def]
                 return keys[:, :, ::2], values[:, :, ::2]
 
         with pytest.raises(ValueError, match="cannot tell which rows Halving keeps"):
-            presses.reference_kept(tiny_network("llama"), random_ids(), Halving())
+            reference_.reference_kept(tiny_network("llama"), random_ids(), Halving())
 
     def test_unknown_policy(self) -> None:
         with pytest.raises(
             ValueError, match="policy 'random' has no press to compare with; choose from: adakv"
         ):
-            presses.reference_press("random", 0.5)
+            reference_.reference_press("random", 0.5)
 
 
 class TestComparison:
@@ -146,9 +156,9 @@ class TestScores:
     ) -> None:
         """To the last bit, in every layer, although the presses prune: scores do not depend on the ratio."""
         ids = token_ids(smollm2, short_prompts[0])
-        ours = presses.prefill_scores(smollm2.model, ids, presses.SCORERS["expected_attention"](), [64])
+        ours = prefill.prefill_scores(smollm2.model, ids, SCORERS["expected_attention"](), [64])
         for policy, table in (("topk", ours[None]), ("chunk", ours[64])):
-            scores = presses.kvpress().ExpectedAttentionPress()
+            scores = kvpress().ExpectedAttentionPress()
             seen: list[np.ndarray] = []
             original = scores.score
 
@@ -158,7 +168,7 @@ class TestScores:
                 return result
 
             scores.score = record
-            presses.reference_kept(smollm2.model, ids, presses.reference_press(policy, 0.8, 64, scores))
+            reference_.reference_kept(smollm2.model, ids, reference_.reference_press(policy, 0.8, 64, scores))
             per_layer = len(seen) // 30
             theirs = [
                 np.concatenate(seen[i : i + per_layer], axis=-1) for i in range(0, len(seen), per_layer)
@@ -168,8 +178,8 @@ class TestScores:
         assert not np.array_equal(ours[None], ours[64])
 
     def test_sinks_are_protected(self) -> None:
-        tables = presses.prefill_scores(
-            tiny_network("qwen2"), random_ids(), presses.SCORERS["expected_attention"](n_sink=6), [50]
+        tables = prefill.prefill_scores(
+            tiny_network("qwen2"), random_ids(), SCORERS["expected_attention"](n_sink=6), [50]
         )
         for table, length in ((tables[None], N_RANDOM), (tables[50], 50)):
             for start in range(0, N_RANDOM, length):
@@ -180,9 +190,7 @@ class TestScores:
         model, ids = tiny_network("llama"), random_ids()
 
         def table(**parameters: object) -> np.ndarray:
-            return presses.prefill_scores(model, ids, presses.SCORERS["expected_attention"](**parameters))[
-                None
-            ]
+            return prefill.prefill_scores(model, ids, SCORERS["expected_attention"](**parameters))[None]
 
         usual = table()
         for name, value in (
@@ -192,7 +200,7 @@ class TestScores:
             ("epsilon", 1.0),
         ):
             assert not np.array_equal(usual, table(**{name: value})), name
-        assert set(presses.SCORERS.parameters("expected_attention")) == {
+        assert set(SCORERS.parameters("expected_attention")) == {
             "n_sink",
             "n_future_positions",
             "use_covariance",
@@ -202,21 +210,21 @@ class TestScores:
 
     def test_the_model_is_left_as_it_was(self) -> None:
         model, ids = tiny_network("qwen3"), random_ids()
-        before = presses.prefill(model, ids)
+        before = prefill.prefill(model, ids)
         names = set(dict(model.named_modules()))
         compare_with_kvpress(model, ids, [0.9])
         assert set(dict(model.named_modules())) == names
         assert not any(module._forward_hooks for module in model.modules())
-        after = presses.prefill(model, ids)
+        after = prefill.prefill(model, ids)
         for layer, again in zip(before.layers, after.layers, strict=True):
             assert (layer.keys == again.keys).all()
             assert again.keys.shape[2] == N_RANDOM
 
     def test_short_contexts(self) -> None:
-        model, press = tiny_network("llama"), presses.SCORERS["expected_attention"]()
+        model, press = tiny_network("llama"), SCORERS["expected_attention"]()
         with pytest.raises(ValueError, match="the context must have more than 4 tokens to be scored, got 4"):
-            presses.prefill_scores(model, random_ids(4), press)
-        assert presses.prefill_scores(model, random_ids(5), press)[None].shape == (3, 2, 5)
+            prefill.prefill_scores(model, random_ids(4), press)
+        assert prefill.prefill_scores(model, random_ids(5), press)[None].shape == (3, 2, 5)
 
     @pytest.mark.parametrize(("n", "rest"), [(129, 1), (132, 4), (68, 4)])
     def test_short_last_chunks(self, n: int, rest: int) -> None:
@@ -224,15 +232,15 @@ class TestScores:
             ValueError,
             match=f"'p' has {n} tokens, so its last chunk of 64 has only {rest}, .* another chunk length",
         ):
-            checks.check_length(n, 4, 64, "prompt 'p'")
+            scorers.check_length(n, 4, 64, "prompt 'p'")
 
     @pytest.mark.parametrize("n", [5, 64, 69, 128, 133])
     def test_long_enough_chunks(self, n: int) -> None:
-        checks.check_length(n, 4, 64, "prompt 'p'")
+        scorers.check_length(n, 4, 64, "prompt 'p'")
 
     def test_chunks_of_sinks_only(self) -> None:
         with pytest.raises(ValueError, match=r"chunk length must be above 4, the tokens protected .* got 4"):
-            checks.check_length(100, 4, 4, "prompt 'p'")
+            scorers.check_length(100, 4, 4, "prompt 'p'")
 
     def test_scores_that_are_not_finite(self) -> None:
         import torch
@@ -240,7 +248,7 @@ class TestScores:
         model = tiny_network("llama")
         model.model.layers[1].self_attn.q_proj.weight[0, 0] = torch.nan
         with pytest.raises(ValueError, match=r"not finite in torch.float32; use float32"):
-            presses.prefill_scores(model, random_ids(), presses.SCORERS["expected_attention"]())
+            prefill.prefill_scores(model, random_ids(), SCORERS["expected_attention"]())
 
 
 def test_importing_kvpress_leaves_attention_functions_alone() -> None:
@@ -248,17 +256,17 @@ def test_importing_kvpress_leaves_attention_functions_alone() -> None:
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS as functions
 before = dict(functions.items())
 from routegraph.validate import presses
-presses.kvpress()
+kvpress()
 assert {name: functions[name] is before[name] for name in before} == dict.fromkeys(before, True)
-with presses.patched_attention():
-    with presses.patched_attention():
+with reference_.patched_attention():
+    with reference_.patched_attention():
         wrapped = functions["sdpa"]
     assert wrapped is functions["sdpa"] is not before["sdpa"], "wrapped once"
 assert all(functions[name] is before[name] for name in before)
 import kvpress.attention_patch
 kvpress.attention_patch.patch_attention_functions()  # a user who wants it so
 users = functions["sdpa"]
-with presses.patched_attention():
+with reference_.patched_attention():
     assert functions["sdpa"] is users
 assert functions["sdpa"] is users
 print("as it was")
@@ -272,7 +280,7 @@ def test_masks_hold_in_decoding_only_under_patched_attention() -> None:
     import torch
 
     model, ids = tiny_network("llama"), random_ids()
-    press = presses.reference_press("adakv", 0.9)
+    press = reference_.reference_press("adakv", 0.9)
     cache = None
 
     def logits() -> torch.Tensor:
@@ -286,13 +294,13 @@ def test_masks_hold_in_decoding_only_under_patched_attention() -> None:
         with torch.no_grad(), press(model):
             model.model(ids[:, :-1], past_key_values=cache)
         if patched:
-            with presses.patched_attention():
+            with reference_.patched_attention():
                 masked = logits()
         else:
             plain = logits()
-    reference = presses.prefill(model, ids[:, :-1])
+    reference = prefill.prefill(model, ids[:, :-1])
     with torch.no_grad():
-        for module in presses.attention_modules(model):
+        for module in prefill.attention_modules(model):
             module.masked_key_indices = None
         whole = model(ids[:, -1:], past_key_values=reference).logits[0, -1]
     assert torch.equal(plain, whole)
@@ -303,7 +311,7 @@ def test_streaming_policy_keeps_what_streaming_llm_keeps() -> None:
     model, ids = tiny_network("llama"), random_ids()
     ours = policies.apply("streaming", np.zeros((3, 2, N_RANDOM)))
     for ratio in RATIOS:
-        theirs = presses.reference_kept(model, ids, presses.kvpress().StreamingLLMPress(ratio, n_sink=4))
+        theirs = reference_.reference_kept(model, ids, kvpress().StreamingLLMPress(ratio, n_sink=4))
         np.testing.assert_array_equal(ours.alive(ratio), theirs)
 
 
@@ -311,7 +319,7 @@ def test_queries_are_projected_once_and_stay_what_they_are(tiny: Loaded) -> None
     """Slices of the layer's own input are answered from memory; anything else is worked out."""
     import torch
 
-    module = presses.attention_modules(tiny.model)[1]
+    module = prefill.attention_modules(tiny.model)[1]
     hidden = torch.randn(1, 40, module.q_proj.in_features)
     plain = module.q_proj(hidden)
     with queries_once([module]):

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from routegraph.policies import apply
-from routegraph.validate import probe_fit, probes
-from routegraph.validate.decode import decode
-from routegraph.validate.probe_features import middle, question_states, surviving_values
-from routegraph.validate.probe_fit import fit_probe, grouped_folds, most_frequent, shuffled, worlds
-from routegraph.validate.prompts import Prompt
+from routegraph.validate.decoding.decode import decode
+from routegraph.validate.probe import fit
+from routegraph.validate.probe import run as probes
+from routegraph.validate.probe.features import middle, question_states, surviving_values
+from routegraph.validate.probe.fit import fit_probe, grouped_folds, most_frequent, shuffled, worlds
+from routegraph.validate.prompts.prompt import Prompt
 from routegraph.validate.tasks import load_task
 from tests.cli.test_simulate import run
 from tests.validate.decoding import TOLERANCE, context, small
@@ -39,7 +40,7 @@ def test_many_features_are_rotated_and_no_others():
     labels, random = labelled(60), np.random.default_rng(2)
     few = np.eye(3)[labels] @ random.normal(size=(3, 30)) + random.normal(size=(60, 30))
     wide = np.hstack([few] * 4)
-    rotated = probe_fit._rotated(wide[:40], wide[40:])
+    rotated = fit._rotated(wide[:40], wide[40:])
     assert rotated[0].shape[1] <= 40
     standard = [(part - wide[:40].mean(axis=0)) / wide[:40].std(axis=0) for part in (wide[:40], wide[40:])]
     for one in range(2):
@@ -90,9 +91,9 @@ def kept_rows(model, ids, ratio):
 def states_and_cache(model, ids, kept):
     import torch
 
-    from routegraph.validate import presses
+    from routegraph.validate.presses import prefill
 
-    cache = presses.prefill(model.model, torch.from_numpy(ids)[None])
+    cache = prefill.prefill(model.model, torch.from_numpy(ids)[None])
     with question_states(model) as found:
         decode(model, cache, QUESTION, kept, 3)
     return [np.concatenate(part) for part in found], cache
@@ -175,10 +176,10 @@ def test_a_model_that_knows_is_told_from_its_states(prompts, capsys, tmp_path):
     assert {"version", "seed", "parameters", "definitions", "results"} <= set(document)
     figure = found.plot()
     figure.savefig(tmp_path / "p.svg")
-    from routegraph import views_probe
-    from routegraph.terminal import console
+    from routegraph.cli.terminal import console
+    from routegraph.validate.probe import tables
 
-    views_probe.probed(console(), found)
+    tables.probed(console(), found)
     assert "topk, hidden" in capsys.readouterr().out
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routegraph.validate.prompts import (
+from routegraph.validate.prompts.prompt import (
     Prompt,
     bundled_prompts,
     parse_prompts,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routegraph.validate.measure import measure
-from routegraph.validate.models import Loaded, load, wrap
-from routegraph.validate.reads import RESIDUAL, read_question
+from routegraph.validate.measure.routed import RESIDUAL, read_question
+from routegraph.validate.measure.run import measure
+from routegraph.validate.models.load import Loaded, load, wrap
 from routegraph.validate.tasks import load_task
 from tests.validate.conftest import tiny_network
 

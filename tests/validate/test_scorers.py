@@ -8,12 +8,12 @@ import pytest
 
 from routegraph import policies
 from routegraph.trace import Trace
-from routegraph.validate import presses, scorers
-from routegraph.validate.checks import check_table
-from routegraph.validate.families import readable_types
-from routegraph.validate.models import Loaded
-from routegraph.validate.prompts import Prompt
-from routegraph.validate.scorers import OTHERS, SCORERS, protection, score_tables
+from routegraph.validate.models.families import readable_types
+from routegraph.validate.models.load import Loaded
+from routegraph.validate.presses import prefill, reference, scorers
+from routegraph.validate.presses.kvpress_fixes import kvpress
+from routegraph.validate.presses.scorers import OTHERS, SCORERS, check_table, protection, score_tables
+from routegraph.validate.prompts.prompt import Prompt
 from tests.validate.conftest import N_RANDOM, random_ids, tiny_network, token_ids
 from tests.validate.references import CASES, LENGTH, RATIOS, compare, eager
 
@@ -27,7 +27,7 @@ WITHOUT_TIES = ("tova", "observed_attention", "keydiff", "non_causal_attention")
 
 def scored(name: str, family: str = "llama", **parameters: object) -> np.ndarray:
     press = SCORERS[name](**{**CASES[name][0], **parameters})
-    return presses.prefill_scores(tiny_network(family), random_ids(), press)[None]
+    return prefill.prefill_scores(tiny_network(family), random_ids(), press)[None]
 
 
 class TestAgainstKvpress:
@@ -75,17 +75,17 @@ class TestAgainstKvpress:
 
     def test_recomputed_attention_is_what_eager_attention_gives(self) -> None:
         network, seen = tiny_network("qwen3"), []
-        press = presses.kvpress().ObservedAttentionPress(0.5)
+        press = kvpress().ObservedAttentionPress(0.5)
         original = press.score
         press.score = lambda *given: seen.append(original(*given)) or seen[-1]
         with eager(network):
-            presses.reference_kept(network, random_ids(), press)
-        ours = presses.prefill_scores(network, random_ids(), SCORERS["observed_attention"]())[None]
+            reference.reference_kept(network, random_ids(), press)
+        ours = prefill.prefill_scores(network, random_ids(), SCORERS["observed_attention"]())[None]
         np.testing.assert_allclose(ours, np.stack([one[0].numpy() for one in seen]), rtol=2e-5)
 
 
 def test_every_press_of_kvpress_is_a_scorer_or_says_why_not() -> None:
-    kv = presses.kvpress()
+    kv = kvpress()
     base = kv.BasePress
     every = {name for name, one in vars(kv).items() if inspect.isclass(one) and issubclass(one, base)}
     known = {type(SCORERS[name]()).__name__ for name in SCORERS}
@@ -182,7 +182,7 @@ class TestTables:
             score_tables(names, 64)
 
     def test_refused_presses(self) -> None:
-        kv = presses.kvpress()
+        kv = kvpress()
         for press, words in (
             (kv.AdaKVPress(kv.KnormPress()), "AdaKVPress is no scorer: it cuts another scorer's scores"),
             (kv.ThinKPress(), "ThinKPress is no scorer: it prunes channels, not rows"),
@@ -196,17 +196,17 @@ class TestTables:
         "press", ["RandomPress", "StreamingLLMPress", "LeverageScorePress", "CompactorPress"]
     )
     def test_scores_that_change_with_the_ratio_or_the_call(self, press: str) -> None:
-        made = getattr(presses.kvpress(), press)()
+        made = getattr(kvpress(), press)()
         with pytest.raises(
             ValueError, match=f"the scores of {press} change with the ratio or from call to call"
         ):
-            presses.prefill_scores(tiny_network("llama"), random_ids(), made)
+            prefill.prefill_scores(tiny_network("llama"), random_ids(), made)
         assert made.compression_ratio == 0
 
     def test_two_stage_scores_are_refused_too(self) -> None:
-        kv = presses.kvpress()
+        kv = kvpress()
         with pytest.raises(ValueError, match="CriticalKVPress change"):
-            presses.prefill_scores(tiny_network("llama"), random_ids(), kv.CriticalKVPress(kv.KnormPress()))
+            prefill.prefill_scores(tiny_network("llama"), random_ids(), kv.CriticalKVPress(kv.KnormPress()))
 
 
 class TestParameters:
@@ -265,7 +265,7 @@ class TestOnePrefill:
         made = {name: SCORERS[name](**CASES[name][0]) for name in SCORERS}
         calls = []
         handle = network.model.layers[0].register_forward_pre_hook(lambda *_: calls.append(1))
-        together = presses.prefill_tables(
+        together = prefill.prefill_tables(
             network,
             ids,
             {**{name: (press, None) for name, press in made.items()}, "chunks": (made["keydiff"], LENGTH)},
@@ -273,14 +273,14 @@ class TestOnePrefill:
         handle.remove()
         assert len(calls) == 1
         for name, (parameters, _) in CASES.items():
-            alone = presses.prefill_scores(network, ids, SCORERS[name](**parameters))[None]
+            alone = prefill.prefill_scores(network, ids, SCORERS[name](**parameters))[None]
             np.testing.assert_array_equal(together[name], alone, err_msg=name)
-        alone = presses.prefill_scores(network, ids, SCORERS["keydiff"](), [LENGTH])[LENGTH]
+        alone = prefill.prefill_scores(network, ids, SCORERS["keydiff"](), [LENGTH])[LENGTH]
         np.testing.assert_array_equal(together["chunks"], alone)
 
     def test_observed_attention_is_not_scored_by_chunks(self) -> None:
         with pytest.raises(ValueError, match="observed_attention scores whole contexts only"):
-            presses.prefill_scores(
+            prefill.prefill_scores(
                 tiny_network("llama"), random_ids(), SCORERS["observed_attention"](), [LENGTH]
             )
 
@@ -295,41 +295,41 @@ class TestContexts:
         with pytest.raises(
             ValueError, match=rf"must have more than {least} tokens .* got {n} \(\w+ sets {least} aside"
         ):
-            presses.prefill_scores(network, random_ids(n), press)
+            prefill.prefill_scores(network, random_ids(n), press)
 
     @pytest.mark.parametrize("scorer", ["snapkv", "finch", "lagkv", "cap", "cur", "expected_attention"])
     def test_one_row_more_is_enough(self, scorer: str) -> None:
         press = SCORERS[scorer]()
         n = sum(protection(press, 5).values()) + 1
-        assert presses.prefill_scores(tiny_network("llama"), random_ids(n), press)[None].shape == (3, 2, n)
+        assert prefill.prefill_scores(tiny_network("llama"), random_ids(n), press)[None].shape == (3, 2, n)
 
     def test_batches_and_padding(self) -> None:
         import torch
 
         network, press = tiny_network("llama"), SCORERS["knorm"]()
         with pytest.raises(ValueError, match=r"one context at a time .* got shape \[2, 170\]"):
-            presses.prefill_scores(network, random_ids().repeat(2, 1), press)
+            prefill.prefill_scores(network, random_ids().repeat(2, 1), press)
         mask = torch.ones(1, N_RANDOM, dtype=torch.int64)
         whole = {"input_ids": random_ids(), "attention_mask": mask.clone()}
-        assert presses.prefill_scores(network, whole, press)[None].shape == (3, 2, N_RANDOM)
+        assert prefill.prefill_scores(network, whole, press)[None].shape == (3, 2, N_RANDOM)
         mask[0, 0] = 0
         with pytest.raises(ValueError, match="attention mask has zeros; presses ignore it"):
-            presses.prefill_scores(network, {**whole, "attention_mask": mask}, press)
+            prefill.prefill_scores(network, {**whole, "attention_mask": mask}, press)
 
     def test_no_cache(self) -> None:
         network = tiny_network("llama")
-        module = presses.attention_modules(network)[0]
+        module = prefill.attention_modules(network)[0]
         with pytest.raises(
             ValueError, match="without a cache, whose rows are what is scored; set use_cache=True"
         ):
-            presses.cached_layer(module, {"past_key_values": None})
+            prefill.cached_layer(module, {"past_key_values": None})
         network.config.use_cache = False  # ours asks for a cache all the same
-        assert presses.prefill(network, random_ids()).layers[0].keys.shape[2] == N_RANDOM
+        assert prefill.prefill(network, random_ids()).layers[0].keys.shape[2] == N_RANDOM
 
     @pytest.mark.parametrize("ratio", [1, 1.0, -0.1, 1.5, float("nan")])
     def test_ratios_out_of_range(self, ratio: float) -> None:
         with pytest.raises(ValueError, match=r"ratio must be in \[0, 1\), got"):
-            presses.reference_press("topk", ratio)
+            reference.reference_press("topk", ratio)
 
     def test_adakv_under_eager_attention(self) -> None:
         network = tiny_network("llama")
@@ -337,7 +337,7 @@ class TestContexts:
             eager(network),
             pytest.raises(ValueError, match="AdaKVPress cannot run here: eager mode not supported"),
         ):
-            presses.reference_kept(network, random_ids(), presses.reference_press("adakv", 0.5))
+            reference.reference_kept(network, random_ids(), reference.reference_press("adakv", 0.5))
 
 
 def test_streaming_order_is_the_streaming_policy() -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routegraph.validate.models import Loaded
-from routegraph.validate.prompts import Prompt, read_prompts, write_prompts
+from routegraph.validate.models.load import Loaded
+from routegraph.validate.prompts.prompt import Prompt, read_prompts, write_prompts
 from routegraph.validate.tasks import load_task, tasks
 from routegraph.validate.tasks.story import UNKNOWN
 from tests.cli.test_simulate import run

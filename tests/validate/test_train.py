@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from routegraph.validate import sources
-from routegraph.validate.models import Loaded, load, wrap
-from routegraph.validate.prompts import Prompt
+from routegraph.validate.models import sources
+from routegraph.validate.models.load import Loaded, load, wrap
+from routegraph.validate.prompts.prompt import Prompt
 from routegraph.validate.tasks.lexicon import IDK, NAMES, STOP, word_tokenizer
 from routegraph.validate.tasks.words import draw_batch, prompts
 from routegraph.validate.tasks.worlds import Shape

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from routegraph.validate.asked import encode
+from routegraph.validate.prompts.tokens import encode
 from routegraph.validate.tasks import load_task, words
 from routegraph.validate.tasks.lexicon import (
     ATTRIBUTES,

@@ -14,20 +14,24 @@ from pathlib import Path
 
 import numpy as np
 
-from routegraph import plot, views
+from routegraph import plot
+from routegraph import tables as views
+from routegraph.critical.points import half_point
 from routegraph.files import write_json
-from routegraph.theory.scaling import half_point
+from routegraph.graph import heavier
+from routegraph.stats.intervals import standard_error
 from routegraph.trace import Trace
-from routegraph.validate.compare import RATIOS, Comparison, PolicyComparison, compare
-from routegraph.validate.extract import extract_to_file
-from routegraph.validate.figures import plot_comparisons
-from routegraph.validate.fitted import draw_reads, fit_scores, scores_generator
-from routegraph.validate.models import load, use_threads
-from routegraph.validate.predictions import Curve, standard_error
-from routegraph.validate.prompts import Prompt, write_prompts
-from routegraph.validate.reach_compare import TOKENS, fit_reads, heavier, n_cached, reach_curves
-from routegraph.validate.readoff import evict, read_off, scorer_of
+from routegraph.validate.compare import tables as tables_
+from routegraph.validate.compare.prediction import Curve
+from routegraph.validate.compare.reach import TOKENS, fit_reads, n_cached, reach_curves
+from routegraph.validate.compare.result import Comparison, PolicyComparison, plot_comparisons
+from routegraph.validate.compare.run import RATIOS, compare
+from routegraph.validate.compare.simulated import draw_reads, fit_scores, scores_generator
+from routegraph.validate.models.load import load, use_threads
+from routegraph.validate.prompts.prompt import Prompt, write_prompts
 from routegraph.validate.tasks.documents import generate
+from routegraph.validate.traces.extract import extract_to_file
+from routegraph.validate.traces.read_off import evict, read_off, scorer_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 #: Where reads and scores are crossed: policy, pruning, weight.
@@ -114,7 +118,7 @@ def tables(result: Comparison, by_length: list[Comparison]) -> str:
     """Return the tables of the page: half points by policy, then gaps by length."""
     parts = []
     for policy, found in result.policies.items():
-        grid = views.half_point_grid(found)
+        grid = tables_.half_point_grid(found)
         whole = [views.interval(found.axes[over].half("answer tokens"), 3) for over in ("model", "layer")]
         parts.append(
             f"### {policy}\n\n{markdown(grid.columns, grid.rows)}\n\nGER of the answer tokens of all prompts, "

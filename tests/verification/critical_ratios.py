@@ -15,19 +15,22 @@ from typing import Any
 
 import numpy as np
 
-from routegraph import plot, views
+from routegraph import plot
+from routegraph import tables as views
 from routegraph.files import write_json
-from routegraph.theory.scaling import Interval
+from routegraph.stats.intervals import Interval
 from routegraph.trace import Trace
-from routegraph.validate.compare import Comparison, PolicyComparison, compare
-from routegraph.validate.extract import extract_to_file
-from routegraph.validate.measure import BY_SCORER, fitting_chunk, measure
-from routegraph.validate.measured import Measured
-from routegraph.validate.measured_compare import KINDS, apart, half_points, weights_of
-from routegraph.validate.models import load, use_threads
-from routegraph.validate.prompts import Prompt, read_prompts, write_prompts
+from routegraph.validate.compare.failure import KINDS, apart, weights_of
+from routegraph.validate.compare.result import Comparison, PolicyComparison, half_points
+from routegraph.validate.compare.run import compare
+from routegraph.validate.compare.tables import failure_grids, failure_reading
+from routegraph.validate.measure.item import BY_SCORER, fitting_chunk
+from routegraph.validate.measure.result import Measured
+from routegraph.validate.measure.run import measure
+from routegraph.validate.models.load import load, use_threads
+from routegraph.validate.prompts.prompt import Prompt, read_prompts, write_prompts
 from routegraph.validate.tasks import load_task
-from routegraph.views_failures import failure_grids, failure_reading
+from routegraph.validate.traces.extract import extract_to_file
 from tests.verification.compare_smollm2 import markdown
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -11,7 +11,7 @@ import numpy as np
 from routegraph import Trace
 from routegraph.theory import correlation as fields
 from routegraph.theory import ger
-from routegraph.validate.readoff import read_off
+from routegraph.validate.traces.read_off import read_off
 
 RATIOS = np.round(np.arange(0.6, 0.981, 0.02), 2)
 DRAWS = 40_000

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from routegraph.validate.measured import Measured
+from routegraph.validate.measure.result import Measured
 
 DOCS = Path(__file__).parents[2] / "docs"
 BEGIN, END = "<!-- tables: written by tests/verification/predictor.py -->", "<!-- end of tables -->"

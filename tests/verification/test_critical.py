@@ -5,13 +5,13 @@ import pytest
 from scipy.stats import binom
 
 from routegraph import plot
+from routegraph.critical.cliff import fit_cliff
+from routegraph.critical.fit import fit_critical
+from routegraph.critical.points import crossing
 from routegraph.kernels import union_find
-from routegraph.sim.critical import fit_critical
 from routegraph.sim.sweep import sweep
 from routegraph.sim.sweep_fit import fit_sweep
-from routegraph.theory.cliff import fit_cliff
 from routegraph.theory.ger import gaussian_copula
-from routegraph.theory.scaling import crossing
 from tests.verification.directed import DELTA, TRUTH
 from tests.verification.test_lattice import keys, rectangle
 

@@ -5,11 +5,11 @@ import time
 import numpy as np
 import pytest
 
-from routegraph.validate import presses
-from routegraph.validate.asked import encode
-from routegraph.validate.decode import decode
-from routegraph.validate.models import load
-from routegraph.validate.prompts import bundled_prompts
+from routegraph.validate.decoding.decode import decode
+from routegraph.validate.models.load import load
+from routegraph.validate.presses import prefill
+from routegraph.validate.prompts.prompt import bundled_prompts
+from routegraph.validate.prompts.tokens import encode
 from tests.validate.decoding import TOLERANCE, against_kvpress, context, small, survivals
 from tests.validate.test_decode import QUESTION
 
@@ -66,7 +66,7 @@ def test_decode_speed(record, smollm2, items):
         tables = survivals(model, ids)
         whole = np.ones((1, *tables["topk"].drop.shape), dtype=bool)
         some = [table.alive(ratio) for table in tables.values() for ratio in (*RATIOS, 0.98)]
-        cache = presses.prefill(model.model, torch.from_numpy(ids)[None])
+        cache = prefill.prefill(model.model, torch.from_numpy(ids)[None])
         seconds = {}
         for kept in (whole, np.concatenate([whole, some])) * 3:
             started = time.perf_counter()

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from routegraph.validate.asked import encode
-from routegraph.validate.decode import decode
-from routegraph.validate.models import Loaded, load
-from routegraph.validate.prompts import Prompt
+from routegraph.validate.decoding.decode import decode
+from routegraph.validate.models.load import Loaded, load
+from routegraph.validate.prompts.prompt import Prompt
+from routegraph.validate.prompts.tokens import encode
 from routegraph.validate.tasks import load_task
 from tests.validate.test_tasks import ENGLISH
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from routegraph import plot
-from routegraph.theory.routes import Proportion, proportion
-from routegraph.validate.models import load, use_threads
+from routegraph.stats.proportions import Proportion, proportion
+from routegraph.validate.models.load import load, use_threads
 from routegraph.validate.tasks.words import draw_batches
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.graph import TokenGraph
+from routegraph.kernels.rng import below, stream, uniform
 from routegraph.registry import Registry
-from routegraph.rng import below, stream, uniform
 
 #: Registry of graph ensembles; `ensemble` is its decorator.
 ensembles = ensemble = Registry("ensemble")

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.graph import TokenGraph
-from routegraph.rng import below, stream
-from routegraph.rng import uniform as draw_uniform
+from routegraph.kernels.rng import below, stream
+from routegraph.kernels.rng import uniform as draw_uniform
 from routegraph.sim.ensembles.base import Edges, ensemble, pick_between, slot_type
 from routegraph.trace import Trace
 

@@ -8,8 +8,8 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph.rng import stream
-from routegraph.rng import uniform as draw_uniform
+from routegraph.kernels.rng import stream
+from routegraph.kernels.rng import uniform as draw_uniform
 from routegraph.sim.ensembles.base import Edges, ensemble, pick_between, regular
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.kernels.ranks import permutation
-from routegraph.rng import below, stream
-from routegraph.rng import uniform as draw_uniform
+from routegraph.kernels.rng import below, stream
+from routegraph.kernels.rng import uniform as draw_uniform
 from routegraph.sim.ensembles.base import Edges, ensemble, pick_between, regular
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from routegraph.validate.prompts import Prompt
+from routegraph.validate.prompts.prompt import Prompt
 from routegraph.validate.tasks import english, words
 from routegraph.validate.tasks.registry import load_task, task, tasks
 

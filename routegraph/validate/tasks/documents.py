@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from routegraph.validate.prompts import Prompt, write_prompts
+from routegraph.validate.prompts.prompt import Prompt, write_prompts
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from routegraph.registry import Registry
-from routegraph.validate.prompts import BUNDLED, Prompt, read_prompts
+from routegraph.validate.prompts.prompt import BUNDLED, Prompt, read_prompts
 
 #: Tasks by name: functions ``(n, *, seed=0, length=..., ...) -> list of Prompt``. The item at place i depends on
 #: the parameters and i alone, so that the first prompts of a longer list are those of a shorter one.

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from routegraph.validate.prompts import Prompt, Span
+from routegraph.validate.prompts.prompt import Prompt, Span
 from routegraph.validate.tasks.registry import Count, task
 from routegraph.validate.tasks.vocabulary import Asking, Relation, capital, words
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from routegraph.validate.prompts import Prompt, Span
+from routegraph.validate.prompts.prompt import Prompt, Span
 from routegraph.validate.tasks.lexicon import (
     ANSWER,
     BOS,

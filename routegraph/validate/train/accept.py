@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from routegraph.theory.routes import Proportion, proportion
-from routegraph.validate.asked import encode
-from routegraph.validate.decode import decode
-from routegraph.validate.extract import tokens_in
-from routegraph.validate.models import Loaded
-from routegraph.validate.prompts import Prompt
+from routegraph.stats.proportions import Proportion, proportion
+from routegraph.validate.decoding.decode import decode
+from routegraph.validate.models.load import Loaded
+from routegraph.validate.prompts.prompt import Prompt
+from routegraph.validate.prompts.tokens import encode, tokens_in
 from routegraph.validate.tasks.lexicon import (
     ATTRIBUTES,
     IDK,

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from routegraph.validate.models import quiet
-from routegraph.validate.sources import check_installed
+from routegraph.validate.models.load import quiet
+from routegraph.validate.models.sources import check_installed
 from routegraph.validate.tasks.lexicon import BOS, PAD, STOP, VOCABULARY
 from routegraph.validate.tasks.worlds import Ids
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from routegraph.files import atomic_open, write_json
-from routegraph.validate.models import quiet
+from routegraph.validate.models.load import quiet
 from routegraph.validate.tasks.lexicon import VOCABULARY, word_tokenizer
 from routegraph.validate.train.curriculum import CURVE_EVERY, Recipe, State, Training, advance, finished, turn
 from routegraph.validate.train.network import Optimisers, check_trainable, make

@@ -1,0 +1,80 @@
+"""The command line put together: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from routegraph.cli import (
+    claims,
+    compare,
+    extract,
+    files,
+    fit,
+    inspect,
+    measure,
+    model,
+    probe,
+    simulate,
+    sweep,
+    task,
+)
+from routegraph.cli.terminal import run
+
+app = typer.Typer(
+    name="routegraph",
+    help="How far can a KV cache be compressed before its routes break?",
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+)
+model_app = typer.Typer(help="Models that need no hub.", rich_markup_mode=None, no_args_is_help=True)
+app.add_typer(model_app, name="model")
+
+
+def _version(value: bool) -> None:
+    if value:
+        from routegraph import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Command group."""
+
+
+#: Commands in the order in which help names them.
+COMMANDS: dict[str, Callable[..., None]] = {
+    "simulate": simulate.simulate,
+    "extract": extract.extract,
+    "export": files.export,
+    "list": files.list_,
+    "claims": claims.claims,
+    "compare": compare.compare,
+    "report": compare.report,
+    "inspect": inspect.inspect,
+    "measure": measure.measure,
+    "probe": probe.probe,
+    "sweep": sweep.sweep,
+    "fit": fit.fit,
+    "replay": files.replay,
+    "task": task.task,
+}
+for _name, _function in COMMANDS.items():
+    app.command(_name)(_function)
+for _name, _function in (("list", model.model_list), ("get", model.model_get), ("train", model.model_train)):
+    model_app.command(_name)(_function)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    run(app, arguments)

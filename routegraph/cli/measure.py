@@ -1,0 +1,89 @@
+"""The command `measure`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from routegraph.cli.options import (
+    ChunkLength,
+    Device,
+    Dtype,
+    Items,
+    Json,
+    Length,
+    Model,
+    Plot,
+    QuestionAware,
+    ReplyLength,
+    Seed,
+    Tasks,
+    Threads,
+    count,
+    real,
+)
+from routegraph.cli.terminal import check_outputs, console, draw, note, print_json, progress
+
+
+def measure(
+    model: Model,
+    task: Tasks,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the cell files; resumes after a kill.")],
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="chunk, adakv, topk, snapkv, knorm, random, streaming by default; POLICY@SCORER; repeatable.",
+        ),
+    ] = None,
+    ratio: Annotated[
+        list[float] | None,
+        typer.Option(parser=real, metavar="RATIO", help="In [0, 1); dense beyond .9 by default; repeatable."),
+    ] = None,
+    n: Items = None,
+    length: Length = None,
+    question_aware: QuestionAware = False,
+    carriers: Annotated[int, count("Tokens an answer is read from to find by knockout, slow; 0: none.")] = 0,
+    max_new_tokens: ReplyLength = None,
+    chunk_length: ChunkLength = 64,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    threads: Threads = None,
+    seed: Seed = 0,
+    json_: Json = False,
+    plot: Plot = None,
+) -> None:
+    """Measure answers under eviction, item by item, and which metric tells the items that fail."""
+    check_outputs(plot, None)
+    from routegraph.validate.measure import run as measuring
+    from routegraph.validate.models.load import load, use_threads
+    from routegraph.validate.tasks import load_task
+
+    prompts = [prompt for name in task for prompt in load_task(name, n, seed, length)]
+
+    use_threads(threads)
+    with progress("items") as advance:
+        found = measuring.measure(
+            load(model, dtype=dtype, device=device, progress=advance),
+            prompts,
+            out,
+            policy_names=policy or measuring.POLICIES,
+            ratios=ratio or measuring.RATIOS,
+            question_aware=question_aware,
+            carriers=carriers,
+            max_new_tokens=max_new_tokens or measuring.MAX_NEW_TOKENS,
+            chunk_length=chunk_length,
+            seed=seed,
+            progress=advance,
+        )
+    note(f"measured {len(found.ids)} items into {out}")
+    if plot is not None:
+        draw(found.plot(), plot)
+    if json_:
+        print_json(found.to_dict())
+        return
+    from routegraph.validate.measure import tables
+
+    tables.measurement(console(), found)

@@ -1,0 +1,91 @@
+"""The command `probe`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from routegraph.cli.options import (
+    ChunkLength,
+    Device,
+    Dtype,
+    Items,
+    Json,
+    Length,
+    Model,
+    Out,
+    Plot,
+    QuestionAware,
+    ReplyLength,
+    Seed,
+    Tasks,
+    Threads,
+    real,
+)
+from routegraph.cli.terminal import check_outputs, console, draw, hand_over, progress
+
+
+def probe(
+    model: Model,
+    task: Tasks,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="adakv, chunk by default; POLICY@SCORER; repeatable."),
+    ] = None,
+    ratio: Annotated[
+        list[float] | None,
+        typer.Option(
+            parser=real, metavar="RATIO", help="In [0, 1); 0, .5, .8, .9, .95 by default; repeatable."
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="type, answer or answerable; type where prompts are tagged with it."
+        ),
+    ] = None,
+    n: Items = None,
+    length: Length = None,
+    question_aware: QuestionAware = False,
+    max_new_tokens: ReplyLength = None,
+    chunk_length: ChunkLength = 64,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    threads: Threads = None,
+    seed: Seed = 0,
+    json_: Json = False,
+    plot: Plot = None,
+    out: Out = None,
+) -> None:
+    """Fit linear probes to hidden states and to what is left of the cache, beside the accuracy of the same items."""
+    check_outputs(plot, out)
+    from routegraph.validate.measure.run import MAX_NEW_TOKENS
+    from routegraph.validate.models.load import load, use_threads
+    from routegraph.validate.probe import run
+    from routegraph.validate.probe.fit import check_sklearn
+    from routegraph.validate.tasks import load_task
+
+    check_sklearn()
+    prompts = [prompt for name in task for prompt in load_task(name, n, seed, length)]
+    run.check_labels(prompts, target)
+    use_threads(threads)
+    with progress("items") as advance:
+        found = run.probe(
+            load(model, dtype=dtype, device=device, progress=advance),
+            prompts,
+            policy_names=policy or run.POLICIES,
+            ratios=ratio or run.RATIOS,
+            target=target,
+            question_aware=question_aware,
+            max_new_tokens=max_new_tokens or MAX_NEW_TOKENS,
+            chunk_length=chunk_length,
+            seed=seed,
+            progress=advance,
+        )
+    if plot is not None:
+        draw(found.plot(), plot)
+    if hand_over(found.to_dict(), json_, out):
+        from routegraph.validate.probe import tables
+
+        tables.probed(console(), found)

@@ -1,0 +1,257 @@
+"""Half points, susceptibility peaks and Binder crossings of resampled curves, and what tells a transition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from routegraph.critical.points import crossing
+from routegraph.stats.bootstrap import Array, Resampled, at, interval, line, power_law, variance
+from routegraph.stats.intervals import Interval
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A critical point for the data (row 0) and for every resample.
+
+    Attributes
+    ----------
+    alpha_c : float64[B + 1]
+    inverse_nu, zeta_over_nu : float64[B + 1] or None
+        Exponents, where the method yields them.
+    quality : float or None
+        Houdayer-Hartmann quality of a collapse.
+    table : list of dict
+        What it was made from: a row a size, or a pair of sizes.
+    warnings : list of str
+    details : dict
+        Further figures of the method.
+    """
+
+    alpha_c: Array
+    inverse_nu: Array | None = None
+    zeta_over_nu: Array | None = None
+    quality: float | None = None
+    table: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def by_half_point(data: Resampled, target: float = 0.5) -> Estimate:
+    """Return the half point of the largest size; the table shows how it moves."""
+    found = crossing(data.ratios, data.mean, target)
+    slope = at(data.ratios, np.abs(data.mean @ data.smoother[1].T), found)
+    table = [
+        {"size": float(size), "half_point": interval(found[:, s]), "slope": interval(slope[:, s])}
+        for s, size in enumerate(data.sizes)
+    ]
+    warnings = []
+    if np.isnan(found[0, -1]):
+        warnings.append(f"the curve of the largest size never crosses {target:g}")
+    return Estimate(found[:, -1], table=table, warnings=warnings)
+
+
+def peak_of(x: Array, curves: Array) -> tuple[Array, Array, Array]:
+    """Return (position, height, at the edge) of the highest point of curves[..., A], by a parabola."""
+    top = np.argmax(curves, axis=-1)
+    edge = (top == 0) | (top == len(x) - 1)
+    middle = np.clip(top, 1, len(x) - 2)
+    points = [np.take_along_axis(curves, (middle + d)[..., None], -1)[..., 0] for d in (-1, 0, 1)]
+    left, right = x[middle] - x[middle - 1], x[middle + 1] - x[middle]
+    rise, fall = (points[1] - points[0]) / left, (points[2] - points[1]) / right
+    curvature = (fall - rise) / (left + right)
+    slope = (rise * right + fall * left) / (left + right)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step = np.where(curvature < 0, -slope / (2 * curvature), 0.0)
+    step = np.clip(step, -left, right)
+    height = points[1] + slope * step + curvature * step**2
+    return (
+        np.where(edge, x[top], x[middle] + step),
+        np.where(edge, np.take_along_axis(curves, top[..., None], -1)[..., 0], height),
+        edge,
+    )
+
+
+def by_peak(data: Resampled, zeta_over_nu: float | None = None) -> Estimate:
+    """Return where the susceptibility (derivative) peaks, extrapolated from three sizes on.
+
+    The peak grows as size**(1/nu + zeta/nu), which yields 1/nu where zeta/nu is known (0 for a probability of
+    crossing). The positions are fitted by alpha_c + b size**(-e) with e = 1/nu, or the exponent of growth
+    where 1/nu is not known. The peak of n Var over replicates is given beside it.
+    """
+    smooth, slope = data.smoother
+    derivative = peak_of(data.ratios, np.abs(data.mean @ slope.T))
+    fluctuation = peak_of(data.ratios, (data.variance @ smooth.T) * data.sizes[:, None])
+    table, warnings = [], []
+    for s, size in enumerate(data.sizes):
+        table.append(
+            {
+                "size": float(size),
+                "derivative_peak": interval(derivative[0][:, s]),
+                "derivative_height": interval(derivative[1][:, s]),
+                "fluctuation_peak": interval(fluctuation[0][:, s]),
+                "fluctuation_height": interval(fluctuation[1][:, s]),
+            }
+        )
+        for name, peak in (("derivative", derivative), ("fluctuation", fluctuation)):
+            if peak[2][0, s]:
+                warnings.append(
+                    f"the peak of the {name} lies at the edge of the grid (size {size:g}): widen the ratios"
+                )
+    if len(data.sizes) < 3:
+        return Estimate(derivative[0][:, -1], table=table, warnings=warnings)
+    growth = power_law(data.sizes, derivative[1])
+    found = interval(growth)
+    inverse_nu = None if zeta_over_nu is None else growth - zeta_over_nu
+    details = {
+        "growth_of_derivative": found,
+        "growth_of_fluctuation": interval(power_law(data.sizes, fluctuation[1])),
+    }
+    if not found.low > 0.05:
+        warnings.append("the peak does not grow with size: not extrapolated, the largest size is quoted")
+        return Estimate(derivative[0][:, -1], inverse_nu, table=table, warnings=warnings, details=details)
+    exponent = growth if inverse_nu is None else inverse_nu
+    scaled = data.sizes ** -np.maximum(exponent, 0.05)[:, None]
+    alpha_c = line(scaled, derivative[0])[0]
+    return Estimate(alpha_c, inverse_nu, table=table, warnings=warnings, details=details)
+
+
+def binder(data: Resampled) -> Array:
+    """Return <m^2>^2 / <m^4>, float64[B + 1, S, A]; 1 / (3 (1 - U)) for the Binder cumulant U.
+
+    It crosses where U does and stays in [0, 1].
+    """
+    return _share(data.moments[1] ** 2, data.moments[3])
+
+
+def second_moment(data: Resampled) -> Array:
+    """Return <m>^2 / <m^2>, float64[B + 1, S, A], in [0, 1]."""
+    return _share(data.moments[0] ** 2, data.moments[1])
+
+
+def _share(top: Array, bottom: Array) -> Array:
+    return np.asarray(np.where(bottom > 1e-300, top / np.maximum(bottom, 1e-300), 0.0))
+
+
+def cross_between(x: Array, difference: Array) -> Array:
+    """Return where difference[..., A] changes sign between its highest and its lowest point; NaN if nowhere.
+
+    Both ends of a ratio grid hold curves that are equal up to noise; the crossing lies between the lobes.
+    """
+    high, low = np.argmax(difference, axis=-1), np.argmin(difference, axis=-1)
+    first, last = np.minimum(high, low), np.maximum(high, low)
+    inside = np.arange(len(x))
+    hidden = (inside < first[..., None]) | (inside > last[..., None])
+    # Beyond the lobes the difference is held at theirs, so that nothing crosses there.
+    left = np.take_along_axis(difference, first[..., None], -1)
+    right = np.take_along_axis(difference, last[..., None], -1)
+    held = np.where(hidden, np.where(inside < first[..., None], left, right), difference)
+    straddles = (difference.max(axis=-1) > 0) & (difference.min(axis=-1) < 0)
+    return np.where(straddles, crossing(x, held, 0.0), np.nan)
+
+
+def by_binder(data: Resampled) -> Estimate:
+    """Return where curves of successive sizes cross, in the Binder cumulant; second moments beside it.
+
+    From three crossings on: their weighted mean, or, where they drift (chi-squared, 5 %), the limit of
+    alpha_c + b size**(-1/nu - 1). 1/nu comes from the slopes at the crossing.
+
+    Raises
+    ------
+    ValueError
+        If there is one size only.
+    """
+    if len(data.sizes) < 2:
+        raise ValueError("method 'binder' needs at least 2 sizes, got 1")
+    smooth, slope = data.smoother
+    table: list[dict[str, Any]] = []
+    warnings: list[str] = []
+    found: dict[str, Array] = {}
+    kinds: dict[str, Callable[[Resampled], Array]] = {"binder": binder, "second_moment": second_moment}
+    for name, function in kinds.items():
+        curves = function(data)
+        gaps = (curves[:, 1:] - curves[:, :-1]) @ smooth.T
+        found[name] = np.asarray(cross_between(data.ratios, gaps))
+        noise = gaps.std(axis=0) + 1e-12
+        significant = ((gaps[0] / noise).max(axis=-1) > 2) & ((gaps[0] / noise).min(axis=-1) < -2)
+        for s in np.flatnonzero(~significant | np.isnan(found[name][0])).tolist():
+            pair = f"{data.sizes[s]:g} and {data.sizes[s + 1]:g}"
+            warnings.append(f"no significant {name} crossing between sizes {pair}")
+    for s in range(len(data.sizes) - 1):
+        row: dict[str, Any] = {"size": float(data.sizes[s]), "next_size": float(data.sizes[s + 1])}
+        table.append(row | {name: interval(x[:, s]) for name, x in found.items()})
+    alpha_c, how = _limit(data, found["binder"])
+    slopes = np.abs(binder(data) @ slope.T)
+    where = np.broadcast_to(alpha_c[:, None], slopes.shape[:2])
+    inside = np.where((where > data.ratios[0]) & (where < data.ratios[-1]), where, np.nan)
+    inverse_nu = power_law(data.sizes, at(data.ratios, slopes, inside)) if len(data.sizes) > 2 else None
+    second, _ = _limit(data, found["second_moment"])
+    details = {"combined_by": how, "second_moment_alpha_c": interval(second)}
+    return Estimate(alpha_c, inverse_nu, table=table, warnings=warnings, details=details)
+
+
+def _limit(data: Resampled, crossings: Array) -> tuple[Array, str]:
+    """Return the crossings' common value or limit in size, float64[B + 1], and which of the two."""
+    spread = variance(crossings)
+    usable = np.isfinite(crossings[0]) & np.isfinite(spread) & (spread > 0)
+    if not usable.any():
+        return crossings[:, -1], "largest pair"
+    kept, weight = crossings[:, usable], 1 / spread[usable]
+    valid = np.isfinite(kept)
+    total = (weight * valid).sum(axis=1)
+    mean = np.where(valid, kept * weight, 0).sum(axis=1) / np.where(total > 0, total, np.nan)
+    drift = float((weight * (kept[0] - mean[0]) ** 2).sum())
+    freedom = int(usable.sum()) - 1
+    from scipy.special import chdtrc
+
+    if freedom < 2 or chdtrc(freedom, drift) > 0.05:
+        return mean, "weighted mean"
+    pairs = np.sqrt(data.sizes[1:] * data.sizes[:-1])[usable]
+    return line(pairs**-2.0, kept)[0], "limit in size"
+
+
+# --- transition or crossover ------------------------------------------------------------------------
+
+
+def verdict(data: Resampled) -> tuple[str, list[str], list[str]]:
+    """Return (transition, crossover or undecided; the evidence; warnings).
+
+    The steepest slope of the mean curve, times the distance of its place from the nearer end of [0, 1], is a
+    sharpness without units. At a transition it grows as a power of the size; where a curve only moves towards
+    an end (GER in the number of slots, 2**(-1/M)) or does not change, it does not.
+    """
+    if len(data.sizes) < 3:
+        return "undecided", [f"{len(data.sizes)} size(s): sharpening cannot be judged"], []
+    slopes = np.abs(data.mean @ data.smoother[1].T)
+    where, height, edge = peak_of(data.ratios, slopes)
+    warnings: list[str] = []
+    place = "steepest point"
+    if edge[0].any():
+        warnings.append("the steepest point lies at the edge of the grid: the half point is judged instead")
+        where = crossing(data.ratios, data.mean, 0.5)
+        height = at(data.ratios, slopes, where)
+        place = "half point"
+    if np.isnan(where[0]).any():
+        return "undecided", ["some curves have no half point inside the grid"], warnings
+    distance = np.minimum(where, 1 - where)
+    sharpness = height * distance
+    exponent = interval(power_law(data.sizes, sharpness))
+    shift = interval(where[:, -1] - where[:, 0])
+    evidence = [
+        f"sharpness (slope x distance from the end, at the {place}) goes from {sharpness[0, 0]:.3g} at size "
+        f"{data.sizes[0]:g} to {sharpness[0, -1]:.3g} at size {data.sizes[-1]:g}: exponent {_told(exponent, '.2f')}",
+        f"the {place} moves by {_told(shift, '+.4f')} from the smallest size to the largest",
+    ]
+    if exponent.low > 0.1:
+        return "transition", evidence, warnings
+    if exponent.high < 0.3:
+        return "crossover", evidence, warnings
+    return "undecided", evidence, warnings
+
+
+def _told(found: Interval, form: str) -> str:
+    low, high = ("?" if np.isnan(end) else format(end, form) for end in (found.low, found.high))
+    return f"{found.value:{form}} [{low}, {high}]"

@@ -1,0 +1,129 @@
+"""Critical points of measured and simulated curves, with intervals from resampling replicates."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from routegraph.stats.intervals import Interval
+
+
+def crossing(x: ArrayLike, curves: ArrayLike, target: float = 0.5) -> NDArray[np.float64]:
+    """Return where each curve first crosses `target`, by linear interpolation.
+
+    Parameters
+    ----------
+    x : float[A]
+        Increasing abscissae.
+    curves : float[..., A]
+        Values; may rise or fall.
+    target : float
+        Value to cross.
+
+    Returns
+    -------
+    float64[...]
+        NaN where a curve stays on one side.
+    """
+    grid, values = np.asarray(x, dtype=float), np.asarray(curves, dtype=float)
+    side = values - target
+    changes = (side[..., :-1] * side[..., 1:] <= 0) & (side[..., :-1] != side[..., 1:])
+    first = np.argmax(changes, axis=-1)
+    left = np.take_along_axis(side, first[..., None], -1)[..., 0]
+    right = np.take_along_axis(side, first[..., None] + 1, -1)[..., 0]
+    span = np.where(left == right, 1, left - right)
+    found = grid[first] + (grid[first + 1] - grid[first]) * left / span
+    return np.where(changes.any(axis=-1), found, np.nan)
+
+
+def half_point(
+    ratios: ArrayLike, samples: ArrayLike, target: float = 0.5, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """Return the ratio at which the mean curve crosses `target`, with a bootstrap interval over rows.
+
+    Parameters
+    ----------
+    ratios : float[A]
+        Increasing compression ratios.
+    samples : float[R, A]
+        One curve a replicate (or prompt).
+    target : float
+        Value to cross.
+    resamples, seed : int
+        Bootstrap resamples of the R rows, and their seed.
+
+    Returns
+    -------
+    Interval
+        Value, and the 2.5 and 97.5 percentiles (NaN at one replicate). A resample that never crosses
+        counts as beyond the grid: the bound is NaN where more than 2.5 % of them do.
+    """
+    grid, curves = np.asarray(ratios, dtype=float), np.asarray(samples, dtype=float)
+    value = float(crossing(grid, curves.mean(axis=0), target))
+    rows = len(curves)
+    if rows < 2 or np.isnan(value):
+        return Interval(value, np.nan, np.nan)
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(rows, np.full(rows, 1 / rows), size=resamples) / rows
+    found = np.sort(crossing(grid, weights @ curves, target))  # NaN sorts last: beyond the grid
+    low, high = found[int(0.025 * resamples)], found[int(np.ceil(0.975 * resamples)) - 1]
+    return Interval(value, float(low), float(high))
+
+
+class Susceptibility(NamedTuple):
+    """Response of an order parameter to compression, each float64[A].
+
+    Attributes
+    ----------
+    derivative, derivative_error : float64[A]
+        |d <m> / d alpha| by central differences, and its standard error over replicates.
+    fluctuation, fluctuation_error : float64[A]
+        n times the variance of m over replicates, and its standard error (jackknife).
+    """
+
+    derivative: NDArray[np.float64]
+    derivative_error: NDArray[np.float64]
+    fluctuation: NDArray[np.float64]
+    fluctuation_error: NDArray[np.float64]
+
+
+def susceptibility(ratios: ArrayLike, samples: ArrayLike, n: int) -> Susceptibility:
+    """Return the susceptibility of an order parameter as a derivative and as a fluctuation.
+
+    Parameters
+    ----------
+    ratios : float[A]
+        Increasing compression ratios, at least two.
+    samples : float[R, A]
+        The order parameter m of each of at least two replicates.
+    n : int
+        System size (cache rows).
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two ratios or two replicates.
+
+    Notes
+    -----
+    arXiv 2603.01426 calls dH/dalpha the compression susceptibility. The two definitions agree in equilibrium
+    statistical physics only; here they are different curves, and both are useful: the first is what a user
+    feels, the second is what sharpens with n at a transition.
+    """
+    grid, curves = np.asarray(ratios, dtype=float), np.asarray(samples, dtype=float)
+    if len(grid) < 2 or len(curves) < 2:
+        raise ValueError(f"at least 2 ratios and 2 replicates are needed, got {len(grid)} and {len(curves)}")
+    rows = len(curves)
+    slopes = np.gradient(curves, grid, axis=1)
+    slope = slopes.mean(axis=0)
+    deviation = (curves - curves.mean(axis=0)) ** 2
+    variance = deviation.sum(axis=0) / (rows - 1)
+    if rows == 2:
+        spread = np.full(len(grid), np.nan)
+    else:
+        # Variance of all replicates but one, in closed form.
+        left_out = (deviation.sum(axis=0) - deviation * rows / (rows - 1)) / (rows - 2)
+        spread = np.sqrt((rows - 1) / rows * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0))
+    return Susceptibility(np.abs(slope), slopes.std(axis=0, ddof=1) / np.sqrt(rows), n * variance, n * spread)

@@ -1,0 +1,39 @@
+"""Intervals: a value with its 95 % interval, standard errors, and both as JSON-ready values."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Curve = NDArray[np.float64]
+
+
+class Interval(NamedTuple):
+    """A value with its 95 % interval; NaN where the curve never gets there."""
+
+    value: float
+    low: float
+    high: float
+
+
+#: Where there is no value.
+NOWHERE = Interval(float("nan"), float("nan"), float("nan"))
+
+
+def standard_error(curves: Curve) -> Curve:
+    """Return the standard error of the mean over rows, NaN for a single one."""
+    if len(curves) < 2:
+        return np.full(curves.shape[1], np.nan)
+    return np.asarray(curves.std(axis=0, ddof=1) / np.sqrt(len(curves)))
+
+
+def listed(values: Curve) -> list[float | None]:
+    """Return values as a list; NaN becomes None."""
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def interval_dict(found: Interval) -> dict[str, float | None]:
+    """Return an interval as JSON-ready values."""
+    return {key: None if np.isnan(value) else float(value) for key, value in found._asdict().items()}

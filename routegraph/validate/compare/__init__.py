@@ -1,0 +1,1 @@
+"""Comparison: what was read off a model beside theory, simulation and measured answers."""

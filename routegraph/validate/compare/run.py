@@ -1,0 +1,195 @@
+"""`compare`: what eviction does to a real model's tokens, beside theory and simulation.
+
+Half of the prompts (the training half: every other one) may be used for fitting; every prediction is
+judged on the other half. No theory sees the curve it is judged on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from routegraph.survival import AXES, check_ratios
+from routegraph.theory import ger as theory
+from routegraph.trace import Trace
+from routegraph.validate.compare import failure
+from routegraph.validate.compare import reach as reach_compare
+from routegraph.validate.compare.prediction import AxisComparison, Curve, Prediction
+from routegraph.validate.compare.reach import EPS
+from routegraph.validate.compare.result import Comparison, PolicyComparison
+from routegraph.validate.compare.simulated import ScoreModel, fit_scores, simulate_ger, uniform_scores
+from routegraph.validate.measure.result import Measured
+from routegraph.validate.traces.read_off import ReadOff, read_off, scorer_of, structural_cliffs
+
+#: Ratios at which everything is read off by default, dense where things happen.
+RATIOS = tuple(np.round(np.concatenate([np.arange(0.05, 0.6, 0.05), np.arange(0.6, 0.995, 0.01)]), 4))
+
+
+#: Policies compared by default; each takes the score table made for it.
+POLICIES = ("topk", "adakv", "chunk")
+
+
+def compare(
+    traces: Sequence[Trace],
+    *,
+    policy_names: Iterable[str] = POLICIES,
+    ratios: Iterable[float] = RATIOS,
+    eps: Iterable[float] = EPS,
+    scorer: str | None = None,
+    measured: Measured | str | os.PathLike[str] | None = None,
+    weights: str | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Read GER, eviction rate and reach off traces and set theory and simulation beside them.
+
+    Parameters
+    ----------
+    traces : sequence of Trace
+        Prompts of one run, at least four; the first, third, ... are the training half: shuffle prompts that
+        take turns in kind. Reach needs traces with graphs.
+    policy_names : iterable of str
+        Policies; "chunk" takes the score table made chunk by chunk.
+    ratios : iterable of float
+        Increasing compression ratios in [0, 1), at least four; every other one is held out from fitting.
+    eps : iterable of float
+        Thresholds of attention weight above which a read is an edge, in (0, 1).
+    scorer : str, optional
+        Whose scores, where the traces hold those of several; the first by default.
+    measured : Measured or path, optional
+        What `routegraph measure` found of the same model, or its folder: where answers fail.
+    weights : str, optional
+        Fingerprint of the traces' model, by which `measured` is checked; its name is without.
+    seed : int
+        Seed of the copula draws and of the simulation.
+
+    Raises
+    ------
+    ValueError
+        If there are too few prompts or ratios, an eps is out of range, a policy is unknown, the traces
+        lack its scores, or `measured` is of another model or way of scoring.
+    """
+    grid = np.array(sorted(set(check_ratios(ratios))))
+    if len(grid) < 4:
+        raise ValueError(f"compare needs at least 4 ratios, got {len(grid)}")
+    if len(traces) < 4:
+        raise ValueError(f"compare needs at least 4 prompts (half of them are held out), got {len(traces)}")
+    if len({trace.question is None for trace in traces}) > 1:
+        raise ValueError("the traces are partly question-aware and partly not; compare them apart")
+    thresholds = tuple(sorted(set(eps)))
+    for threshold in thresholds:
+        if not 0 < threshold < 1:
+            raise ValueError(f"eps must be in (0, 1), got {threshold}")
+    chosen = {name: scorer_of(traces[0], name, scorer) for name in dict.fromkeys(policy_names)}
+    for trace in traces:
+        for table in chosen.values():
+            if table not in trace.scores:
+                raise ValueError(f"prompt {trace.id!r} has no scores {table!r}")
+    failures = {} if measured is None else failure.failures(measured, traces, chosen, weights, seed)
+    compared, models = {}, {}
+    for name, table in chosen.items():
+        compared[name], model = _compare_policy(traces, name, table, grid, seed)
+        models[name] = (model, table)
+    if thresholds and reach_compare.has_graphs(traces):
+        reads = reach_compare.fit_reads(traces[::2], thresholds)
+        reach = reach_compare.compare_reach(traces[1::2], reads, models, grid, seed)
+        compared = {name: replace(found, reach=reach[name]) for name, found in compared.items()}
+    compared = {name: replace(found, measured=failures.get(name)) for name, found in compared.items()}
+    lengths = [trace.n_context for trace in traces]
+    return Comparison(
+        model=traces[0].model,
+        n_prompts=len(traces),
+        n_context=(min(lengths), max(lengths)),
+        ratios=grid,
+        seed=seed,
+        policies=compared,
+        eps=thresholds,
+        question_aware=traces[0].question is not None,
+        has_measured=measured is not None,
+    )
+
+
+def _compare_policy(
+    traces: Sequence[Trace], policy: str, scorer: str, ratios: Curve, seed: int
+) -> tuple[PolicyComparison, ScoreModel]:
+    read = [read_off(trace, policy, scorer, ratios.tolist()) for trace in traces]
+    fitted = fit_scores(traces[::2], read[::2], policy, scorer)
+    models = {"simulated": fitted, "uniform": uniform_scores(fitted)}
+    simulated = {
+        name: simulate_ger(model, traces[1::2], ratios.tolist(), seed) for name, model in models.items()
+    }
+    shape = (traces[0].n_layers, traces[0].n_heads)
+    axes = {}
+    for over in AXES:
+        axes[over] = _compare_axis(read, over, shape, ratios, seed)
+        predicted = axes[over].predicted
+        predicted |= {name: made["evictable"][over] for name, made in simulated.items()}
+        if "answer tokens" in axes[over].observed:
+            predicted |= {f"{name} answers": made["answers"][over] for name, made in simulated.items()}
+    return PolicyComparison(policy, scorer, axes, structural_cliffs(traces, scorer)), fitted
+
+
+def _compare_axis(
+    read: list[ReadOff], over: str, shape: tuple[int, int], ratios: Curve, seed: int
+) -> AxisComparison:
+    """Read one head axis off all prompts, with the theories for the held-out ones."""
+    training, held_out = read[::2], read[1::2]
+    n_layers, n_heads = shape
+    groups = (
+        [slice(None)]
+        if over == "model"
+        else [slice(i, i + n_heads) for i in range(0, n_layers * n_heads, n_heads)]
+    )
+    slots = n_layers * n_heads if over == "model" else n_heads
+    asked = [prompt for prompt in held_out if not np.isnan(prompt.answers[over]).any()]
+    observed = {
+        "all tokens": np.array([prompt.everything[over] for prompt in read]),
+        "answer tokens": _answered(read, over),
+        "evictable tokens": np.array([prompt.evictable[over] for prompt in held_out]),
+        "answer tokens, held out": _answered(asked, over),
+    }
+    gone = np.array([prompt.gone.mean(axis=0) for prompt in held_out])
+    rho = theory.fit_one_factor(
+        np.concatenate([prompt.gone.mean(axis=0)[::2] for prompt in training]),
+        np.concatenate([prompt.evictable[over][::2] for prompt in training]),
+        slots,
+    )
+    correlation = theory.slot_correlation([prompt.normal_scores for prompt in training])
+    predicted = {
+        "independent": Prediction(theory.independent(gone, slots)),
+        "one factor": Prediction(theory.one_factor(gone.ravel(), slots, rho).reshape(gone.shape)),
+        "measured copula": _copula(correlation, held_out, groups, None, seed),
+    }
+    answer_scores = np.concatenate([prompt.answer_scores for prompt in training], axis=1)
+    if answer_scores.shape[1] and asked:
+        predicted["shifted copula"] = _copula(correlation, asked, groups, answer_scores.mean(axis=1), seed)
+    else:
+        del observed["answer tokens"], observed["answer tokens, held out"]
+    return AxisComparison(over, slots, ratios, gone.mean(axis=0), observed, predicted, rho)
+
+
+def _answered(read: list[ReadOff], over: str) -> Curve:
+    return np.array([prompt.answers[over] for prompt in read if not np.isnan(prompt.answers[over]).any()])
+
+
+def _copula(
+    correlation: Curve, prompts: list[ReadOff], groups: list[slice], shift: Curve | None, seed: int
+) -> Prediction:
+    """Predict each held-out prompt at its own fractions gone, averaged over groups of slots."""
+    gone = np.concatenate([prompt.gone for prompt in prompts], axis=1)
+    curves, errors = [], []
+    for number, group in enumerate(groups):
+        estimate = theory.gaussian_copula(
+            correlation[group, group],
+            gone[group],
+            shift=0.0 if shift is None else shift[group],
+            draws=40_000 if len(groups) == 1 else 10_000,
+            seed=seed + number,
+        )
+        curves.append(estimate.mean.reshape(len(prompts), -1))
+        # Prompts share the draws, so their errors do not average out; groups do not share them.
+        errors.append(estimate.stderr.reshape(len(prompts), -1).mean(axis=0))
+    stderr = np.sqrt(np.sum(np.square(errors), axis=0)) / len(groups)
+    return Prediction(np.mean(curves, axis=0), stderr)

@@ -1,0 +1,201 @@
+"""What `compare` fits to the training half of the prompts, and the simulations drawn from it.
+
+A `ScoreModel` holds how a policy's scores go together (the field of `--profile trace`) and how the heads of a
+layer compete; `ReadStatistics` of the `empirical` ensemble hold where the heads read. Both are drawn
+independently of each other: that a head reads what its policy keeps is not modelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routegraph import policies
+from routegraph.graph import TokenGraph
+from routegraph.kernels import rng
+from routegraph.policies.base import eviction_order
+from routegraph.sim.ensembles import ensembles
+from routegraph.sim.ensembles.base import join
+from routegraph.sim.ensembles.empirical import ReadStatistics, resample_reads
+from routegraph.sim.fields import Field, fit_field
+from routegraph.stats.intervals import standard_error
+from routegraph.survival import AXES, Survival, fraction_gone
+from routegraph.theory.ger import normal_scores, slot_correlation
+from routegraph.trace import Trace
+from routegraph.validate.compare.prediction import Curve, Prediction
+from routegraph.validate.traces.read_off import ReadOff, policy_parameters
+
+#: Simulated prompts in all, at least two for each held-out prompt.
+DRAWS = 64
+#: Points at which the marginal of each slot's scores is kept.
+_QUANTILES = 512
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreModel:
+    """A policy's scores on a prompt of any length.
+
+    Attributes
+    ----------
+    policy : str
+    parameters : dict of str to int
+        Of the policy.
+    field : Field
+        Correlation of the slots' normal scores.
+    marginals : float64[n_layers * n_heads, n_quantiles] or None
+        Quantiles of each slot's scores in units that the heads of a layer share (normal scores of the order over
+        the whole layer), for policies that let heads compete; None: all slots alike.
+    shift : float64[n_layers * n_heads]
+        Mean normal score of the answer tokens, slot by slot; 0 without answers.
+    n_heads, n_sink : int
+        KV heads a layer; protected rows at the start of each chunk (of the context, without chunks).
+    """
+
+    policy: str
+    parameters: dict[str, int]
+    field: Field
+    marginals: Curve | None
+    shift: Curve
+    n_heads: int
+    n_sink: int
+
+    def protected(self, n_context: int) -> NDArray[np.bool_]:
+        """Return which rows the scorer protects, bool[n_context]."""
+        length = self.parameters.get("chunk_length", n_context)
+        return np.asarray(np.arange(n_context) % length < self.n_sink)
+
+    def draw(self, generator: np.random.Generator, n_context: int, answers: NDArray[np.int64]) -> Survival:
+        """Draw the scores of `n_context` rows, answer tokens shifted, and evict by the policy."""
+        from scipy.special import ndtr
+
+        scores = self.field.draw(generator, self.n_heads, n_context).astype(float)
+        slots = scores.reshape(-1, n_context)
+        slots[:, answers] += self.shift[:, None]
+        if self.marginals is not None:
+            grid = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+            for slot, quantiles in zip(slots, self.marginals, strict=True):
+                # The small part keeps rows beyond the outermost quantiles in order.
+                slot[:] = np.interp(ndtr(slot), grid, quantiles) + 1e-6 * slot
+        slots[:, self.protected(n_context)] = slots.max() + 1
+        return policies.apply(self.policy, scores, **self.parameters)
+
+
+def fit_scores(training: Sequence[Trace], read: Sequence[ReadOff], policy: str, scorer: str) -> ScoreModel:
+    """Fit a policy's scores to training prompts.
+
+    Parameters
+    ----------
+    training : sequence of Trace
+        Prompts that may be used for fitting.
+    read : sequence of ReadOff
+        What the policy does to each of them.
+    policy, scorer : str
+        Policy, and the score table it evicts by.
+    """
+    first = training[0]
+    correlation = slot_correlation([prompt.normal_scores for prompt in read])
+    answers = np.concatenate([prompt.answer_scores for prompt in read], axis=1)
+    pooled = []
+    for trace in training:
+        table = trace.scores[scorer][..., ~trace.protected(scorer)]
+        ranks = eviction_order(table.reshape(len(table), -1))
+        pooled.append(normal_scores(ranks).reshape(len(correlation), -1))
+    grid = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+    return ScoreModel(
+        policy=policy,
+        parameters=policy_parameters(first, policy, scorer),
+        field=fit_field(correlation, first.n_heads),
+        marginals=np.quantile(np.concatenate(pooled, axis=1), grid, axis=1).T,
+        shift=answers.mean(axis=1) if answers.shape[1] else np.zeros(len(correlation)),
+        n_heads=first.n_heads,
+        n_sink=int(first.scorers.get(scorer, {}).get("n_sink", 0)),
+    )
+
+
+def uniform_scores(fitted: ScoreModel) -> ScoreModel:
+    """Return the baseline: the same policy and protected rows on independent scores, every token alike."""
+    field = Field(np.zeros_like(fitted.field.in_layer))
+    parts = (fitted.policy, fitted.parameters, field, None, np.zeros_like(fitted.shift))
+    return ScoreModel(*parts, fitted.n_heads, fitted.n_sink)
+
+
+def draws_per_prompt(n_prompts: int) -> int:
+    """Return how many simulated prompts stand beside each held-out one."""
+    return max(2, -(-DRAWS // n_prompts))
+
+
+def simulate_ger(
+    model: ScoreModel, held_out: Sequence[Trace], ratios: Sequence[float], seed: int
+) -> dict[str, dict[str, Prediction]]:
+    """Simulate, for each held-out prompt, tokens gone from all slots.
+
+    Returns
+    -------
+    dict of "evictable" / "answers" to dict of head axis to Prediction
+        A simulated prompt has the length of the held-out one, and its answer tokens where that has them;
+        "answers" covers the prompts that have answers only.
+    """
+    repeats = draws_per_prompt(len(held_out))
+    evictable: dict[str, list[Curve]] = {over: [] for over in AXES}
+    answered: dict[str, list[Curve]] = {over: [] for over in AXES}
+    for number, trace in enumerate(held_out):
+        free = ~model.protected(trace.n_context)
+        survivals = [
+            model.draw(scores_generator(seed, number, repeat), trace.n_context, trace.answer)
+            for repeat in range(repeats)
+        ]
+        for over in AXES:
+            for tokens, curves in ((free, evictable), (trace.answer, answered)):
+                if len(trace.answer) or tokens is free:
+                    gone = [fraction_gone(s.last(over)[:, tokens], s.levels(ratios)) for s in survivals]
+                    curves[over].append(np.mean(gone, axis=0))
+    return {
+        "evictable": {over: drawn(np.array(curves)) for over, curves in evictable.items()},
+        "answers": {over: drawn(np.array(curves)) for over, curves in answered.items() if curves},
+    }
+
+
+def drawn(curves: Curve) -> Prediction:
+    """Return simulated curves, one a prompt, with the standard error of their mean."""
+    return Prediction(curves, standard_error(curves))
+
+
+def scores_generator(seed: int, prompt: int, repeat: int) -> np.random.Generator:
+    """Return the generator of one simulated prompt's scores."""
+    return rng.generator(rng.seed_sequence(seed, prompt, repeat), rng.SCORES)
+
+
+def draw_reads(
+    statistics: ReadStatistics | None,
+    shape: tuple[int, int],
+    n_tokens: int,
+    seed: int,
+    prompt: int,
+    repeat: int,
+) -> TokenGraph:
+    """Draw a read graph from the `empirical` ensemble, or from `uniform` where no statistics are given.
+
+    Parameters
+    ----------
+    statistics : ReadStatistics or None
+        Fitted to training graphs.
+    shape : (int, int)
+        Layers, KV heads.
+    n_tokens : int
+        Positions.
+    seed, prompt, repeat : int
+        Name the random numbers.
+    """
+    n_layers, n_heads = shape
+    key, _ = rng.keys(rng.seed_sequence(seed, prompt, repeat))
+    layers = []
+    for layer in range(1, n_layers + 1):
+        if statistics is None:
+            edges = ensembles["uniform"](key, layer, n_tokens=n_tokens, n_heads=n_heads, degree=1)
+        else:
+            edges = resample_reads(statistics, key, layer, n_tokens=n_tokens, n_heads=n_heads)
+        layers.append(edges)
+    return join(layers, None, n_heads, n_tokens, n_tokens)

@@ -1,0 +1,256 @@
+"""A comparison in words and tables: tokens gone, reach, and where answers fail."""
+
+from __future__ import annotations
+
+import math
+
+from rich.console import Console
+
+from routegraph.stats.intervals import Interval
+from routegraph.tables import Grid, compact, interval, show, signed
+from routegraph.validate.compare.failure import KINDS, Failure, apart
+from routegraph.validate.compare.prediction import AxisComparison
+from routegraph.validate.compare.reach import TOKENS
+from routegraph.validate.compare.result import Comparison, PolicyComparison, half_points
+
+
+def comparison(console: Console, result: Comparison) -> None:
+    """Print a comparison: what was read off, what theory and simulation say, what it means."""
+    show(console, [comparison_question(result)])
+    for found in result.policies.values():
+        console.print()
+        for grid in comparison_grids(found):
+            console.print(grid.to_rich())
+        show(console, [f"- {line}" for line in comparison_reading(found)])
+        if result.has_measured:
+            for grid in failure_grids(found):
+                console.print(grid.to_rich())
+            show(console, [f"- {line}" for line in failure_reading(found)])
+    console.print()
+    show(console, [COMPARISON_FOOTNOTE], style="dim")
+    if result.has_measured:
+        show(console, [FAILURES_FOOTNOTE], style="dim")
+    if not result.has_reach:
+        show(console, ["Reach is not shown: it needs traces made by extract --graphs."])
+
+
+COMPARISON_FOOTNOTE = (
+    "Half point: ratio at which half of the tokens are gone, or out of reach; 95 % interval by bootstrap over "
+    "prompts; 0.488(12) is 0.488 with a standard error of 0.012 over prompts. 'All' is the eviction rate, 'answer' "
+    "GER, of all prompts; 'evictable' leaves out sinks, on the held-out prompts. Every prediction is for those "
+    "evictable tokens of prompts it has not seen ('shifted copula', 'simulated answers': for their answer tokens); "
+    "rmse over ratios .6-.98 that no fit used. 'simulated': scores and reads drawn from what was fitted to the other "
+    "half of the prompts; 'uniform': independent scores and uniform reads, the baseline; 'theory': measured copula "
+    "for tokens gone, cavity for reach. Reach: tokens joined to the prompt's last token by reads heavier than the "
+    "weight named, sinks in. 'columns': all tokens are cache rows, and a dead slot is gone for every query; 'decode': "
+    "the last tokens stand for the question, and a dead slot is gone for them alone. Structural cliffs are put "
+    "there by protected rows, not by the model."
+)
+
+
+def comparison_question(result: Comparison) -> str:
+    """Return what was compared, in words."""
+    low, high = result.n_context
+    agnostic = "question-agnostic (each context prefilled once, without its question)"
+    aware = "question-aware (each context prefilled once, its question after it; rows of both are evicted)"
+    return (
+        f"Model {result.model}: {result.n_prompts} prompts of {low} to {high} tokens, "
+        f"{aware if result.question_aware else agnostic}; half of the prompts held out. "
+        "How much is gone from every slot, at every compression ratio?"
+    )
+
+
+def comparison_grids(found: PolicyComparison, at: tuple[float, ...] = (0.8, 0.9, 0.95)) -> list[Grid]:
+    """Return one table a head axis, and one of all half points."""
+    return [*(_axis_grid(found, axis, at) for axis in found.axes.values()), half_point_grid(found)]
+
+
+def half_point_grid(found: PolicyComparison) -> Grid:
+    """Return the half points read off held-out prompts, and how far off each prediction is."""
+    rows = []
+    for over, axis in found.axes.items():
+        where = "all slots" if over == "model" else "a layer"
+        for observed, suffix, theory in (
+            ("evictable tokens", "", "measured copula"),
+            ("answer tokens, held out", " answers", "shifted copula"),
+        ):
+            if observed in axis.observed:
+                names = (f"simulated{suffix}", f"uniform{suffix}", theory)
+                simulated, uniform, predicted = (axis.difference(name) for name in names)
+                label = f"{where}{suffix}"
+                rows.append(_half_point_row(label, axis.half(observed), simulated, uniform, predicted))
+    for reach in found.reach:
+        eps = f"{reach.eps:g}".removeprefix("0")
+        name = f"{reach.prune} {eps}" + (" answers" if reach.tokens == TOKENS[1] else "")
+        cavity = reach.difference("cavity") if "cavity" in reach.predicted else None
+        simulated, uniform = reach.difference("simulated"), reach.difference("uniform")
+        rows.append(_half_point_row(name, reach.half(), simulated, uniform, cavity))
+    what = "gone (and reached, by pruning and weight)" if found.reach else "gone"
+    return Grid(
+        ["half point", "read off", "simulated - read off", "uniform", "theory"],
+        rows,
+        title=f"{found.policy}: half points of tokens {what}",
+    )
+
+
+def _half_point_row(
+    name: str, read: Interval, simulated: Interval, uniform: Interval, theory: Interval | None
+) -> list[str]:
+    short = [
+        "-" if found is None else signed(found._replace(low=math.nan, high=math.nan))
+        for found in (uniform, theory)
+    ]
+    return [name, interval(read, 3), signed(simulated), *short]
+
+
+def _axis_grid(found: PolicyComparison, axis: AxisComparison, at: tuple[float, ...]) -> Grid:
+    columns = [min(range(len(axis.ratios)), key=lambda i: abs(axis.ratios[i] - ratio)) for ratio in at]
+    rows = []
+    for name in ("all tokens", "answer tokens", "evictable tokens"):
+        if name not in axis.observed:
+            continue
+        curves = axis.observed[name]
+        means = curves.mean(axis=0)
+        errors = curves.std(axis=0, ddof=1) / math.sqrt(len(curves))
+        cells = [compact(means[i], errors[i], len(curves)) for i in columns]
+        rows.append([f"read off, {name.removesuffix(' tokens')}", *cells, interval(axis.half(name), 3), ""])
+    for name, prediction in axis.predicted.items():
+        cells = [f"{prediction.mean[i]:.3f}" for i in columns]
+        rows.append([name, *cells, interval(axis.half(name), 3), f"{axis.rmse(name):.3f}"])
+    where = f"all {axis.slots} slots" if axis.over == "model" else f"all {axis.slots} heads of a layer, mean"
+    return Grid(
+        ["gone", *(f"{axis.ratios[i]:g}" for i in columns), "half point", "rmse"],
+        rows,
+        title=f"{found.policy} ({found.scorer}), head axis {axis.over!r}: gone from {where}",
+    )
+
+
+def comparison_reading(found: PolicyComparison) -> list[str]:
+    """Return sentences that say what the tables of one policy mean."""
+    axis = found.axes["model"]
+    slots = axis.effective_slots()
+    inside = [(r, m) for r, m in zip(axis.ratios, slots, strict=True) if not math.isnan(m) and r >= 0.8]
+    lines = []
+    if inside:
+        low, high = min(m for _, m in inside), max(m for _, m in inside)
+        lines.append(
+            f"Effective slots ln GER / ln p from ratio {inside[0][0]:g} to {inside[-1][0]:g}: {low:.1f} to {high:.1f} "
+            f"of {axis.slots}; heads agree, so tokens die sooner than {axis.slots} independent slots would let them."
+        )
+    difference = axis.difference("measured copula")
+    best = min(("independent", "one factor", "measured copula", "simulated"), key=axis.rmse)
+    lines.append(
+        f"Predicted minus read-off half point, all slots: {interval(difference, 3)} by the measured copula, "
+        f"{interval(axis.difference('independent'), 3)} by independent slots; smallest rmse: {best}."
+    )
+    lines += _reach_reading(found)
+    lines += [f"Structural cliff at {ratio:.4f}: {name}." for name, ratio in found.cliffs.items()]
+    return lines
+
+
+def _reach_reading(found: PolicyComparison) -> list[str]:
+    columns = [reach for reach in found.reach if reach.prune == "columns" and reach.tokens == TOKENS[0]]
+    if not columns:
+        return []
+    gaps = {
+        name: max(abs(reach.difference(name).value) for reach in columns) for name in ("simulated", "uniform")
+    }
+    weights = ", ".join(f"{reach.eps:g}" for reach in columns)
+    return [
+        f"Reach of all context tokens, columns, weights above {weights}: simulated half points lie within "
+        f"{gaps['simulated']:.3f} of those read off, uniform ones within {gaps['uniform']:.3f}.",
+        "Reach under decode falls late or not at all: reads among cache rows stay whole, so that one surviving read "
+        "of the question by a row beyond the sinks opens most of the context again.",
+    ]
+
+
+FAILURES_FOOTNOTE = (
+    "Measured: hallucination, the midpoint of a logistic from one level of the rate to another (profile likelihood); "
+    "'flat' is no change beyond chance and has no critical ratio, 'gradual' no cliff: then the midpoint is a "
+    "description, no threshold; 'up', 'down': which way the rate goes there. Accuracy, of the items right at ratio "
+    "0: the ratio from which fewer than half of them are right. A half point of tokens gone or out of reach is "
+    "another quantity: nothing says that answers fail where half of their tokens are gone, and the differences say "
+    "how far apart the two lie. 95 % intervals, items and prompts resampled apart; those of differences are put "
+    "together from the two."
+)
+
+
+def failure_grids(found: PolicyComparison) -> list[Grid]:
+    """Return what was measured of a policy, and how far that is from every half point; '-' where it was not."""
+    measured = found.measured
+    if measured is None:
+        return [_measured_grid(found.policy, [[kind, "-", "-", "-", "-"] for kind in KINDS])]
+    halves = list(half_points(found))
+    of = "answer" if any(tokens == "answer" for _, tokens, _, _ in halves) else "evictable"
+    critical = [measured.critical(kind) for kind in KINDS]
+    rows = [
+        [_short(quantity), source, interval(half, 3), *(signed(apart(ratio, half), 2) for ratio in critical)]
+        for quantity, tokens, source, half in halves
+        if tokens == of
+    ]
+    columns = ["half point", "by", "ratio", "halluc. - it", "accuracy - it"]
+    title = f"{found.policy}: measured minus half points of {of} tokens gone (reached)"
+    return [
+        _measured_grid(found.policy, [_hallucination(measured), _accuracy(measured)]),
+        Grid(columns, rows, title=title, right_from=2),
+    ]
+
+
+def _short(quantity: str) -> str:
+    """Return "all slots" of "gone, all slots" and "decode .03" of "reach, decode, weight > 0.03"."""
+    return (
+        quantity.removeprefix("gone, ")
+        .removeprefix("reach, ")
+        .replace(", weight > 0.", " .")
+        .replace(", weight >", "")
+    )
+
+
+def failure_reading(found: PolicyComparison) -> list[str]:
+    """Return sentences that say what the measured figures mean."""
+    measured = found.measured
+    if measured is None:
+        return ["Answers under this policy were not measured."]
+    lines = [
+        f"Measured on {measured.items} items, {measured.shared} of them prompts of this trace; "
+        f"{len(measured.kept)} are right at ratio 0."
+    ]
+    axis = found.axes["model"]
+    name = "answer tokens" if "answer tokens" in axis.observed else "evictable tokens"
+    half = measured.critical("accuracy")
+    if not math.isnan(half.value):
+        near = min(range(len(axis.ratios)), key=lambda i: abs(axis.ratios[i] - half.value))
+        gone = axis.observed[name].mean(axis=0)[near]
+        error = axis.observed[name].std(axis=0, ddof=1)[near] / math.sqrt(len(axis.observed[name]))
+        lines.append(
+            f"Where half of the right answers are lost, {compact(gone, error, len(axis.observed[name]))} of the "
+            f"{name} are gone from all {axis.slots} slots."
+        )
+    return lines
+
+
+def _measured_grid(policy: str, rows: list[list[str]]) -> Grid:
+    columns = ["measured", "critical, half", "% at 0", "% at most", "verdict"]
+    return Grid(columns, rows, title=f"{policy}: where answers fail")
+
+
+def _hallucination(measured: Failure) -> list[str]:
+    rates = measured.hallucination
+    shown = [
+        f"{100 * rates.rate[k]:.0f} [{100 * rates.low[k]:.0f}, {100 * rates.high[k]:.0f}]"
+        for k in (0, int(rates.rate.argmax()))
+    ]
+    ratio = measured.critical("hallucination")
+    way = {True: ", up", False: ", down", None: ""}[measured.rises]
+    return [
+        "hallucination",
+        "-" if math.isnan(ratio.value) else interval(ratio, 3),
+        *shown,
+        f"{measured.verdict}{way}",
+    ]
+
+
+def _accuracy(measured: Failure) -> list[str]:
+    if not len(measured.kept):
+        return ["accuracy", "-", "-", "-", "none right at 0"]
+    return ["accuracy", interval(measured.critical("accuracy"), 3), "100", "100", ""]

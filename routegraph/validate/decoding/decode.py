@@ -1,0 +1,369 @@
+"""Decoding under eviction: all (policy, ratio) variants of one prompt in one batch, by masks on a shared cache.
+
+A press drops cache rows once the context is prefilled, and positions go on from the context's length as if
+nothing were gone. Masking the dropped rows from the question on is therefore the same, and any number of
+variants can read one cache. Presses that move what they keep (key rerotation) or merge rows are not covered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from routegraph import policies
+from routegraph.trace import Trace
+from routegraph.validate.models.load import Loaded, quiet
+from routegraph.validate.presses import prefill
+from routegraph.validate.traces.read_off import policy_parameters, scorer_of
+
+Ids = NDArray[np.int64]
+Kept = NDArray[np.bool_]
+
+#: Bytes that the variants decoded at one time may take together, beside the model and the shared cache.
+MEMORY = 512 * 2**20
+
+_ATTENTION = "routegraph_shared_cache"
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What each variant answered.
+
+    Attributes
+    ----------
+    token_ids : tuple of int64[n_new]
+        Tokens of each variant's reply, up to and with the one that ends it.
+    texts : tuple of str
+        The replies without special tokens.
+    logits : float32[n_variants, n_logits, n_vocabulary]
+        Logits of the first steps; NaN behind the end of a reply.
+    """
+
+    token_ids: tuple[Ids, ...]
+    texts: tuple[str, ...]
+    logits: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """How likely each variant finds a given answer.
+
+    Attributes
+    ----------
+    log_probabilities : float64[n_variants, n_answer]
+        Natural logarithm of each answer token's probability, given the answer up to there.
+    margin : float64[n_variants]
+        Logit of the first answer token minus the largest of all others.
+    says : bool[n_variants]
+        Whether greedy decoding gives this very answer.
+    """
+
+    log_probabilities: NDArray[np.float64]
+    margin: NDArray[np.float64]
+    says: NDArray[np.bool_]
+
+    @property
+    def log_probability(self) -> NDArray[np.float64]:
+        """Logarithm of the whole answer's probability, float64[n_variants]."""
+        return np.asarray(self.log_probabilities.sum(axis=1))
+
+
+def variants(
+    trace: Trace, names: Sequence[str], ratios: Sequence[float], scorer: str | None = None
+) -> tuple[list[tuple[str, float]], Kept]:
+    """Return every (policy, ratio) and what it keeps of a trace's rows.
+
+    Parameters
+    ----------
+    trace : Trace
+        With the scores that the policies go by.
+    names : sequence of str
+        Policies.
+    ratios : sequence of float
+        Compression ratios in [0, 1).
+    scorer : str, optional
+        Whose scores, where the trace holds those of several; the first by default.
+
+    Returns
+    -------
+    labels : list of (policy, ratio)
+        Policies outermost.
+    kept : bool[n_variants, n_layers, n_kv_heads, n_context]
+
+    Raises
+    ------
+    ValueError
+        If a policy is unknown, a ratio outside [0, 1), or the trace lacks the scores.
+    """
+    labels = [(name, ratio) for name in names for ratio in ratios]
+    kept = np.empty((len(labels), trace.n_layers, trace.n_heads, trace.n_context), dtype=bool)
+    for row, (name, ratio) in enumerate(labels):
+        if row % len(ratios) == 0 or not policies.is_nested(name):
+            table = scorer_of(trace, name, scorer)
+            parameters = policy_parameters(trace, name, table)
+            survival = policies.apply(name, trace.scores[table], ratio=ratio, **parameters)
+        kept[row] = survival.alive(ratio)
+    return labels, kept
+
+
+def decode(
+    model: Loaded,
+    context: Any,
+    question: ArrayLike,
+    kept: Kept,
+    max_new_tokens: int = 16,
+    *,
+    n_logits: int = 1,
+    memory: int = MEMORY,
+) -> Decoded:
+    """Answer a question under every variant of an evicted cache, greedily and in one batch.
+
+    A row is read by the question and what is generated after it only where a variant keeps it. These later
+    rows are never evicted. Each variant stops at the model's end-of-sequence token.
+
+    Parameters
+    ----------
+    model : Loaded
+    context : int[n_context] or cache
+        Context tokens, or the cache that `prefill.prefill` returned for them; it is not changed. Where the
+        eviction is to act on the question, too, the caller counts it as context.
+    question : int[n_question]
+        Tokens after the context, at positions n_context and on: `routegraph.validate.prompts.tokens.encode` gives both.
+    kept : bool[n_variants, n_layers, n_kv_heads, n_context]
+        Which cache rows each variant can read.
+    max_new_tokens : int
+        Length of the longest reply.
+    n_logits : int
+        Steps of which to return the logits.
+    memory : int
+        Bytes the variants decoded at a time may take (at least one always is): see `bytes_per_variant`.
+
+    Returns
+    -------
+    Decoded
+
+    Raises
+    ------
+    ValueError
+        If there is no question, nothing to generate, more tokens than the model has positions for, or
+        `kept` does not fit the model and the context.
+
+    Notes
+    -----
+    Text and logits are those of kvpress's pipeline up to the rounding of float32, with one exception: where the
+    very first token ends the reply, kvpress goes on.
+    """
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    asked = np.asarray(question)
+    cache = _checked_cache(model, context, asked, kept, max_new_tokens)
+    n_logits = min(max(n_logits, 0), max_new_tokens)
+    size = _batch_size(model, kept, len(asked), max_new_tokens, n_logits, memory)
+    parts = [
+        _greedy(model, cache, asked, kept[start : start + size], max_new_tokens, n_logits)
+        for start in range(0, len(kept), size)
+    ]
+    replies = tuple(reply for part, _ in parts for reply in part)
+    with quiet():
+        texts = tuple(model.tokenizer.decode(reply, skip_special_tokens=True) for reply in replies)
+    return Decoded(replies, texts, np.concatenate([logits for _, logits in parts]))
+
+
+def score(
+    model: Loaded, context: Any, question: ArrayLike, answer: ArrayLike, kept: Kept, *, memory: int = MEMORY
+) -> Scored:
+    """Return how likely every variant of an evicted cache finds an answer, in one pass over its tokens.
+
+    Parameters
+    ----------
+    model, context, question, kept, memory
+        As in `decode`.
+    answer : int[n_answer]
+        Tokens of the answer.
+
+    Raises
+    ------
+    ValueError
+        As `decode` does; if there is no answer.
+    """
+    asked, given = np.asarray(question), np.asarray(answer)
+    if given.size == 0:
+        raise ValueError("there is no answer to score: it has no tokens")
+    cache = _checked_cache(model, context, asked, kept, len(given))
+    forced = np.concatenate([asked, given[:-1]])
+    size = _batch_size(model, kept, len(forced), 0, 2 * len(given), memory)
+    import torch
+
+    parts = []
+    for start in range(0, len(kept), size):
+        with torch.no_grad(), _shared_cache(model, cache, kept[start : start + size]) as step:
+            logits = step(np.tile(forced, (len(kept[start : start + size]), 1)), len(given))
+        wanted = torch.from_numpy(given).to(logits.device)[None, :, None].expand(len(logits), -1, 1)
+        own = logits.gather(2, wanted)[..., 0]
+        likely = own - logits.logsumexp(dim=2)
+        says = (logits.argmax(dim=2) == wanted[..., 0]).all(dim=1)
+        others = logits[:, 0].scatter(1, wanted[:, 0], -torch.inf).amax(dim=1)
+        parts.append([part.cpu().numpy() for part in (likely.double(), (own[:, 0] - others).double(), says)])
+    return Scored(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def bytes_per_variant(
+    model: Loaded, n_context: int, n_question: int, max_new_tokens: int, n_logits: int = 1
+) -> int:
+    """Return about how many bytes each variant adds to a decode: an estimate from above.
+
+    Counted are its masks; its own keys and values, twice, since they are copied to grow; attention scores and
+    activations of the question, which is the longest pass; and logits.
+    """
+    config = model.model.config
+    itemsize, n_tail = model.model.dtype.itemsize, n_question + max_new_tokens
+    slots = model.n_layers * model.n_heads
+    masks = 2 * slots * n_context
+    rows = 2 * 2 * slots * n_tail * model.head_dim * itemsize
+    scores = 4 * model.n_query_heads * n_question * (n_context + n_tail) * 4
+    widths = 6 * config.hidden_size + 4 * config.intermediate_size
+    logits = 4 * (n_logits + 3) * config.vocab_size
+    return int(masks + rows + scores + n_question * widths * itemsize + logits)
+
+
+def _batch_size(
+    model: Loaded, kept: Kept, n_question: int, max_new_tokens: int, n_logits: int, memory: int
+) -> int:
+    each = bytes_per_variant(model, kept.shape[3], n_question, max_new_tokens, n_logits)
+    return max(1, int(memory) // each)
+
+
+def _greedy(
+    model: Loaded, cache: Any, question: Ids, kept: Kept, max_new_tokens: int, n_logits: int
+) -> tuple[list[Ids], NDArray[np.float32]]:
+    """Decode one batch of variants: their replies, and the logits of the first steps."""
+    import torch
+
+    ends = _end_tokens(model)
+    replies: list[list[int]] = [[] for _ in kept]
+    going = np.ones(len(kept), dtype=bool)
+    first = np.full((len(kept), n_logits, model.model.config.vocab_size), np.nan, dtype=np.float32)
+    ids = np.tile(question, (len(kept), 1))
+    with torch.no_grad(), _shared_cache(model, cache, kept) as step:
+        for number in range(max_new_tokens):
+            logits = step(ids, 1)[:, 0]
+            if number < n_logits:
+                first[going, number] = logits.cpu().numpy()[going]
+            chosen = logits.argmax(dim=1).cpu().numpy()
+            for variant in np.flatnonzero(going):
+                replies[variant].append(int(chosen[variant]))
+            going &= ~np.isin(chosen, ends)
+            if not going.any():
+                break
+            ids = chosen[:, None]
+    return [np.array(reply, dtype=np.int64) for reply in replies], first
+
+
+@contextmanager
+def _shared_cache(model: Loaded, cache: Any, kept: Kept) -> Iterator[Any]:
+    """Let a batch of variants read one cache, each its own rows of it; the model is put back afterwards.
+
+    Yields ``step(ids[n_variants, n], n_logits)``, which appends rows to the variants' own part of the cache and
+    returns the logits of the last `n_logits`, float32[n_variants, n_logits, n_vocabulary].
+    """
+    import torch
+    from transformers import DynamicCache
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    network = model.model
+    dead = torch.from_numpy(~kept).to(network.device)
+    own = DynamicCache()
+
+    def attention(
+        module: Any, query: Any, key: Any, value: Any, _mask: Any, scaling: float, **more: Any
+    ) -> tuple[Any, None]:
+        for special in ("sliding_window", "softcap", "s_aux"):
+            if more.get(special) is not None:
+                raise ValueError(f"decoding under eviction does not know attention with {special!r}")
+        shared = cache.layers[module.layer_idx]
+        evicted = dead[:, module.layer_idx]
+        return _attend(query, key, value, shared.keys[0], shared.values[0], evicted, scaling), None
+
+    def step(ids: Ids, n_logits: int) -> Any:
+        start = kept.shape[3] + own.get_seq_length()
+        return network(
+            torch.from_numpy(ids).to(network.device),
+            past_key_values=own,
+            position_ids=torch.arange(start, start + ids.shape[1], device=network.device)[None],
+            use_cache=True,
+            logits_to_keep=n_logits,
+        ).logits.float()
+
+    before = network.config._attn_implementation
+    ALL_ATTENTION_FUNCTIONS[_ATTENTION] = attention
+    network.config._attn_implementation = _ATTENTION
+    try:
+        yield step
+    finally:
+        network.config._attn_implementation = before
+        del ALL_ATTENTION_FUNCTIONS[_ATTENTION]
+
+
+def _attend(
+    query: Any, key: Any, value: Any, shared_key: Any, shared_value: Any, dead: Any, scale: float
+) -> Any:
+    """Attend from the variants' own rows to the shared rows each keeps, and causally to their own.
+
+    query [v, query heads, q, d]; key, value [v, KV heads, t, d], of which the last q are the query's own rows;
+    shared_key, shared_value [KV heads, n, d]; dead bool[v, KV heads, n]. Returns [v, q, query heads, d].
+    """
+    import torch
+
+    n_variants, n_query_heads, n_query, width = query.shape
+    n_heads, n_own = key.shape[1:3]
+    # The query heads of a group lie side by side and read the same keys: one product serves them all.
+    query = query.reshape(n_variants, n_heads, -1, width)
+    there = torch.einsum("vhqd,hnd->vhqn", query, shared_key).masked_fill_(dead[:, :, None], -torch.inf)
+    later = torch.ones(n_query, n_own, dtype=torch.bool, device=query.device).triu(n_own - n_query + 1)
+    here = (query @ key.transpose(2, 3)).masked_fill_(later.repeat(n_query_heads // n_heads, 1), -torch.inf)
+    weights = (torch.cat([there, here], dim=3) * scale).softmax(dim=3, dtype=torch.float32).to(query.dtype)
+    there, here = weights.split([shared_key.shape[1], n_own], dim=3)
+    read = torch.einsum("vhqn,hnd->vhqd", there, shared_value) + here @ value
+    return read.reshape(n_variants, n_query_heads, n_query, width).transpose(1, 2).contiguous()
+
+
+def _end_tokens(model: Loaded) -> list[int]:
+    """Return the tokens that end a reply, as the model's generation settings name them."""
+    ends = model.model.generation_config.eos_token_id
+    return [] if ends is None else list(np.atleast_1d(ends))
+
+
+def _checked_cache(model: Loaded, context: Any, question: NDArray[Any], kept: Kept, n_new: int) -> Any:
+    """Return the cache of a context, or raise ValueError where what is asked does not fit together."""
+    import torch
+
+    if question.ndim != 1 or question.size == 0:
+        raise ValueError("the question must be a list of one or more tokens")
+    ready = hasattr(context, "layers")
+    n_context = int(context.layers[0].keys.shape[2]) if ready else np.asarray(context).size
+    if n_context == 0:
+        raise ValueError("the context has no tokens")
+    shape = (model.n_layers, model.n_heads, n_context)
+    array = np.asarray(kept)
+    if array.dtype != bool or array.ndim != 4 or array.shape[0] == 0 or array.shape[1:] != shape:
+        raise ValueError(
+            f"kept must be bool[variants, {', '.join(map(str, shape))}] (layers, KV heads, context rows) "
+            f"with at least one variant, got {array.dtype}{list(array.shape)}"
+        )
+    total = n_context + len(question) + n_new
+    if total > model.max_context:
+        raise ValueError(
+            f"context, question and answer have {total} tokens; model {model.name!r} was made for "
+            f"{model.max_context} at most"
+        )
+    if not ready:
+        ids = torch.from_numpy(np.asarray(context, dtype=np.int64)).reshape(1, -1)
+        return prefill.prefill(model.model, ids)
+    if any(layer.keys.shape[:3] != (1, *shape[1:]) for layer in context.layers):
+        raise ValueError("the cache must hold one context, and all of its rows in every layer")
+    return context

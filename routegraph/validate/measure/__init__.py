@@ -1,0 +1,1 @@
+"""Measurement: answers under eviction, item by item, beside what may tell which items fail."""

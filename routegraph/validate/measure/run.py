@@ -1,0 +1,137 @@
+"""Answers of a real model under eviction, item by item, beside what may tell which items fail.
+
+One item (a prompt) is one cell: its context is prefilled once for the scores and the cache, and once more with the
+question after it for the reads; then all (policy, ratio) variants are decoded in one batch. A cell is one file,
+written whole or not at all; it holds neither time nor host nor versions, so that a run that was killed and resumed
+leaves the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from routegraph.survival import check_ratios
+from routegraph.validate.measure import metrics
+from routegraph.validate.measure.cells import digest, note_run, open_folder, read_cell, sealed, write_cell
+from routegraph.validate.measure.item import Item, choose, tables_of
+from routegraph.validate.measure.item import measure_item as _measure_item
+from routegraph.validate.measure.result import Measured, from_cells
+from routegraph.validate.models.load import fingerprint, load
+from routegraph.validate.models.sources import Progress
+from routegraph.validate.presses.scorers import CHUNK_LENGTH, checked_tables
+from routegraph.validate.prompts.prompt import Prompt
+
+#: The paper's two policies, and what they are compared with.
+POLICIES = ("chunk", "adakv", "topk", "snapkv", "knorm", "random", "streaming")
+
+
+#: Dense beyond .9, where the paper's grid ends.
+RATIOS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99, 0.995)
+
+
+MAX_NEW_TOKENS = 12
+
+
+def measure(
+    model: Any,
+    prompts: Sequence[Prompt],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    policy_names: Sequence[str] = POLICIES,
+    ratios: Sequence[float] = RATIOS,
+    question_aware: bool = False,
+    carriers: int = 0,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    chunk_length: int = CHUNK_LENGTH,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Measured:
+    """Ask every prompt under every policy and ratio, and measure what may tell the items that fail.
+
+    Parameters
+    ----------
+    model : Loaded, str or Path
+        Whatever `routegraph.validate.models.load.load` takes.
+    prompts : sequence of Prompt
+        With a question or an answer prefix. Answerable ones need an answer and evidence; without answer spans
+        every place of the answer in the context is one.
+    out : path, optional
+        Folder of the cell files, made if missing. What it already holds is not measured again; in memory only by
+        default.
+    policy_names : sequence of str
+        See `choose`. "random" draws every slot of every item independently, from `seed` and the item's id.
+    ratios : sequence of float
+        Compression ratios in [0, 1); 0 is always measured, too. Where two keep the same rows, the model is asked
+        once.
+    question_aware : bool
+        Score with the question in the context (the paper's AWR) instead of before it is known (AGN).
+    carriers : int
+        How many tokens the answer is read from to find by knockout, which takes several times as long; 0: none.
+    max_new_tokens : int
+        Length of the longest reply.
+    chunk_length, seed : int
+        For "chunk" (a few rows less for an item whose last chunk could not be scored, see `fitting_chunk`); for
+        "random".
+    progress : callable, optional
+        Called as ``progress(done, total, label)``.
+
+    Returns
+    -------
+    Measured
+        The prompts asked for, in their order.
+
+    Raises
+    ------
+    ValueError
+        If a prompt asks nothing, its answer does not occur, it names no evidence, is too long for the model or
+        too short for a scorer; if the tokenizer does not fit the model; if a policy or ratio is unknown; if `out`
+        holds what was measured with other settings. All prompts are checked before the first is measured.
+    """
+    grid = sorted({0.0, *check_ratios(list(ratios))})
+    chosen = [choose(name, chunk_length) for name in dict.fromkeys(policy_names)]
+    if not chosen or not prompts:
+        raise ValueError(f"at least one {'policy' if prompts else 'prompt'} is needed")
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    if carriers < 0:
+        raise ValueError(f"carriers must be at least 0, got {carriers}")
+    checked_tables(tables_of(chosen), chunk_length)
+    model = load(model, progress=progress)
+    settings = {
+        "model": model.name,
+        "weights": fingerprint(model),
+        "dtype": str(model.model.dtype).removeprefix("torch."),
+        "policies": [one.name for one in chosen],
+        "ratios": grid,
+        "question_aware": question_aware,
+        "carriers": carriers,
+        "max_new_tokens": max_new_tokens,
+        "chunk_length": chunk_length,
+        "seed": seed,
+        "eps": list(metrics.EPS),
+    }
+    items = [Item.read(model, prompt, settings) for prompt in prompts]
+    folder = None if out is None else open_folder(Path(out), settings)
+    cells, started, made = [], time.time(), 0
+    for done, item in enumerate(items):
+        if progress:
+            progress(done, len(items), item.prompt.id)
+        path = folder / f"{digest(asdict(item.prompt))}.json" if folder else None
+        if path is not None and path.exists():
+            cells.append(read_cell(path, settings))
+            continue
+        cell = sealed(_measure_item(model, item, settings), settings)
+        if path is not None:
+            write_cell(path, cell)
+        cells.append(cell)
+        made += 1
+    if progress:
+        progress(len(items), len(items), "done")
+    if out is not None:
+        note_run(Path(out), len(items), made, time.time() - started)
+    return from_cells(settings, cells)

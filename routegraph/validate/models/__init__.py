@@ -1,0 +1,1 @@
+"""Models: which are to be had without a hub, how any is loaded, and what each family needs."""

@@ -1,0 +1,305 @@
+"""Models: which are obtainable without a hub, where they are kept, and how any model is loaded.
+
+Torch runs with as many threads as it finds cores. Where cores are shared, one thread is several times
+faster: `use_threads` sets their number; nothing else here changes that setting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from routegraph.validate.models.families import UnsupportedModelError, check_family
+from routegraph.validate.models.size import check_fits, folder_parameters
+from routegraph.validate.models.sources import (
+    MODELS,
+    ModelSource,
+    Progress,
+    check_installed,
+    get_model,
+    model_list,
+)
+from routegraph.validate.models.wheel import DownloadError
+
+__all__ = ["MODELS", "DownloadError", "Loaded", "ModelSource", "get_model", "load", "model_list"]
+
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+#: Seconds to wait for a hub's answer to the question whether it knows a model.
+_HUB_TIMEOUT = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model ready for one prefill after the other.
+
+    Attributes
+    ----------
+    model, tokenizer : Any
+        The transformers model, in evaluation mode with sdpa attention, and its fast tokenizer.
+    name : str
+        Known name, hub id, or the last part of the folder's path.
+    n_layers, n_heads, n_query_heads, head_dim, max_context : int
+        Layers, KV heads a layer, query heads a layer, width of a head, positions the model was made for.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    n_layers: int
+    n_heads: int
+    n_query_heads: int
+    head_dim: int
+    max_context: int
+
+
+def use_threads(threads: int | None = None) -> None:
+    """Let torch use so many threads in this process; by default half of the cores, at least one.
+
+    Threads that wait for each other on cores that other work shares are several times slower than one.
+
+    Raises
+    ------
+    ValueError
+        If threads is below 1.
+    """
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    check_installed()
+    import torch
+
+    torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // 2))
+
+
+def load(
+    model: Any,
+    dtype: str = "float32",
+    device: str = "cpu",
+    progress: Progress | None = None,
+    tokenizer: Any = None,
+) -> Loaded:
+    """Load a model and its tokenizer for prefills: evaluation mode, sdpa attention, no gradients.
+
+    Parameters
+    ----------
+    model : str, Path, transformers model or Loaded
+        A name of `MODELS` (fetched on first use), a folder as transformers saves it, a GGUF file, or a hub id
+        ("owner/name"; only then is a hub asked; where it cannot be reached, its local cache will do). Or a
+        model that is in memory, which is put in evaluation mode and else taken as it is.
+    dtype : {"float32", "bfloat16", "float16"}
+        Type of weights and activations, where the model is read from files.
+    device : str
+        Where such a model runs, as torch names it: "cpu", "cuda", ...
+    progress : callable, optional
+        Passed to `get_model`.
+    tokenizer : fast tokenizer, optional
+        Needed with a model that is in memory.
+
+    Raises
+    ------
+    ValueError
+        If the model is unknown, of a family that cannot be read (`routegraph.validate.models.families`), does not fit
+        in memory, has no fast tokenizer, does not run sdpa attention, or cannot be read; if dtype or device are
+        not available.
+    DownloadError
+        If the model is known and cannot be fetched.
+    """
+    if isinstance(model, Loaded):
+        return model
+    if not isinstance(model, str | Path):
+        return _in_memory(model, tokenizer)
+    if tokenizer is not None:
+        raise ValueError(f"a tokenizer is for a model that is in memory; {str(model)!r} brings its own")
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}; choose from: {', '.join(DTYPES)}")
+    check_installed()
+    check_device(device)
+    if str(model) not in MODELS and Path(model).is_file() and Path(model).suffix.lower() == ".gguf":
+        from routegraph.validate.models.gguf import read_gguf
+
+        with quiet():
+            network, own = read_gguf(Path(model), dtype, device)
+            network.eval().requires_grad_(False).to(device)
+        return wrap(network, own, Path(model).stem)
+    name, source, offline, parameters = _resolve(str(model), progress)
+    import torch
+    import transformers
+    from safetensors import SafetensorError
+
+    with quiet():
+        try:
+            config = transformers.AutoConfig.from_pretrained(source, local_files_only=offline)
+            check_family(config, name)
+            check_fits(name, parameters, dtype, device)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=offline)
+            network = transformers.AutoModelForCausalLM.from_pretrained(
+                source,
+                dtype=getattr(torch, dtype),
+                attn_implementation="sdpa",
+                local_files_only=offline,
+            )
+        except UnsupportedModelError:
+            raise
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+            raise ValueError(f"cannot load model {str(model)!r}: {one_line(error)}") from None
+        _check_tokenizer(tokenizer, name)
+        network.eval().requires_grad_(False).to(device)
+    return wrap(network, tokenizer, name)
+
+
+def _in_memory(network: Any, tokenizer: Any) -> Loaded:
+    """Return a `Loaded` for a transformers model that the caller has loaded, checked like any other."""
+    kind = type(network).__name__
+    if not hasattr(network, "config") or not hasattr(network, "base_model"):
+        raise ValueError(f"a model is a name, a path, or a transformers model in memory, got {kind}")
+    name = Path(str(getattr(network, "name_or_path", "") or kind)).name
+    check_family(network.config, name)
+    check_attention(network, name)
+    if tokenizer is None:
+        raise ValueError(f"model {name!r} is in memory and needs its tokenizer: load(model, tokenizer=...)")
+    _check_tokenizer(tokenizer, name)
+    return wrap(network.eval(), tokenizer, name)
+
+
+def _check_tokenizer(tokenizer: Any, name: str) -> None:
+    if not tokenizer.is_fast:
+        raise ValueError(f"model {name!r} has no fast tokenizer, which is needed for character spans")
+
+
+def wrap(network: Any, tokenizer: Any, name: str) -> Loaded:
+    """Return a `Loaded` for a transformers model that is already in memory."""
+    config = network.config
+    heads = config.num_attention_heads
+    return Loaded(
+        model=network,
+        tokenizer=tokenizer,
+        name=name,
+        n_layers=config.num_hidden_layers,
+        n_heads=getattr(config, "num_key_value_heads", None) or heads,
+        n_query_heads=heads,
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+        max_context=config.max_position_embeddings,
+    )
+
+
+def check_device(device: str) -> None:
+    """Raise ValueError unless torch can put a tensor on `device`."""
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        choices = ["cpu"]
+        if torch.cuda.is_available():
+            choices.append("cuda")
+        if torch.backends.mps.is_available():
+            choices.append("mps")
+        raise ValueError(f"device {device!r} is not available; choose from: {', '.join(choices)}") from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the progress bars, log lines and warnings of transformers and the hub, and restore them."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _resolve(model: str, progress: Progress | None) -> tuple[str, str, bool, int | None]:
+    """Return a model's name, where transformers finds it (folder or hub id), whether to stay offline, its size.
+
+    The size is its number of parameters, None where that cannot be told before it is fetched.
+    """
+    choices = f"{', '.join(sorted(MODELS))}, a local folder, a GGUF file, or the id of a hub model"
+    if model in MODELS:
+        known = get_model(model, progress)
+        return model, str(known), True, folder_parameters(known)
+    folder = Path(model)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"folder {model!r} holds no model (no config.json); choose from: {choices}")
+        return folder.resolve().name, model, True, folder_parameters(folder)
+    if folder.is_file():
+        raise ValueError(f"{model!r} is a file that does not end in .gguf; choose from: {choices}")
+    if folder.suffix.lower() == ".gguf":
+        raise ValueError(f"no GGUF file {model!r}; choose from: {choices}")
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model):
+        raise ValueError(f"unknown model {model!r}; choose from: {choices}")
+    trouble, offline, parameters = _ask_hub(model)
+    if trouble:
+        raise ValueError(f"unknown model {model!r} ({trouble}); choose from: {choices}")
+    return model, model, offline, parameters
+
+
+def _ask_hub(model: str) -> tuple[str, bool, int | None]:
+    """Return why a hub model cannot be had (or nothing), whether only the local cache has it, its parameters.
+
+    One short question: left to itself, transformers repeats every request for minutes where there is no
+    network.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        info = HfApi().model_info(model, timeout=_HUB_TIMEOUT)
+    except GatedRepoError:
+        return "the hub asks for access rights", False, None
+    except RepositoryNotFoundError:
+        return "the hub does not know it", False, None
+    except Exception as error:  # whichever HTTP library is underneath has its own errors
+        cached = try_to_load_from_cache(model, "config.json")
+        if isinstance(cached, str):
+            return "", True, folder_parameters(Path(cached).parent)
+        return f"no such folder, and the hub cannot be asked: {one_line(error)}", False, None
+    return "", False, getattr(getattr(info, "safetensors", None), "total", None)
+
+
+def one_line(error: BaseException) -> str:
+    """Return the first line of what an error says."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+#: Values of each parameter that are sampled from for `fingerprint`.
+_SAMPLE = 1024
+
+
+def fingerprint(model: Loaded) -> str:
+    """Return a SHA-256 over names, shapes, types and evenly spaced values of all parameters.
+
+    The same weights give the same sum wherever they were loaded from.
+    """
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.model.named_parameters()):
+        digest.update(f"{name} {list(parameter.shape)} {parameter.dtype}\n".encode())
+        values = parameter.detach().flatten()
+        digest.update(values[:: max(1, len(values) // _SAMPLE)].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_attention(model: Any, name: str = "") -> None:
+    """Raise ValueError unless a transformers model runs sdpa attention."""
+    running = model.config._attn_implementation
+    if running != "sdpa":
+        raise ValueError(
+            f"model {name or type(model).__name__!r} runs {running} attention, and scorers and presses were "
+            'checked with sdpa; call model.set_attn_implementation("sdpa") first'
+        )

@@ -1,0 +1,1 @@
+"""Linear probes: what a classifier still reads where generation fails."""

@@ -1,0 +1,1 @@
+"""Traces: one prefill a prompt, written down; what eviction does to it, read off."""

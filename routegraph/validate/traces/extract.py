@@ -1,0 +1,238 @@
+"""Read the scores of every cache row off a real model: one prefill of the context a prompt.
+
+Question-agnostic by default: the model sees the context alone, as a cache that is compressed before any question is
+known. Question-aware: it sees the question after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from routegraph._version import __version__
+from routegraph.files import check_writable
+from routegraph.trace import Trace
+from routegraph.validate.models.load import Loaded, fingerprint, load
+from routegraph.validate.models.sources import Progress
+from routegraph.validate.presses import prefill
+from routegraph.validate.presses.scorers import (
+    CHUNK_LENGTH,
+    DEFAULT_SCORERS,
+    ScoreTable,
+    check_table,
+    checked_tables,
+    score_tables,
+)
+from routegraph.validate.prompts.prompt import Prompt, prompts_bytes, read_prompts
+from routegraph.validate.prompts.tokens import Context, read_context, tokens_in
+from routegraph.validate.traces.read_graph import GraphRecorder
+
+
+def extract(
+    model: Any,
+    prompts: Sequence[Prompt],
+    chunk_length: int = CHUNK_LENGTH,
+    progress: Progress | None = None,
+    graphs: bool = False,
+    scorers: Sequence[Any] = DEFAULT_SCORERS,
+    question_aware: bool = False,
+) -> list[Trace]:
+    """Prefill each prompt's context once and keep the scores, token spans and answer tokens.
+
+    Parameters
+    ----------
+    model : Loaded, str or Path
+        Whatever `routegraph.validate.models.load.load` takes.
+    prompts : sequence of Prompt
+        Prefilled one at a time, since scorers ignore the attention mask that padding would need. Prompts without
+        answer spans are welcome; their answer is empty.
+    chunk_length : int
+        Rows of a chunk in the table "expected_attention/chunk<length>".
+    progress : callable, optional
+        Called as ``progress(done, total, label)`` after each layer; `done` prompts, in fractions.
+    graphs : bool
+        Whether to keep the read graphs, too (`routegraph.validate.traces.read_graph`).
+    scorers : sequence of str or kvpress press
+        See `routegraph.validate.presses.scorers.score_tables`. All are asked in the same prefill.
+    question_aware : bool
+        Prefill the question after the context, so that scores know it; its rows are cache rows like the others.
+
+    Returns
+    -------
+    list of Trace
+        In the order of the prompts, each with the scores float32[n_layers, n_kv_heads, n] by name:
+        "expected_attention" of the whole context, "expected_attention/chunk<length>" of each chunk by itself; other
+        scorers by their names, presses by the names of their classes.
+
+    Raises
+    ------
+    ValueError
+        If a prompt has no question and `question_aware` asks for one; if a scorer is unknown or scores otherwise
+        at another ratio; if a context is too short, longer than the model's positions, or leaves a last chunk too
+        short to be scored. Lengths are checked before the first prefill.
+    """
+    tables = checked_tables(scorers, chunk_length)
+    model = load(model)
+    contexts = [_encode(model, prompt, tables, question_aware) for prompt in prompts]
+    traces = []
+    for done, (prompt, context) in enumerate(zip(prompts, contexts, strict=True)):
+        recorder = GraphRecorder() if graphs else None
+        tables = score_tables(scorers, chunk_length)  # fresh presses: one may keep what it worked out
+        told = _layers_told(progress, prompt.id, done, len(prompts), model.n_layers)
+        traces.append(_trace(model, prompt, context, tables, recorder, told))
+    if progress:
+        progress(len(prompts), len(prompts), "done")
+    return traces
+
+
+def extract_to_file(
+    model: Any,
+    prompts: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    chunk_length: int = CHUNK_LENGTH,
+    limit: int | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    progress: Progress | None = None,
+    graphs: bool = False,
+    scorers: Sequence[Any] = DEFAULT_SCORERS,
+    question_aware: bool = False,
+) -> list[Trace]:
+    """Load a model, extract the traces of a prompts file and write them, with what made them, to one file.
+
+    Parameters
+    ----------
+    model : str, Path or Loaded
+        Known name, folder, GGUF file or hub id: see `models.load.load`, also for `dtype` and `device`.
+    prompts : path
+        JSONL file, or "bundled".
+    out : path
+        Trace file to write.
+    chunk_length, progress, graphs, scorers, question_aware
+        As in `extract`; `progress` is told of the model, too.
+    limit : int, optional
+        Take only so many prompts, from the top of the file.
+
+    Raises
+    ------
+    ValueError
+        On bad input; all that can be checked without the model is checked before it is loaded.
+    OSError
+        If the model cannot be fetched or the file not be written; then nothing is left of it.
+    """
+    check_writable(out)
+    names = list(checked_tables(scorers, chunk_length))
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
+    listed = read_prompts(prompts)[:limit]
+    loaded = load(model, dtype=dtype, device=device, progress=progress)
+    traces = extract(loaded, listed, chunk_length, progress, graphs, scorers, question_aware)
+    parameters = {
+        "model": loaded.name,
+        "prompts": Path(prompts).name,
+        "scorers": names,
+        "chunk_length": chunk_length,
+        "limit": limit,
+        "dtype": dtype,
+        "device": device,
+        "graphs": graphs,
+        "question_aware": question_aware,
+    }
+    Trace.save(out, traces, provenance(loaded, prompts, parameters))
+    return traces
+
+
+def provenance(
+    model: Loaded, prompts: str | os.PathLike[str], parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what made a trace file: parameters, the model's and the prompts' fingerprints, versions."""
+    packages = ("torch", "transformers", "tokenizers", "kvpress", "numpy")
+    return {
+        "command": "extract",
+        "parameters": dict(parameters),
+        "model": {"name": model.name, "family": model.model.config.model_type, "sha256": fingerprint(model)},
+        "prompts": {
+            "name": Path(prompts).name,
+            "sha256": hashlib.sha256(prompts_bytes(prompts)).hexdigest(),
+        },
+        "versions": {
+            "routegraph": __version__,
+            **{package: importlib.metadata.version(package) for package in packages},
+        },
+    }
+
+
+def _encode(model: Loaded, prompt: Prompt, tables: Mapping[str, ScoreTable], question_aware: bool) -> Context:
+    """Tokenise a context that can be scored."""
+    context = read_context(model, prompt, question_aware)
+    what, n = f"prompt {prompt.id!r}", len(context.token_ids)
+    for table in tables.values():
+        check_table(n, table.press, table.chunk_length, what, table.scorer)
+    if n > model.max_context:
+        raise ValueError(
+            f"{what} has {n} tokens; model {model.name!r} was made for {model.max_context} at most"
+        )
+    return context
+
+
+def _layers_told(
+    progress: Progress | None, name: str, done: int, total: int, n_layers: int
+) -> Callable[[int], None]:
+    """Return what tells the progress of one prompt, layer by layer; it starts by telling of none."""
+
+    def told(layer: int) -> None:
+        if progress is not None:
+            progress(done + layer / n_layers, total, f"{name}, layer {layer}/{n_layers}")
+
+    told(0)
+    return told
+
+
+def _trace(
+    model: Loaded,
+    prompt: Prompt,
+    context: Context,
+    tables: Mapping[str, ScoreTable],
+    recorder: GraphRecorder | None,
+    told: Callable[[int], None],
+) -> Trace:
+    import torch
+
+    def after_layer(module: Any, *given: Any) -> None:
+        if recorder is not None:
+            recorder.hook(module, *given)
+        told(module.layer_idx + 1)
+
+    n, offsets = len(context.token_ids), context.offsets
+    scores = prefill.prefill_tables(
+        model.model,
+        torch.from_numpy(context.token_ids)[None],
+        {name: (table.press, table.chunk_length) for name, table in tables.items()},
+        also=after_layer,
+    )
+    recorded: dict[str, Any] = {}
+    if recorder is not None:
+        recorded = recorder.recorded(model.n_heads, n)
+    return Trace(
+        id=prompt.id,
+        task=prompt.task,
+        model=model.name,
+        context=context.text,
+        n_layers=model.n_layers,
+        n_heads=model.n_heads,
+        n_query_heads=model.n_query_heads,
+        n_context=n,
+        token_ids=context.token_ids,
+        offsets=offsets,
+        answer=tokens_in(context.text, offsets, prompt.answer_spans),
+        evidence=tokens_in(context.text, offsets, prompt.evidence),
+        question=context.question,
+        scores=scores,
+        scorers={name: table.recorded(n) for name, table in tables.items()},
+        **recorded,
+    )

@@ -1,0 +1,379 @@
+"""What is in a trace: attention by distance, popularity, agreement of slots and heads, survivors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routegraph import attention, plot
+from routegraph.graph import TokenGraph
+from routegraph.stats.intervals import Curve, listed, standard_error
+from routegraph.survival import check_ratio
+from routegraph.theory import ger as theory
+from routegraph.trace import Trace
+from routegraph.validate.traces.read_off import evict, read_off, scorer_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+#: Positions counted as attention sinks.
+N_SINK = 4
+
+
+#: Queries this early have too short a past to tell how far back they read.
+_FIRST_QUERY = 32
+
+
+#: Ratios at which effective slots are given.
+RATIOS = tuple(np.round(np.arange(0.7, 0.985, 0.01), 2).tolist())
+
+
+#: Points of the Lorenz curves.
+_FRACTIONS = np.linspace(0, 1, 101)
+
+
+class Measured(NamedTuple):
+    """Means over prompts with their standard errors, float64[...] each; NaN errors for a single prompt."""
+
+    mean: Curve
+    stderr: Curve
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {"mean": listed(np.ravel(self.mean)), "stderr": listed(np.ravel(self.stderr))}
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """What `inspect_traces` found; what needs graphs is None where the traces have none.
+
+    Attributes
+    ----------
+    model : str
+    sizes : (int, int, int)
+        Layers, KV heads, query heads a layer.
+    prompts : list of (str, int, int)
+        Id, cache rows and answer tokens of each.
+    scorers : mapping of str to mapping
+        Parameters by score table.
+    sink_share : Measured or None
+        Share of the kept attention mass that goes to the first `N_SINK` positions, [1].
+    by_distance : Measured or None
+        Shares of the other mass by octave of distance: bin b holds distances 2**b - 1 .. 2**(b + 1) - 2.
+    lorenz : mapping of "with sink" / "without sink" to Measured, or None
+        Share of a (layer, KV head)'s attention mass that the most attended fraction of its rows receives, at
+        `fractions`; mean over layers and heads. Earlier rows can be read by more queries: not corrected for.
+    gini : mapping of the same to Measured, or None
+        Gini coefficient of that, [1]; 0 all rows alike, 1 one row takes all.
+    correlation : Measured
+        Correlation of the scores of slots d layers apart, d = 0 .. n_layers - 1 (0: other heads of a layer).
+    effective_slots : Measured
+        ln GER / ln p of the evictable tokens at RATIOS; standard error by bootstrap over prompts.
+    by_layer : mapping of str to Measured, or None
+        "consensus", "agreement" and both "... without sink", [n_layers]; means over all queries.
+    slopes : mapping of the same to Measured, or None
+        Slope of each over relative depth (0 first layer, 1 last), [1].
+    survivors : int64[n_layers, n_context]
+        KV heads in which each token of one prompt is alive.
+    shown : (str, str, float)
+        That prompt, and the policy and ratio.
+    """
+
+    model: str
+    sizes: tuple[int, int, int]
+    prompts: list[tuple[str, int, int]]
+    scorers: dict[str, dict[str, Any]]
+    sink_share: Measured | None
+    by_distance: Measured | None
+    lorenz: dict[str, Measured] | None
+    gini: dict[str, Measured] | None
+    correlation: Measured
+    effective_slots: Measured
+    by_layer: dict[str, Measured] | None
+    slopes: dict[str, Measured] | None
+    survivors: NDArray[np.int64]
+    shown: tuple[str, str, float]
+
+    @property
+    def fractions(self) -> Curve:
+        """Fractions of rows at which the Lorenz curves are given."""
+        return _FRACTIONS
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+
+        def several(found: dict[str, Measured] | None) -> dict[str, Any] | None:
+            return None if found is None else {name: value.to_dict() for name, value in found.items()}
+
+        prompt, policy, ratio = self.shown
+        return {
+            "model": self.model,
+            "n_layers": self.sizes[0],
+            "n_heads": self.sizes[1],
+            "n_query_heads": self.sizes[2],
+            "prompts": [{"id": p, "n_context": n, "answer_tokens": a} for p, n, a in self.prompts],
+            "scorers": self.scorers,
+            "sink_share": None if self.sink_share is None else self.sink_share.to_dict(),
+            "attention_by_distance": None if self.by_distance is None else self.by_distance.to_dict(),
+            "lorenz": several(self.lorenz),
+            "lorenz_fractions": listed(self.fractions),
+            "gini": several(self.gini),
+            "correlation_by_layer_distance": self.correlation.to_dict(),
+            "effective_slots": {"ratio": list(RATIOS), **self.effective_slots.to_dict()},
+            "by_layer": several(self.by_layer),
+            "slope_over_depth": several(self.slopes),
+            "survivors": {
+                "prompt": prompt,
+                "policy": policy,
+                "ratio": ratio,
+                "heads_alive": self.survivors.tolist(),
+            },
+            "definitions": DEFINITIONS,
+        }
+
+
+DEFINITIONS = {
+    "stderr": "over prompts",
+    "sink": f"the first {N_SINK} positions",
+    "attention": "of the edges a trace keeps: the heaviest keys of every query row and all weights of .01 and more",
+    "attention_by_distance": "share of the mass that does not go to the sink; bin b holds distances 2**b - 1 to "
+    f"2**(b+1) - 2; queries from position {_FIRST_QUERY} on",
+    "lorenz": "share of a (layer, KV head)'s mass received by its most attended rows; not corrected for how many "
+    "queries can read a row",
+    "correlation_by_layer_distance": "of normal scores of the slots' order, evictable tokens; 0: heads of a layer",
+    "effective_slots": "ln GER / ln p over all layers * heads slots, evictable tokens of all prompts, topk",
+    "consensus": "distinct top keys / query heads, low when heads agree; agreement: largest share of query heads "
+    "with one top key; without sink: top keys beyond the sink",
+    "slope_over_depth": "least-squares slope over relative depth, 0 the first layer and 1 the last",
+    "heads_alive": "KV heads of the layer in which the token is alive, [layers][tokens]",
+}
+
+
+def inspect_traces(
+    traces: Sequence[Trace], prompt: str | None = None, policy: str = "topk", ratio: float = 0.9
+) -> Inspection:
+    """Summarise the traces of one run, and map the survivors of one prompt.
+
+    Parameters
+    ----------
+    traces : sequence of Trace
+        At least one.
+    prompt : str, optional
+        Id of the prompt whose survivors are mapped; the first by default.
+    policy : str
+        Policy of the map.
+    ratio : float
+        Compression ratio of the map, in [0, 1).
+
+    Raises
+    ------
+    ValueError
+        If there is no trace, no prompt of that id, the policy is unknown or lacks its scores, or the ratio is
+        out of range.
+    """
+    if not traces:
+        raise ValueError("the trace file holds no prompts")
+    check_ratio(ratio)
+    ids = [trace.id for trace in traces]
+    if prompt is not None and prompt not in ids:
+        raise ValueError(f"no prompt {prompt!r} in the trace; choose from: {', '.join(ids)}")
+    shown = traces[0 if prompt is None else ids.index(prompt)]
+    survival = evict(shown, policy, scorer_of(shown, policy))
+    scorer = scorer_of(traces[0], "topk")
+    read = [read_off(trace, "topk", scorer, RATIOS) for trace in traces]
+    first = traces[0]
+    heads = [trace for trace in traces if trace.tops is not None and trace.tops_without_sink is not None]
+    graphs = [trace.graph for trace in traces if trace.graph is not None and trace.graph.weight is not None]
+    by_prompt = [by_layer(trace) for trace in heads]
+    cases = {"with sink": 0, "without sink": N_SINK}
+    curves = [{name: lorenz(graph, skip) for name, skip in cases.items()} for graph in graphs]
+    return Inspection(
+        model=first.model,
+        sizes=(first.n_layers, first.n_heads, first.n_query_heads),
+        prompts=[(trace.id, trace.n_context, len(trace.answer)) for trace in traces],
+        scorers={name: dict(first.scorers.get(name, {})) for name in first.scores},
+        sink_share=_over([[sink_share(graph)] for graph in graphs]),
+        by_distance=_over(_padded([by_distance(graph) for graph in graphs])),
+        lorenz=_each(curves),
+        gini=_each([{name: [gini(curve)] for name, curve in found.items()} for found in curves]),
+        correlation=_known(
+            _over([correlation_by_distance(prompt.normal_scores, first.n_heads) for prompt in read])
+        ),
+        effective_slots=effective_slots(
+            np.array([prompt.evictable["model"] for prompt in read]),
+            np.array([prompt.gone.mean(axis=0) for prompt in read]),
+        ),
+        by_layer=_each(by_prompt),
+        slopes=_each([{name: [slope(curve)] for name, curve in found.items()} for found in by_prompt]),
+        survivors=survival.alive(ratio).sum(axis=1),
+        shown=(shown.id, policy, ratio),
+    )
+
+
+def sink_share(graph: TokenGraph, n_sink: int = N_SINK) -> float:
+    """Return the share of a graph's attention mass that goes to its first positions (late queries only)."""
+    _, _, query, key = graph.edges()
+    assert graph.weight is not None
+    weight = np.where(query >= _FIRST_QUERY, graph.weight, 0.0)
+    return float(weight[key < n_sink].sum() / max(weight.sum(), 1e-30))
+
+
+def by_distance(graph: TokenGraph, n_sink: int = N_SINK) -> Curve:
+    """Return the shares of attention mass beyond the sink by octave of distance, float64[n_bins]."""
+    _, _, query, key = graph.edges()
+    used = (query >= _FIRST_QUERY) & (key >= n_sink)
+    assert graph.weight is not None
+    octave = np.log2(query[used] - key[used] + 1).astype(np.int64)
+    mass = np.bincount(octave, graph.weight[used], minlength=int(np.log2(graph.n_tokens)) + 1)
+    return np.asarray(mass / max(mass.sum(), 1e-30))
+
+
+def lorenz(graph: TokenGraph, skip_first: int = 0) -> Curve:
+    """Return the share of mass that the most attended fraction of rows receives, float64[101].
+
+    Mean over (layer, KV head); a slot that nothing reads is left out. The first `skip_first` positions do not count.
+    """
+    layer, head, _, key = graph.edges()
+    group = (layer - 1) * graph.n_heads + head
+    n = graph.n_tokens
+    received = np.bincount(group * n + key, graph.weight, minlength=graph.n_layers * graph.n_heads * n)
+    rows = np.sort(received.reshape(-1, n)[:, skip_first:], axis=1)[:, ::-1]
+    rows = rows[rows.sum(axis=1) > 0]
+    shares = np.cumsum(rows, axis=1) / rows.sum(axis=1, keepdims=True)
+    whole = np.concatenate([[0.0], shares.mean(axis=0)])
+    return np.asarray(np.interp(_FRACTIONS, np.linspace(0, 1, len(whole)), whole))
+
+
+def gini(curve: Curve) -> float:
+    """Return the Gini coefficient of a Lorenz curve that starts with the most attended rows."""
+    return float(2 * np.trapezoid(curve, _FRACTIONS) - 1)
+
+
+def correlation_by_distance(scores: Curve, n_heads: int) -> Curve:
+    """Return the mean correlation of slots d layers apart, float64[n_layers]; NaN at 0 for a single head.
+
+    scores : float64[n_layers * n_heads, n_tokens], normal scores.
+    """
+    correlation = theory.slot_correlation([scores])
+    layer = np.arange(len(correlation)) // n_heads
+    apart = np.abs(layer[:, None] - layer)
+    off = ~np.eye(len(correlation), dtype=bool)
+    counts = np.bincount(apart[off], minlength=layer[-1] + 1)
+    total = np.bincount(apart[off], correlation[off], minlength=layer[-1] + 1)
+    return np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
+
+
+def effective_slots(gone_everywhere: Curve, gone: Curve, resamples: int = 400, seed: int = 0) -> Measured:
+    """Return ln GER / ln p of mean curves, float64[n_ratios], with bootstrap standard errors over prompts.
+
+    gone_everywhere, gone : float64[n_prompts, n_ratios]. The error is NaN for a single prompt, or where resamples
+    leave the value undefined.
+    """
+    rows = len(gone)
+    value = theory.effective_slots(gone_everywhere.mean(axis=0), gone.mean(axis=0))
+    if rows < 2:
+        return Measured(value, np.full(len(value), np.nan))
+    drawn = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=resamples) / rows
+    return Measured(value, theory.effective_slots(drawn @ gone_everywhere, drawn @ gone).std(axis=0))
+
+
+def by_layer(trace: Trace) -> dict[str, Curve]:
+    """Return consensus and agreement of each layer, with and without the sink, float64[n_layers] each."""
+    found = {}
+    for suffix, tops in (("", trace.tops), (" without sink", trace.tops_without_sink)):
+        assert tops is not None
+        heads_last = np.moveaxis(tops, 1, -1)
+        found[f"consensus{suffix}"] = np.nanmean(attention.consensus(heads_last), axis=1)
+        found[f"agreement{suffix}"] = np.nanmean(attention.agreement(heads_last), axis=1)
+    return found
+
+
+def slope(curve: Curve) -> float:
+    """Return the least-squares slope of a curve over relative depth; 0 for a single layer."""
+    depth = np.linspace(0, 1, len(curve)) - 0.5
+    return float(depth @ curve / (depth @ depth)) if len(curve) > 1 else 0.0
+
+
+def _over(rows: Sequence[Any]) -> Measured | None:
+    """Return the mean over prompts with its standard error; None without rows."""
+    if not len(rows):
+        return None
+    table = np.array(rows, dtype=float)
+    return Measured(table.mean(axis=0), standard_error(table))
+
+
+def _known(found: Measured | None) -> Measured:
+    assert found is not None
+    return found
+
+
+def _padded(rows: list[Curve]) -> list[Curve]:
+    width = max((len(row) for row in rows), default=0)
+    return [np.pad(row, (0, width - len(row))) for row in rows]
+
+
+def _each(rows: Sequence[dict[str, Any]]) -> dict[str, Measured] | None:
+    if not rows:
+        return None
+    return {name: _known(_over([row[name] for row in rows])) for name in rows[0]}
+
+
+def plot_inspection(found: Inspection) -> Figure:
+    """Draw what is in a trace; bands and bars are two standard errors over prompts.
+
+    Panels that need graphs stay empty where the trace has none.
+    """
+    with plot.style():
+        made, axes = plot.figure(2, 3, width=5.2)
+        distance, popularity, correlation, slots, layers, survivors = axes.ravel()
+        blue, red, green = (plot.COLOURS[name] for name in ("blue", "red", "green"))
+        if found.by_distance is not None:
+            mean, error = found.by_distance
+            distance.bar(np.arange(len(mean)), mean, yerr=2 * error, color=blue, alpha=0.7)
+            last = [2 ** (b + 1) - 2 for b in range(len(mean))]
+            names = ["0", *(f"{2**b - 1}-{last[b]}" for b in range(1, len(mean)))]
+            distance.set_xticks(np.arange(len(mean)), names, rotation=60)
+        distance.set(xlabel="distance, tokens", ylabel="share of attention beyond the sink")
+        distance.set_title("attention by distance")
+        if found.lorenz is not None and found.gini is not None:
+            for (name, (mean, error)), colour in zip(found.lorenz.items(), (red, blue), strict=True):
+                label = f"{name}, Gini {found.gini[name].mean[0]:.2f}"
+                plot.band(popularity, found.fractions, mean, 2 * error, color=colour, label=label)
+            popularity.plot([0, 1], [0, 1], color="0.7", linestyle=":", label="all rows alike")
+            popularity.legend(loc="lower right")
+        popularity.set(xlabel="most attended fraction of a slot's rows", ylabel="share of its attention")
+        popularity.set_title("Lorenz curve of attention")
+        mean, error = found.correlation
+        plot.band(correlation, np.arange(len(mean)), mean, 2 * error, color=green, marker=".")
+        correlation.axhline(0, color="0.7", linewidth=1)
+        correlation.set(xlabel="layers apart (0: heads of a layer)", ylabel="correlation of slots' scores")
+        correlation.set_title("slot correlation")
+        mean, error = found.effective_slots
+        plot.band(slots, RATIOS, mean, 2 * error, color=green, marker=".")
+        slots.set(xlabel="compression ratio", ylabel="ln GER / ln p")
+        slots.set_title(f"effective slots of {found.sizes[0] * found.sizes[1]}, topk")
+        if found.by_layer is not None:
+            for name, (mean, error) in found.by_layer.items():
+                look = {"color": red if "consensus" in name else blue}
+                look["linestyle"] = "--" if "without" in name else "-"
+                plot.band(layers, np.arange(1, len(mean) + 1), mean, 2 * error, label=name, **look)
+            layers.legend()
+        layers.set(xlabel="layer", ylabel="consensus, agreement", ylim=(0, 1))
+        layers.set_title("top keys of the query heads")
+        prompt, policy, ratio = found.shown
+        extent = (0, found.survivors.shape[1], found.sizes[0] + 0.5, 0.5)
+        image = survivors.imshow(
+            found.survivors, aspect="auto", cmap="viridis", extent=extent, interpolation="nearest"
+        )
+        made.colorbar(image, ax=survivors, label=f"KV heads alive of {found.sizes[1]}")
+        survivors.grid(False)
+        survivors.set(xlabel="token", ylabel="layer")
+        survivors.set_title(f"survivors of {prompt}, {policy} at {ratio:g}")
+        title = f"{found.model}, {len(found.prompts)} prompts"
+        made.suptitle(title, fontsize="medium", x=0.01, ha="left")
+    return made
