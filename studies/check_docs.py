@@ -2,8 +2,8 @@
 
     python -m studies.check_docs [PAGE.md ...]
 
-A ```python block is run, in one namespace a page; one with a title is written to a file of that name instead. A ```sh block
-is run by bash. Both run in a folder of their own, and a ```text block right after one is what it must print (a line
+A ```python block is run, in one namespace a page; one with a title is written to a file of that name instead. A
+```sh block is run by bash. Both run in a folder of their own, and a ```text block right after one is what it must print (a line
 `...` stands for any lines). `<!-- not run -->` before a block leaves it out.
 """
 

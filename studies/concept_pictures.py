@@ -2,8 +2,8 @@
 
     python -m studies.concept_pictures [NAME ...]
 
-Every picture is drawn from fixed seeds, so that a second run writes the same bytes; `predictors` draws what the tables of
-docs/predictor.md say. Pictures are 4.6 inches wide, to be read on a screen of 360 pixels.
+Every picture is drawn from fixed seeds, so that a second run writes the same bytes; `predictors` draws what the tables
+of docs/predictor.md say. Pictures are 4.6 inches wide, to be read on a screen of 360 pixels.
 """
 
 import re
@@ -336,7 +336,7 @@ def predictors():
     """How well each number tells the items that fail, on the held-out tiny models and on SmolLM2."""
     zoo, smollm2 = predictor_tables()
     made, ax = plot.figure(width=WIDTH, height=3.9)
-    for row, (name, label) in enumerate(METRICS.items()):
+    for row, name in enumerate(METRICS):
         values = [value for value, _, _ in zoo[name]]
         ax.plot(values, np.full(len(values), row - 0.15), "o", color=C["blue"], markersize=4,
                 label="eight tiny models, held out" if row == 0 else None)  # fmt: skip
