@@ -1,10 +1,11 @@
 """Run what the pages of docs/ show, in order, and compare it with the output that they show.
 
-    python -m studies.check_docs [PAGE.md ...]
+    python -m studies.check_docs [--write] [PAGE.md ...]
 
 A ```python block is run, in one namespace a page; one with a title is written to a file of that name instead. A
-```sh block is run by bash. Both run in a folder of their own, and a ```text block right after one is what it must print (a line
-`...` stands for any lines). `<!-- not run -->` before a block leaves it out.
+```sh block is run by bash. Both run in a folder of their own, and a ```text block right after one is what it must
+print (a line `...` stands for any lines). `<!-- not run -->` before a block leaves it out. With --write a block that
+prints something else is shown with what it prints.
 """
 
 import contextlib
@@ -70,9 +71,9 @@ def run_shell(code):
     return done.stdout
 
 
-def check(page):
+def check(page, write):
     """Run one page; return how many of its blocks failed."""
-    failed = 0
+    failed, parts, last = 0, [], 0
     namespace = {"__name__": "__page__"}
     text = page.read_text()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
@@ -92,17 +93,24 @@ def check(page):
                 failed += 1
                 print(f"FAILED {where}\n{traceback.format_exc(limit=-1)}")
                 continue
-            if shown is not None and not matches(shown, printed):
-                failed += 1
+            if not matches(shown or "", printed) and (shown is not None or write):
+                failed += not write
                 print(f"DIFFERS {where}; it prints\n{printed}")
+                fence = text[block.start() : block.end("code")] + "```\n"
+                parts += [text[last : block.start()], fence, f"\n```text\n{printed.rstrip()}\n```\n"]
+                last = block.end()
             else:
                 print(f"ok {where} {time.perf_counter() - start:.1f} s")
+    if write and parts:
+        page.write_text("".join([*parts, text[last:]]))
     return failed
 
 
-def main(names):
+def main(arguments):
+    names = [name for name in arguments if name != "--write"]
+    write = "--write" in arguments
     if len(names) == 1:
-        return check(Path(names[0]).resolve())
+        return check(Path(names[0]).resolve(), write)
     pages = [Path(name) for name in names] or [
         page
         for page in sorted(DOCS.rglob("*.md"))
@@ -110,7 +118,9 @@ def main(names):
     ]
     # Each in a process of its own, for what a page registers stays.
     return sum(
-        subprocess.run([sys.executable, "-m", "studies.check_docs", str(page)], check=False).returncode
+        subprocess.run(
+            [sys.executable, "-m", "studies.check_docs", *["--write"] * write, str(page)], check=False
+        ).returncode
         for page in pages
     )
 
