@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -65,3 +66,9 @@ def write_json(path: str | os.PathLike[str], document: Any) -> None:
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     with atomic_open(path, "w") as stream:
         stream.write(text)
+
+
+def digest(value: Any) -> str:
+    """Return 16 hexadecimal digits that name a JSON-ready value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

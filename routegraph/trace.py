@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from routegraph._version import __version__
 from routegraph.files import atomic_open
 from routegraph.graph import TokenGraph
+from routegraph.protection import Protection
 
 _FORMAT = "routegraph trace"
 _FORMAT_VERSION = 1
@@ -92,15 +93,7 @@ class Trace:
 
         Its sinks at the start and its window at the end, of the context or of each chunk.
         """
-        parameters = self.scorers.get(scorer, {})
-        length = int(parameters.get("chunk_length", self.n_context))
-        position = np.arange(self.n_context)
-        within = position % length
-        rows = np.minimum(
-            length, self.n_context - (position - within)
-        )  # of its chunk; the last may be shorter
-        sinks, window = parameters.get("n_sink", 0), parameters.get("window", 0)
-        return np.asarray((within < sinks) | (within >= rows - window))
+        return Protection.of(self.scorers.get(scorer, {})).rows(self.n_context)
 
     @staticmethod
     def save(path: str | os.PathLike[str], traces: Sequence[Trace], provenance: Mapping[str, Any]) -> None:

@@ -59,6 +59,7 @@ def measure(
     check_outputs(plot, None)
     from routegraph.validate.measure import run as measuring
     from routegraph.validate.models.load import load, use_threads
+    from routegraph.validate.plan import MAX_NEW_TOKENS
     from routegraph.validate.tasks import load_task
 
     prompts = [prompt for name in task for prompt in load_task(name, n, seed, length)]
@@ -73,7 +74,7 @@ def measure(
             ratios=ratio or measuring.RATIOS,
             question_aware=question_aware,
             carriers=carriers,
-            max_new_tokens=max_new_tokens or measuring.MAX_NEW_TOKENS,
+            max_new_tokens=max_new_tokens or MAX_NEW_TOKENS,
             chunk_length=chunk_length,
             seed=seed,
             progress=advance,

@@ -60,8 +60,8 @@ def probe(
 ) -> None:
     """Fit linear probes to hidden states and to what is left of the cache, beside the accuracy of the same items."""
     check_outputs(plot, out)
-    from routegraph.validate.measure.run import MAX_NEW_TOKENS
     from routegraph.validate.models.load import load, use_threads
+    from routegraph.validate.plan import MAX_NEW_TOKENS
     from routegraph.validate.probe import run
     from routegraph.validate.probe.fit import check_sklearn
     from routegraph.validate.tasks import load_task

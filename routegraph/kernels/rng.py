@@ -17,7 +17,7 @@ _S11, _S27, _S30, _S31, _S32 = (np.uint64(s) for s in (11, 27, 30, 31, 32))
 _UNIT = 2.0**-53
 
 #: Purposes of the generators of a replicate; each draws from a stream of its own.
-SCORES, ANSWERS = 0, 1
+SCORES, ANSWERS, POLICY = 0, 1, 2
 
 
 @nb.njit(inline="always", cache=True)
@@ -61,6 +61,11 @@ def keys(sequence: np.random.SeedSequence) -> tuple[np.uint64, np.uint64]:
 
 
 def generator(sequence: np.random.SeedSequence, purpose: int) -> np.random.Generator:
-    """Return numpy's Generator of a replicate for one purpose (`SCORES`, `ANSWERS`)."""
+    """Return numpy's Generator of a replicate for one purpose (`SCORES`, `ANSWERS`, `POLICY`)."""
     child = np.random.SeedSequence(sequence.entropy, spawn_key=(*sequence.spawn_key, purpose))
     return np.random.default_rng(child)
+
+
+def seed_of(sequence: np.random.SeedSequence) -> int:
+    """Return the seed that a policy which draws is given in a replicate."""
+    return int(generator(sequence, POLICY).integers(2**63))

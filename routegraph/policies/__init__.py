@@ -5,7 +5,16 @@ Put a new one in a file of its own and import it here.
 """
 
 from routegraph.policies import adakv, bernoulli, chunk, chunkkv, pyramid, random, snapkv, streaming, topk
-from routegraph.policies.base import apply, eviction_order, is_nested, policies, policy
+from routegraph.policies.base import (
+    apply,
+    declared,
+    eviction_order,
+    is_nested,
+    is_seeded,
+    policies,
+    policy,
+    protection,
+)
 
 __all__ = [
     "adakv",
@@ -13,10 +22,13 @@ __all__ = [
     "bernoulli",
     "chunk",
     "chunkkv",
+    "declared",
     "eviction_order",
     "is_nested",
+    "is_seeded",
     "policies",
     "policy",
+    "protection",
     "pyramid",
     "random",
     "snapkv",

@@ -1,18 +1,97 @@
-"""The policy registry and what all policies share."""
+"""The policy registry, what a policy declares of itself, and what all policies share."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from routegraph.protection import Protection
 from routegraph.registry import Registry
 from routegraph.survival import Survival
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 #: Registry of eviction policies; `policy` is its decorator.
-policies = policy = Registry("policy")
+policies = Registry("policy")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a policy says of itself, so that nobody has to know it by its name.
+
+    That a policy is random or not nested it says by the parameters it takes: see `is_seeded`, `is_nested`.
+
+    Attributes
+    ----------
+    scores : {"rows", "chunks"} or None
+        Which scores it goes by: of the whole context; of each chunk of `chunk_length` rows by itself; none (they
+        give the shape only).
+    protects : tuple of {"n_sink", "window"}
+        Its parameters that count rows which go last: at the start, at the end of the context.
+    competes : {"head", "layer"}
+        Whose rows stand for the same places: those of a head, or of all heads of a layer.
+    draws : {"orders", "levels"} or None
+        What stands in for its scores, drawn for each slot by itself: a random order of the rows, or a random level for
+        every row (on `resolution` levels, a parameter). A simulation draws it inside its pass.
+    plain : bool
+        Whether each slot of n rows has lost exactly its k lowest at level k: what the theory of GER is about.
+    press : str or None
+        kvpress's class that cuts a scorer's rows in the same way; "" for the scorer's own press, None: there is none.
+    """
+
+    scores: Literal["rows", "chunks"] | None = "rows"
+    protects: tuple[str, ...] = ()
+    competes: Literal["head", "layer"] = "head"
+    draws: Literal["orders", "levels"] | None = None
+    plain: bool = False
+    press: str | None = None
+
+
+_DECLARED: dict[str, Declared] = {}
+
+
+def policy(
+    name: str,
+    *,
+    scores: Literal["rows", "chunks"] | None = "rows",
+    protects: tuple[str, ...] = (),
+    competes: Literal["head", "layer"] = "head",
+    draws: Literal["orders", "levels"] | None = None,
+    plain: bool = False,
+    press: str | None = None,
+) -> Callable[[F], F]:
+    """Return a decorator that registers a policy and what it declares; see `Declared`.
+
+    Raises
+    ------
+    ValueError
+        If the name is taken by another function, or a protected parameter is none that the function takes.
+    """
+    declared = Declared(scores, protects, competes, draws, plain, press)
+
+    def register(function: F) -> F:
+        taken = inspect.signature(function).parameters
+        for parameter in protects:
+            if parameter not in taken or parameter not in ("n_sink", "window"):
+                raise ValueError(
+                    f"policy {name!r} protects {parameter!r}; it must be a parameter of its own, n_sink or window"
+                )
+        policies(name)(function)
+        _DECLARED[name] = declared
+        return function
+
+    return register
+
+
+def declared(name: str) -> Declared:
+    """Return what the policy called `name` declares; ValueError if it is unknown."""
+    policies[name]
+    return _DECLARED.get(name, Declared())
 
 
 def check_scores(scores: ArrayLike, n_context: int) -> NDArray[Any]:
@@ -59,6 +138,17 @@ def protect_recent(scores: NDArray[Any], window: int) -> NDArray[Any]:
 def is_nested(name: str) -> bool:
     """Return whether one Survival of the policy holds for all ratios; if not, it is asked one at a time."""
     return "ratio" not in inspect.signature(policies[name]).parameters
+
+
+def is_seeded(name: str) -> bool:
+    """Return whether the policy draws from a `seed`: then every context is given one of its own."""
+    return "seed" in policies.parameters(name)
+
+
+def protection(name: str, parameters: Mapping[str, Any] | None = None) -> Protection:
+    """Return the rows that a policy protects with these parameters, its own defaults where they are left out."""
+    given = {**policies.parameters(name), **(parameters or {})}
+    return Protection.of({parameter: given[parameter] for parameter in declared(name).protects})
 
 
 def apply(name: str, scores: ArrayLike, *, ratio: float | None = None, **parameters: Any) -> Survival:

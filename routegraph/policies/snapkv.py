@@ -8,7 +8,7 @@ from routegraph.policies.base import check_scores, eviction_order, policy, prote
 from routegraph.survival import Survival
 
 
-@policy("snapkv")
+@policy("snapkv", protects=("window",))
 def snapkv(scores: ArrayLike, *, n_context: int, window: int = 64) -> Survival:
     """Evict the lowest scores of each (layer, head) outside the last `window` rows; the window goes last.
 

@@ -27,13 +27,14 @@ def draw_survival(
 ) -> Survival:
     """Draw scores and evict by the policy; one that is not nested needs the ratio.
 
-    "bernoulli", and "random" on independent scores, take their orders straight from the counter-based
-    numbers; on any other scores "random" evicts in the order of the scores.
+    What a policy draws for each slot by itself comes straight from the counter-based numbers; on scores that are
+    not independent, random orders are those of the scores. Another policy that takes a seed is given one.
     """
     _, rank_key = rng.keys(sequence)
-    if parameters.policy == "bernoulli":
+    drawn = policies.declared(parameters.policy).draws
+    if drawn == "levels":
         return bernoulli_survival(rank_key, parameters.shape, parameters.levels_of().max_level + 1)
-    if parameters.policy == "random" and parameters.independent:
+    if drawn == "orders" and parameters.independent:
         return Survival(permutations(rank_key, *parameters.shape))
     generator = rng.generator(sequence, rng.SCORES)
     scores = parameters.field().draw(generator, parameters.n_heads, parameters.n_tokens)
@@ -41,8 +42,12 @@ def draw_survival(
         scores = tie_to_attention(scores, count_reads(parameters, sequence), parameters.attention_tie)
     if parameters.answer_shift:
         scores[..., draw_answers(parameters, sequence)] += np.float32(parameters.answer_shift)
-    policy = "topk" if parameters.policy == "random" else parameters.policy
-    return policies.apply(policy, scores, ratio=ratio, **dict(parameters.policy_parameters))
+    if drawn == "orders":
+        return Survival(policies.eviction_order(scores))
+    own = dict(parameters.policy_parameters)
+    if policies.is_seeded(parameters.policy):
+        own["seed"] = rng.seed_of(sequence)
+    return policies.apply(parameters.policy, scores, ratio=ratio, **own)
 
 
 def count_reads(parameters: Parameters, sequence: np.random.SeedSequence) -> NDArray[np.int64]:

@@ -119,7 +119,7 @@ def fit_field(correlation: NDArray[np.float64], n_heads: int, n_layers: int | No
 
 
 @lru_cache(maxsize=4)
-def field_of_trace(path: str, n_layers: int, policy: str = "topk") -> Field:
+def field_of_trace(path: str, n_layers: int) -> Field:
     """Return the field fitted to the scores in a trace file, stretched over n_layers.
 
     Protected rows (sinks) are left out.
@@ -133,7 +133,7 @@ def field_of_trace(path: str, n_layers: int, policy: str = "topk") -> Field:
     scorer = next(iter(traces[0].scores))
     scores = []
     for trace in traces:
-        drop = policies.apply(policy, trace.scores[scorer]).drop.reshape(-1, trace.n_context)
+        drop = policies.eviction_order(trace.scores[scorer]).reshape(-1, trace.n_context)
         scores.append(normal_scores(drop[:, ~trace.protected(scorer)]))
     return fit_field(slot_correlation(scores), traces[0].n_heads, n_layers)
 

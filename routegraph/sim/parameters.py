@@ -66,8 +66,10 @@ class Parameters:
         if self.source not in SOURCES:
             raise ValueError(f"unknown source {self.source!r}; choose from: {', '.join(SOURCES)}")
         ensembles.check_parameters(self.ensemble, dict(self.ensemble_parameters))
-        if self.policy == "bernoulli" and not self.independent:
-            raise ValueError("policy 'bernoulli' evicts every slot on its own; it takes no correlated scores")
+        if policies.declared(self.policy).draws == "levels" and not self.independent:
+            raise ValueError(
+                f"policy {self.policy!r} evicts every slot on its own; it takes no correlated scores"
+            )
         # Dry runs check the values of the settings before anything is computed.
         agreement = self.agreement()
         edges = self.draw_edges(np.uint64(0), 1, n_tokens=1)
@@ -225,7 +227,9 @@ def definitions(parameters: Parameters) -> dict[str, str]:
         else "undirected: whatever hangs together with the source, directions forgotten, is reached",
         "answers": "answer tokens drawn uniformly without replacement in each replicate"
         + (shifted if parameters.answer_shift else ""),
-        "sink": "no row is protected from eviction unless the policy protects it",
+        "sink": f"the policy protects {kept}: these rows go last"
+        if (kept := policies.protection(parameters.policy, dict(parameters.policy_parameters)).words)
+        else "no row is protected from eviction unless the policy protects it",
         "stderr": "standard deviation over replicates / sqrt(replicates); null at one replicate",
         "theory": "for the policies random and topk. GER and eviction keys: (level/n)**slots, the one-factor "
         "Gaussian copula with score_correlation, the field's own copula with a profile; reach_fraction: "

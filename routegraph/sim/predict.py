@@ -5,16 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from routegraph.policies import declared
 from routegraph.sim.parameters import Parameters
 from routegraph.theory import ger, reach
-
-#: Policies that cut every slot of n rows at its own level-th lowest score.
-PLAIN = ("random", "topk")
 
 
 def predict(parameters: Parameters, observable: str, levels: NDArray[np.int64]) -> NDArray[np.float64] | None:
     """Return theory for an observable at each level, float64[n_levels], or None where none applies."""
-    if parameters.policy not in PLAIN:
+    if not declared(parameters.policy).plain:
         return None
     n_layers, n_heads, n = parameters.shape
     gone = levels / n

@@ -1,7 +1,7 @@
 """One replicate, layer by layer from the top: what survives, which reads there are, how far the query reaches.
 
 Never more than a layer is held. What can be drawn inside the pass is: the reads of the ensembles uniform and
-window, the orders of eviction of "random" and "bernoulli". Other ensembles fill a buffer of one layer; other
+window, the random orders or levels of policies that declare them. Other ensembles fill a buffer of one layer; other
 policies need all scores before the first layer, so that they make the whole Survival first. Undirected routes go up
 as well as down: they need the whole graph.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from routegraph.kernels import ranks, reach, rng, stream
 from routegraph.percolation import weak_thresholds
-from routegraph.policies import policies
+from routegraph.policies import declared, policies
 from routegraph.routes import level_type, unsigned
 from routegraph.sim.draw import draw_graph, draw_survival
 from routegraph.sim.ensembles import ensembles
@@ -105,14 +105,15 @@ def sources_of(parameters: Parameters) -> NDArray[np.int64]:
 
 def draws_levels(parameters: Parameters) -> bool:
     """Return whether the levels of a layer can be drawn without those of the others."""
-    return parameters.policy == "bernoulli" or (parameters.policy == "random" and parameters.independent)
+    drawn = declared(parameters.policy).draws
+    return drawn == "levels" or (drawn == "orders" and parameters.independent)
 
 
 def _resolution(parameters: Parameters) -> int:
     """Return on how many levels slots die independently; 0: each slot of a head at a level of its own."""
-    if parameters.policy != "bernoulli":
+    if declared(parameters.policy).draws != "levels":
         return 0
-    return int({**policies.parameters("bernoulli"), **dict(parameters.policy_parameters)}["resolution"])
+    return int({**policies.parameters(parameters.policy), **dict(parameters.policy_parameters)}["resolution"])
 
 
 def _width(parameters: Parameters) -> int:

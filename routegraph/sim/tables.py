@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from routegraph.critical.points import half_point
+from routegraph.policies import declared
 from routegraph.sim.measures import measures
 from routegraph.sim.simulation import Simulation
 from routegraph.stats.intervals import NOWHERE
@@ -42,7 +43,7 @@ def simulation(console: Console, result: Simulation) -> None:
 def simulation_question(result: Simulation) -> str:
     """Return what a simulation was asked, in words."""
     p = result.parameters
-    order = "in random order" if p.policy == "random" else f"by the policy {p.policy!r}"
+    order = "in random order" if declared(p.policy).draws == "orders" else f"by the policy {p.policy!r}"
     if p.independent:
         agreement = "independently in every slot"
     elif p.profile == "flat" and p.score_correlation:

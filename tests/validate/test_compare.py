@@ -8,6 +8,7 @@ from scipy.special import ndtr
 from routegraph import TokenGraph
 from routegraph.graph import heavier
 from routegraph.policies import apply
+from routegraph.protection import structural_cliffs
 from routegraph.sim.ensembles.empirical import ReadStatistics
 from routegraph.sim.fields import Field
 from routegraph.survival import Survival, eviction_rate, ger
@@ -17,7 +18,8 @@ from routegraph.validate.compare.prediction import Prediction
 from routegraph.validate.compare.reach import n_cached, reach_curves
 from routegraph.validate.compare.run import compare
 from routegraph.validate.compare.simulated import draw_reads, fit_scores
-from routegraph.validate.traces.read_off import evict, read_off, scorer_of, structural_cliffs
+from routegraph.validate.eviction import Eviction, Method
+from routegraph.validate.traces.read_off import read_off
 
 SHAPE = (4, 3)
 
@@ -76,7 +78,7 @@ def result():
 def test_reading_off_is_counting():
     trace = synthetic_trace(0)
     ratios = [0.5, 0.8, 0.9]
-    found = read_off(trace, "topk", "expected_attention", ratios)
+    found = read_off(trace, Eviction.of(Method.named("topk"), trace), ratios)
     survival = apply("topk", trace.scores["expected_attention"])
     for over in ("model", "layer"):
         assert found.everything[over] == pytest.approx(eviction_rate(survival, ratios, over))
@@ -144,18 +146,22 @@ def test_json_is_complete_and_the_seed_fixes_it(result):
 
 
 def test_structural_cliffs_are_named():
-    assert structural_cliffs([synthetic_trace(0), synthetic_trace(1, n=100)], "expected_attention") == {
+    def cliffs(traces):
+        evictions = [Eviction.of(Method.named("topk"), trace) for trace in traces]
+        return structural_cliffs([one.protection for one in evictions], [one.n_context for one in evictions])
+
+    assert cliffs([synthetic_trace(0), synthetic_trace(1, n=100)]) == {
         "4 sinks in the shortest prompt, n = 100": 0.96,
         "4 sinks in the longest prompt, n = 200": 0.98,
     }
     watched = replace(synthetic_trace(0), scorers={"expected_attention": {"window": 50, "n_sink": 0}})
-    assert structural_cliffs([watched], "expected_attention") == {
+    assert cliffs([watched]) == {
         "a window of 50 in the shortest prompt, n = 200": 0.75,
         "a window of 50 in the longest prompt, n = 200": 0.75,
     }
     both = {"window": 4, "n_sink": 4, "chunk_length": 32}
-    cliffs = structural_cliffs([replace(watched, scorers={"expected_attention": both})], "expected_attention")
-    assert cliffs == {"4 sinks and a window of 4 in each chunk of 32": 0.75}
+    found = cliffs([replace(watched, scorers={"expected_attention": both})])
+    assert found == {"4 sinks and a window of 4 in each chunk of 32": 0.75}
 
 
 def test_prompts_without_answers_are_compared_all_the_same():
@@ -175,7 +181,7 @@ def test_bad_input_is_one_sentence():
     with pytest.raises(ValueError, match=r"eps must be in \(0, 1\), got 1.5"):
         compare(traces, policy_names=["topk"], eps=[0.1, 1.5])
     with pytest.raises(ValueError, match="unknown policy 'best'"):
-        scorer_of(traces[0], "best")
+        Method.of_scores(traces[0], "best")
 
 
 def test_the_simulator_that_made_the_graphs_is_found(with_graphs):
@@ -213,12 +219,13 @@ def test_scores_are_recovered():
         table *= np.array([1.0, 0.8, 0.4])[:, None]
         table[..., :4] = 2
         traces.append(replace(plain, scores={"expected_attention": table.astype(np.float32)}))
-    read = [read_off(trace, "adakv", "expected_attention", [0.5]) for trace in traces]
-    model = fit_scores(traces, read, "adakv", "expected_attention")
+    evictions = [Eviction.of(Method.named("adakv"), trace) for trace in traces]
+    read = [read_off(*pair, [0.5]) for pair in zip(traces, evictions, strict=True)]
+    model = fit_scores(traces, evictions, read)
     assert model.field.in_layer == pytest.approx(field.in_layer, abs=0.04)
     assert (model.field.floor, model.field.length) == pytest.approx((0.3, 2.0), abs=0.6)
-    again = model.draw(np.random.default_rng(0), 400, np.array([], dtype=int))
-    true = evict(traces[0], "adakv", "expected_attention")
+    again = model.draw(np.random.default_rng(0), evictions[0].protected, np.array([], dtype=int))
+    true = evictions[0].survival()
     kept = [survival.alive(0.7)[..., 4:].mean(axis=(0, 2)) for survival in (again, true)]
     assert kept[0] == pytest.approx(kept[1], abs=0.03)
     assert kept[0][0] > 2 * kept[0][2]

@@ -23,8 +23,9 @@ from routegraph.stats.auc import pooled_auc
 from routegraph.stats.proportions import wilson
 from routegraph.survival import Survival
 from routegraph.validate.decoding.decode import decode, score
+from routegraph.validate.eviction import Method
 from routegraph.validate.measure.cells import read_cell, sealed, write_cell
-from routegraph.validate.measure.item import Chosen, choose, fitting_chunk
+from routegraph.validate.measure.item import fitting_chunk
 from routegraph.validate.measure.metrics import (
     EPS,
     METRICS,
@@ -664,10 +665,10 @@ class TestBadInput:
 
 
 def test_names_of_policies():
-    assert (choose("snapkv").policy, choose("snapkv").table) == ("topk", "snapkv")
-    assert choose("snapkv@knorm") == Chosen("snapkv@knorm", "snapkv", "knorm")
-    assert choose("chunk", 32).table == "expected_attention/chunk32"
-    assert dict(choose("chunk", 32).parameters) == {"chunk_length": 32}
+    assert (Method.named("snapkv").policy, Method.named("snapkv").table) == ("topk", "snapkv")
+    assert Method.named("snapkv@knorm") == Method("snapkv@knorm", "snapkv", "knorm")
+    assert Method.named("chunk", 32).table == "expected_attention/chunk32"
+    assert dict(Method.named("chunk", 32).parameters) == {"chunk_length": 32}
     assert RATIOS[0] == 0
     assert RATIOS[-1] == 0.995
     assert EPS == (0.01, 0.03, 0.1)

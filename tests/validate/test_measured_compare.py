@@ -10,7 +10,9 @@ from routegraph import report
 from routegraph.stats.intervals import Interval
 from routegraph.trace import Trace
 from routegraph.validate.compare.failure import apart, measured_as, weights_of
+from routegraph.validate.compare.result import half_points
 from routegraph.validate.compare.run import compare
+from routegraph.validate.eviction import Method
 from routegraph.validate.measure.cells import open_folder, sealed, write_cell
 from routegraph.validate.measure.metrics import METRICS
 from routegraph.validate.measure.result import Measured, from_cells
@@ -78,7 +80,8 @@ def test_known_failures_are_found_where_they_are(result):
         assert ratio.low < 0.75 < ratio.high
     axis = result.policies["topk"].axes["model"]
     rows = {
-        (r["quantity"], r["tokens"], r["source"]): r for r in found.to_dict(result.policies["topk"])["minus"]
+        (r["quantity"], r["tokens"], r["source"]): r
+        for r in found.to_dict(half_points(result.policies["topk"]))["minus"]
     }
     row = rows["gone, all slots", "answer", "read off"]
     gap = found.critical("accuracy").value - axis.half("answer tokens").value
@@ -103,10 +106,12 @@ def test_differences_of_independent_estimates():
 
 def test_policies_are_matched_by_what_they_do(traces):
     named = measurement(policies=["snapkv", "adakv@knorm", "topk@expected_attention", "random"])
-    assert measured_as(named, traces, "topk", "expected_attention") == "topk@expected_attention"
-    assert measured_as(named, traces, "topk", "snapkv") == "snapkv"
-    assert measured_as(named, traces, "adakv", "expected_attention") is None
-    assert measured_as(named, traces, "random", "expected_attention") == "random"
+    assert (
+        measured_as(named, traces, Method("any", "topk", "expected_attention")) == "topk@expected_attention"
+    )
+    assert measured_as(named, traces, Method("any", "topk", "snapkv")) == "snapkv"
+    assert measured_as(named, traces, Method("any", "adakv", "expected_attention")) is None
+    assert measured_as(named, traces, Method("any", "random", "expected_attention")) == "random"
 
 
 def test_a_curve_without_change_has_no_critical_ratio(traces):
@@ -115,7 +120,9 @@ def test_a_curve_without_change_has_no_critical_ratio(traces):
     assert (found.fit, found.verdict) == (None, "no change")
     assert np.isnan(found.critical("hallucination").value)
     assert np.isnan(found.critical("accuracy").value)
-    json.dumps(found.to_dict(compare(traces, policy_names=["topk"]).policies["topk"]), allow_nan=False)
+    json.dumps(
+        found.to_dict(half_points(compare(traces, policy_names=["topk"]).policies["topk"])), allow_nan=False
+    )
 
 
 def test_what_does_not_belong_together_is_one_sentence(traces, tmp_path):

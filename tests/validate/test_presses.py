@@ -255,18 +255,19 @@ def test_importing_kvpress_leaves_attention_functions_alone() -> None:
     code = """
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS as functions
 before = dict(functions.items())
-from routegraph.validate import presses
-kvpress()
+from routegraph.validate.presses import reference
+from routegraph.validate.presses.kvpress_fixes import kvpress as imported
+imported()
 assert {name: functions[name] is before[name] for name in before} == dict.fromkeys(before, True)
-with reference_.patched_attention():
-    with reference_.patched_attention():
+with reference.patched_attention():
+    with reference.patched_attention():
         wrapped = functions["sdpa"]
     assert wrapped is functions["sdpa"] is not before["sdpa"], "wrapped once"
 assert all(functions[name] is before[name] for name in before)
 import kvpress.attention_patch
 kvpress.attention_patch.patch_attention_functions()  # a user who wants it so
 users = functions["sdpa"]
-with reference_.patched_attention():
+with reference.patched_attention():
     assert functions["sdpa"] is users
 assert functions["sdpa"] is users
 print("as it was")

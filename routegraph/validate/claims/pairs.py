@@ -16,6 +16,7 @@ from routegraph.validate.claims.case import (
     FAILS,
     FLOOR,
     HOLDS,
+    POLICIES,
     UNDECIDED,
     UNTESTABLE,
     Array,
@@ -270,10 +271,10 @@ def presses(sources: Sequence[Measured], seed: int = 0) -> Claim:
     """C11: chunk and AdaKV differ at moderate ratios and converge at .9."""
     cases = []
     for found in sources:
-        if not {"chunk", "adakv"} <= set(found.policies) or not found.answerable.any():
+        if not set(POLICIES) <= set(found.policies) or not found.answerable.any():
             continue
         known = found.only(found.answerable)
-        top = max(float(known.rates("hallucination", policy).high.max()) for policy in ("chunk", "adakv"))
+        top = max(float(known.rates("hallucination", policy).high.max()) for policy in POLICIES)
         end = nearest(known, 0.9, 0.011)
         parts = [("at .5 to .7", between(known, *MIDDLE))]
         parts += [("at .9", np.arange(len(known.ratios)) == end)] if end is not None else []

@@ -37,9 +37,9 @@ from routegraph.validate.claims.case import (
     would_decide,
 )
 from routegraph.validate.claims.pairs import half_points
+from routegraph.validate.eviction import Eviction, Method
 from routegraph.validate.measure.result import Measured
 from routegraph.validate.traces.inspect import by_layer, slope
-from routegraph.validate.traces.read_off import evict, scorer_of
 
 #: Fewer layers have no early and late part worth the name.
 LEAST_LAYERS = 12
@@ -133,12 +133,12 @@ def eviction_rate(runs: Sequence[Sequence[Trace]], seed: int = 0) -> Claim:
 def eviction_rates(traces: Sequence[Trace], policy: str) -> dict[str, Array] | None:
     """Return eviction rates at RATIOS by head axis, float64[n_prompts, n_ratios]; None without the policy's scores."""
     try:
-        scorer = scorer_of(traces[0], policy)
+        method = Method.of_scores(traces[0], policy)
     except ValueError:
         return None
     found: dict[str, list[Array]] = {axis: [] for axis in AXES}
     for trace in traces:
-        survival = evict(trace, policy, scorer)
+        survival = Eviction.of(method, trace).survival()
         levels = survival.levels(RATIOS)
         for axis in AXES:
             found[axis].append(fraction_gone(survival.last(axis), levels))

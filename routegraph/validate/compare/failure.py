@@ -15,7 +15,7 @@ from routegraph.critical.result import CriticalFit
 from routegraph.stats.intervals import NOWHERE, Interval, interval_dict, listed, standard_error
 from routegraph.trace import Trace
 from routegraph.validate.compare.prediction import Curve
-from routegraph.validate.measure.item import BLIND, choose
+from routegraph.validate.eviction import Method
 from routegraph.validate.measure.result import Measured, Rates
 
 #: What is measured: the critical ratio of hallucination, the half point of accuracy.
@@ -174,7 +174,7 @@ def mismatch(found: Measured, traces: Sequence[Trace], weights: str | None = Non
     return ""
 
 
-def measured_as(measured: Measured, traces: Sequence[Trace], policy: str, scorer: str) -> str | None:
+def measured_as(measured: Measured, traces: Sequence[Trace], method: Method) -> str | None:
     """Return the name under which a policy on a score table was measured; None where it was not.
 
     Raises
@@ -183,15 +183,15 @@ def measured_as(measured: Measured, traces: Sequence[Trace], policy: str, scorer
         If the policy cuts chunks of one length in the traces and of another in what was measured.
     """
     length = int(measured.settings["chunk_length"])
-    base, _, by_chunk = scorer.partition("/")
+    base, _, by_chunk = method.table.partition("/")
     for name in measured.policies:
-        chosen = choose(name, length)
-        if chosen.policy != policy or (policy not in BLIND and chosen.table.partition("/")[0] != base):
+        other = Method.named(name, length)
+        if other.policy != method.policy or (method.scored and other.table.partition("/")[0] != base):
             continue
-        if by_chunk and chosen.table != scorer:
-            own = int(traces[0].scorers[scorer]["chunk_length"])
+        if by_chunk and other.table != method.table:
+            own = int(traces[0].scorers[method.table]["chunk_length"])
             raise ValueError(
-                f"policy {policy!r} cuts chunks of {own} in the traces and of {length} in what was measured; "
+                f"policy {method.policy!r} cuts chunks of {own} in the traces and of {length} in what was measured; "
                 "make both of one length, or compare other policies"
             )
         return name
@@ -201,7 +201,7 @@ def measured_as(measured: Measured, traces: Sequence[Trace], policy: str, scorer
 def failures(
     measured: Measured | str | os.PathLike[str],
     traces: Sequence[Trace],
-    chosen: Mapping[str, str],
+    chosen: Mapping[str, Method],
     weights: str | None = None,
     seed: int = 0,
 ) -> dict[str, Failure]:
@@ -211,7 +211,7 @@ def failures(
     ----------
     measured, traces, weights
         As in `read_measured`.
-    chosen : mapping of policy to score table
+    chosen : mapping of policy to Method
     seed : int
 
     Raises
@@ -220,7 +220,7 @@ def failures(
         As `read_measured` and `measured_as` do, before anything is fitted.
     """
     found = read_measured(measured, traces, weights)
-    names = {policy: measured_as(found, traces, policy, table) for policy, table in chosen.items()}
+    names = {policy: measured_as(found, traces, method) for policy, method in chosen.items()}
     return {policy: failure(found, name, traces, seed) for policy, name in names.items() if name}
 
 

@@ -37,7 +37,7 @@ from routegraph.validate.compare.simulated import (
     scores_generator,
     uniform_scores,
 )
-from routegraph.validate.traces.read_off import evict
+from routegraph.validate.eviction import Eviction
 
 #: Thresholds of attention weight above which a read is an edge.
 EPS = (0.01, 0.03, 0.1)
@@ -112,7 +112,7 @@ def fit_reads(training: Sequence[Trace], eps: Sequence[float]) -> dict[float, Re
 def compare_reach(
     held_out: Sequence[Trace],
     reads: Mapping[float, ReadStatistics],
-    models: Mapping[str, tuple[ScoreModel, str]],
+    models: Mapping[str, tuple[ScoreModel, Sequence[Eviction]]],
     ratios: Curve,
     seed: int,
 ) -> dict[str, list[ReachComparison]]:
@@ -124,8 +124,8 @@ def compare_reach(
         With graphs.
     reads : mapping of eps to ReadStatistics
         From `fit_reads`.
-    models : mapping of policy to (ScoreModel, scorer)
-        From `fit_scores`.
+    models : mapping of policy to (ScoreModel, sequence of Eviction)
+        From `fit_scores`; of each held-out prompt.
     ratios : float64[n_ratios]
     seed : int
 
@@ -163,7 +163,7 @@ def compare_reach(
                 prune,
                 ratios,
                 statistics,
-                (policy, models[policy][1]),
+                models[policy][1],
             )
         ]
         for policy in models
@@ -172,21 +172,21 @@ def compare_reach(
 
 def _survivals(
     trace: Trace,
-    models: Mapping[str, tuple[ScoreModel, str]],
+    models: Mapping[str, tuple[ScoreModel, Sequence[Eviction]]],
     seed: int,
     number: int,
     repeats: int,
 ) -> dict[tuple[str, str], dict[str, list[Survival]]]:
     """Return, for each (policy, pruning), what survives: read off once, simulated `repeats` times."""
     made = {}
-    for policy, (fitted, scorer) in models.items():
+    for policy, (fitted, evictions) in models.items():
         for prune in PRUNING:
             n = n_cached(trace.n_context, prune)
-            answers = trace.answer[trace.answer < n]
-            made[policy, prune] = {"read off": [evict(trace, policy, scorer, n)]}
+            answers, eviction = trace.answer[trace.answer < n], evictions[number].first(n)
+            made[policy, prune] = {"read off": [eviction.survival()]}
             for name, model in (("simulated", fitted), ("uniform", uniform_scores(fitted))):
                 made[policy, prune][name] = [
-                    model.draw(scores_generator(seed, number, repeat), n, answers)
+                    model.draw(scores_generator(seed, number, repeat), eviction.protected, answers)
                     for repeat in range(repeats)
                 ]
     return made
@@ -199,7 +199,7 @@ def _comparisons(
     prune: str,
     ratios: Curve,
     statistics: ReadStatistics,
-    evicted: tuple[str, str],
+    evictions: Sequence[Eviction],
 ) -> list[ReachComparison]:
     """Return the comparisons of both kinds of tokens; without answer tokens, of all tokens only."""
     made = []
@@ -212,15 +212,15 @@ def _comparisons(
         if prune == "columns" and not which:
             degree = float(statistics.degrees.mean())
             predicted["cavity"] = Prediction(
-                np.array([_cavity(trace, *evicted, degree, ratios) for trace in held_out])
+                np.array([_cavity(*pair, degree, ratios) for pair in zip(held_out, evictions, strict=True)])
             )
         made.append(ReachComparison(eps, prune, tokens, ratios, of["read off"][known], predicted))
     return made
 
 
-def _cavity(trace: Trace, policy: str, scorer: str, degree: float, ratios: Curve) -> Curve:
+def _cavity(trace: Trace, eviction: Eviction, degree: float, ratios: Curve) -> Curve:
     """Return the cavity's reach of a prompt's tokens from its last one, at the fraction really gone."""
-    survival = evict(trace, policy, scorer)
+    survival = eviction.survival()
     gone = fraction_gone(survival.drop, survival.levels(ratios.tolist()))
     n = trace.n_context
     below = cavity(n - 1, trace.n_layers, trace.n_heads, degree, gone)

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from routegraph.protection import structural_cliffs
 from routegraph.survival import AXES, check_ratios
 from routegraph.theory import ger as theory
 from routegraph.trace import Trace
@@ -21,13 +22,12 @@ from routegraph.validate.compare.prediction import AxisComparison, Curve, Predic
 from routegraph.validate.compare.reach import EPS
 from routegraph.validate.compare.result import Comparison, PolicyComparison
 from routegraph.validate.compare.simulated import ScoreModel, fit_scores, simulate_ger, uniform_scores
+from routegraph.validate.eviction import Eviction, Method
 from routegraph.validate.measure.result import Measured
-from routegraph.validate.traces.read_off import ReadOff, read_off, scorer_of, structural_cliffs
+from routegraph.validate.traces.read_off import ReadOff, read_off
 
 #: Ratios at which everything is read off by default, dense where things happen.
 RATIOS = tuple(np.round(np.concatenate([np.arange(0.05, 0.6, 0.05), np.arange(0.6, 0.995, 0.01)]), 4))
-
-
 #: Policies compared by default; each takes the score table made for it.
 POLICIES = ("topk", "adakv", "chunk")
 
@@ -51,7 +51,8 @@ def compare(
         Prompts of one run, at least four; the first, third, ... are the training half: shuffle prompts that
         take turns in kind. Reach needs traces with graphs.
     policy_names : iterable of str
-        Policies; "chunk" takes the score table made chunk by chunk.
+        Policies; one that cuts chunks takes the score table made chunk by chunk. One that draws does so anew for
+        every prompt, read off and simulated.
     ratios : iterable of float
         Increasing compression ratios in [0, 1), at least four; every other one is held out from fitting.
     eps : iterable of float
@@ -63,7 +64,7 @@ def compare(
     weights : str, optional
         Fingerprint of the traces' model, by which `measured` is checked; its name is without.
     seed : int
-        Seed of the copula draws and of the simulation.
+        Seed of the copula draws, of the simulation, and of policies that draw.
 
     Raises
     ------
@@ -82,19 +83,18 @@ def compare(
     for threshold in thresholds:
         if not 0 < threshold < 1:
             raise ValueError(f"eps must be in (0, 1), got {threshold}")
-    chosen = {name: scorer_of(traces[0], name, scorer) for name in dict.fromkeys(policy_names)}
-    for trace in traces:
-        for table in chosen.values():
-            if table not in trace.scores:
-                raise ValueError(f"prompt {trace.id!r} has no scores {table!r}")
+    chosen = {name: Method.of_scores(traces[0], name, scorer) for name in dict.fromkeys(policy_names)}
+    evictions = {
+        name: [Eviction.of(method, trace, seed) for trace in traces] for name, method in chosen.items()
+    }
     failures = {} if measured is None else failure.failures(measured, traces, chosen, weights, seed)
     compared, models = {}, {}
-    for name, table in chosen.items():
-        compared[name], model = _compare_policy(traces, name, table, grid, seed)
-        models[name] = (model, table)
+    for name, evicted in evictions.items():
+        compared[name], models[name] = _compare_policy(traces, evicted, grid, seed)
     if thresholds and reach_compare.has_graphs(traces):
         reads = reach_compare.fit_reads(traces[::2], thresholds)
-        reach = reach_compare.compare_reach(traces[1::2], reads, models, grid, seed)
+        held_out = {name: (models[name], evicted[1::2]) for name, evicted in evictions.items()}
+        reach = reach_compare.compare_reach(traces[1::2], reads, held_out, grid, seed)
         compared = {name: replace(found, reach=reach[name]) for name, found in compared.items()}
     compared = {name: replace(found, measured=failures.get(name)) for name, found in compared.items()}
     lengths = [trace.n_context for trace in traces]
@@ -112,13 +112,15 @@ def compare(
 
 
 def _compare_policy(
-    traces: Sequence[Trace], policy: str, scorer: str, ratios: Curve, seed: int
+    traces: Sequence[Trace], evictions: Sequence[Eviction], ratios: Curve, seed: int
 ) -> tuple[PolicyComparison, ScoreModel]:
-    read = [read_off(trace, policy, scorer, ratios.tolist()) for trace in traces]
-    fitted = fit_scores(traces[::2], read[::2], policy, scorer)
+    method = evictions[0].method
+    read = [read_off(*pair, ratios.tolist()) for pair in zip(traces, evictions, strict=True)]
+    fitted = fit_scores(traces[::2], evictions[::2], read[::2])
     models = {"simulated": fitted, "uniform": uniform_scores(fitted)}
     simulated = {
-        name: simulate_ger(model, traces[1::2], ratios.tolist(), seed) for name, model in models.items()
+        name: simulate_ger(model, traces[1::2], evictions[1::2], ratios.tolist(), seed)
+        for name, model in models.items()
     }
     shape = (traces[0].n_layers, traces[0].n_heads)
     axes = {}
@@ -128,7 +130,8 @@ def _compare_policy(
         predicted |= {name: made["evictable"][over] for name, made in simulated.items()}
         if "answer tokens" in axes[over].observed:
             predicted |= {f"{name} answers": made["answers"][over] for name, made in simulated.items()}
-    return PolicyComparison(policy, scorer, axes, structural_cliffs(traces, scorer)), fitted
+    cliffs = structural_cliffs([one.protection for one in evictions], [trace.n_context for trace in traces])
+    return PolicyComparison(method.policy, method.table, axes, cliffs), fitted
 
 
 def _compare_axis(

@@ -8,12 +8,11 @@ independently of each other: that a head reads what its policy keeps is not mode
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph import policies
 from routegraph.graph import TokenGraph
 from routegraph.kernels import rng
 from routegraph.policies.base import eviction_order
@@ -26,7 +25,8 @@ from routegraph.survival import AXES, Survival, fraction_gone
 from routegraph.theory.ger import normal_scores, slot_correlation
 from routegraph.trace import Trace
 from routegraph.validate.compare.prediction import Curve, Prediction
-from routegraph.validate.traces.read_off import ReadOff, policy_parameters
+from routegraph.validate.eviction import Eviction, Method
+from routegraph.validate.traces.read_off import ReadOff
 
 #: Simulated prompts in all, at least two for each held-out prompt.
 DRAWS = 64
@@ -40,9 +40,7 @@ class ScoreModel:
 
     Attributes
     ----------
-    policy : str
-    parameters : dict of str to int
-        Of the policy.
+    method : Method
     field : Field
         Correlation of the slots' normal scores.
     marginals : float64[n_layers * n_heads, n_quantiles] or None
@@ -50,76 +48,70 @@ class ScoreModel:
         the whole layer), for policies that let heads compete; None: all slots alike.
     shift : float64[n_layers * n_heads]
         Mean normal score of the answer tokens, slot by slot; 0 without answers.
-    n_heads, n_sink : int
-        KV heads a layer; protected rows at the start of each chunk (of the context, without chunks).
+    n_heads : int
+        KV heads a layer.
     """
 
-    policy: str
-    parameters: dict[str, int]
+    method: Method
     field: Field
     marginals: Curve | None
     shift: Curve
     n_heads: int
-    n_sink: int
 
-    def protected(self, n_context: int) -> NDArray[np.bool_]:
-        """Return which rows the scorer protects, bool[n_context]."""
-        length = self.parameters.get("chunk_length", n_context)
-        return np.asarray(np.arange(n_context) % length < self.n_sink)
-
-    def draw(self, generator: np.random.Generator, n_context: int, answers: NDArray[np.int64]) -> Survival:
-        """Draw the scores of `n_context` rows, answer tokens shifted, and evict by the policy."""
+    def draw(
+        self, generator: np.random.Generator, protected: NDArray[np.bool_], answers: NDArray[np.int64]
+    ) -> Survival:
+        """Draw the scores of as many rows as `protected` tells of, answer tokens shifted, and evict."""
         from scipy.special import ndtr
 
-        scores = self.field.draw(generator, self.n_heads, n_context).astype(float)
-        slots = scores.reshape(-1, n_context)
+        scores = self.field.draw(generator, self.n_heads, len(protected)).astype(float)
+        slots = scores.reshape(-1, len(protected))
         slots[:, answers] += self.shift[:, None]
         if self.marginals is not None:
             grid = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
             for slot, quantiles in zip(slots, self.marginals, strict=True):
                 # The small part keeps rows beyond the outermost quantiles in order.
                 slot[:] = np.interp(ndtr(slot), grid, quantiles) + 1e-6 * slot
-        slots[:, self.protected(n_context)] = slots.max() + 1
-        return policies.apply(self.policy, scores, **self.parameters)
+        slots[:, protected] = slots.max() + 1
+        return self.method.evict(scores, seed=int(generator.integers(2**63)))
 
 
-def fit_scores(training: Sequence[Trace], read: Sequence[ReadOff], policy: str, scorer: str) -> ScoreModel:
+def fit_scores(
+    training: Sequence[Trace], evictions: Sequence[Eviction], read: Sequence[ReadOff]
+) -> ScoreModel:
     """Fit a policy's scores to training prompts.
 
     Parameters
     ----------
     training : sequence of Trace
         Prompts that may be used for fitting.
+    evictions : sequence of Eviction
+        Of each of them.
     read : sequence of ReadOff
-        What the policy does to each of them.
-    policy, scorer : str
-        Policy, and the score table it evicts by.
+        What it does to each.
     """
     first = training[0]
     correlation = slot_correlation([prompt.normal_scores for prompt in read])
     answers = np.concatenate([prompt.answer_scores for prompt in read], axis=1)
     pooled = []
-    for trace in training:
-        table = trace.scores[scorer][..., ~trace.protected(scorer)]
+    for eviction in evictions:
+        table = eviction.scores[..., ~eviction.protected]
         ranks = eviction_order(table.reshape(len(table), -1))
         pooled.append(normal_scores(ranks).reshape(len(correlation), -1))
     grid = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
     return ScoreModel(
-        policy=policy,
-        parameters=policy_parameters(first, policy, scorer),
+        method=evictions[0].method,
         field=fit_field(correlation, first.n_heads),
         marginals=np.quantile(np.concatenate(pooled, axis=1), grid, axis=1).T,
         shift=answers.mean(axis=1) if answers.shape[1] else np.zeros(len(correlation)),
         n_heads=first.n_heads,
-        n_sink=int(first.scorers.get(scorer, {}).get("n_sink", 0)),
     )
 
 
 def uniform_scores(fitted: ScoreModel) -> ScoreModel:
     """Return the baseline: the same policy and protected rows on independent scores, every token alike."""
     field = Field(np.zeros_like(fitted.field.in_layer))
-    parts = (fitted.policy, fitted.parameters, field, None, np.zeros_like(fitted.shift))
-    return ScoreModel(*parts, fitted.n_heads, fitted.n_sink)
+    return replace(fitted, field=field, marginals=None, shift=np.zeros_like(fitted.shift))
 
 
 def draws_per_prompt(n_prompts: int) -> int:
@@ -128,23 +120,28 @@ def draws_per_prompt(n_prompts: int) -> int:
 
 
 def simulate_ger(
-    model: ScoreModel, held_out: Sequence[Trace], ratios: Sequence[float], seed: int
+    model: ScoreModel,
+    held_out: Sequence[Trace],
+    evictions: Sequence[Eviction],
+    ratios: Sequence[float],
+    seed: int,
 ) -> dict[str, dict[str, Prediction]]:
     """Simulate, for each held-out prompt, tokens gone from all slots.
 
     Returns
     -------
     dict of "evictable" / "answers" to dict of head axis to Prediction
-        A simulated prompt has the length of the held-out one, and its answer tokens where that has them;
+        A simulated prompt has the length and the protected rows of the held-out one, and its answer tokens where
+        that has them;
         "answers" covers the prompts that have answers only.
     """
     repeats = draws_per_prompt(len(held_out))
     evictable: dict[str, list[Curve]] = {over: [] for over in AXES}
     answered: dict[str, list[Curve]] = {over: [] for over in AXES}
-    for number, trace in enumerate(held_out):
-        free = ~model.protected(trace.n_context)
+    for number, (trace, eviction) in enumerate(zip(held_out, evictions, strict=True)):
+        free = ~eviction.protected
         survivals = [
-            model.draw(scores_generator(seed, number, repeat), trace.n_context, trace.answer)
+            model.draw(scores_generator(seed, number, repeat), eviction.protected, trace.answer)
             for repeat in range(repeats)
         ]
         for over in AXES:

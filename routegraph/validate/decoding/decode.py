@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from routegraph import policies
 from routegraph.trace import Trace
+from routegraph.validate.eviction import Eviction, Method
 from routegraph.validate.models.load import Loaded, quiet
 from routegraph.validate.presses import prefill
-from routegraph.validate.traces.read_off import policy_parameters, scorer_of
 
 Ids = NDArray[np.int64]
 Kept = NDArray[np.bool_]
@@ -101,14 +100,14 @@ def variants(
         If a policy is unknown, a ratio outside [0, 1), or the trace lacks the scores.
     """
     labels = [(name, ratio) for name in names for ratio in ratios]
-    kept = np.empty((len(labels), trace.n_layers, trace.n_heads, trace.n_context), dtype=bool)
-    for row, (name, ratio) in enumerate(labels):
-        if row % len(ratios) == 0 or not policies.is_nested(name):
-            table = scorer_of(trace, name, scorer)
-            parameters = policy_parameters(trace, name, table)
-            survival = policies.apply(name, trace.scores[table], ratio=ratio, **parameters)
-        kept[row] = survival.alive(ratio)
-    return labels, kept
+    kept = [
+        survival.alive(ratio)
+        for name in names
+        for survival, ratio in zip(
+            Eviction.of(Method.of_scores(trace, name, scorer), trace).survivals(ratios), ratios, strict=True
+        )
+    ]
+    return labels, np.array(kept)
 
 
 def decode(

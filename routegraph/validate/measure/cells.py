@@ -6,7 +6,6 @@ knows the digest of the settings it was measured with and a checksum of itself.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -17,15 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from routegraph._version import __version__
-from routegraph.files import atomic_open, cells_folder, write_json
+from routegraph.files import atomic_open, cells_folder, digest, write_json
 
 FORMAT, FORMAT_VERSION = "routegraph measurement", 1
-
-
-def digest(value: Any) -> str:
-    """Return 16 hexadecimal digits that name a JSON-ready value."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def sealed(content: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

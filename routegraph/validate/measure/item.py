@@ -9,84 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph import graph, policies
+from routegraph import graph
 from routegraph.survival import Survival
 from routegraph.validate.decoding.decode import decode
 from routegraph.validate.decoding.knockout import carriers as find_carriers
+from routegraph.validate.eviction import Eviction, Method, tables_of
 from routegraph.validate.measure import metrics
-from routegraph.validate.measure.cells import digest
 from routegraph.validate.measure.metrics import METRICS, N_SINK, Watched
 from routegraph.validate.measure.routed import read_question
 from routegraph.validate.models.load import Loaded
+from routegraph.validate.plan import Plan
 from routegraph.validate.presses import prefill
-from routegraph.validate.presses.scorers import CHUNK_LENGTH, SCORERS, ScoreTable, check_table, score_tables
+from routegraph.validate.presses.scorers import ScoreTable, check_table, score_tables
 from routegraph.validate.prompts.prompt import Prompt, occurrences
 from routegraph.validate.prompts.tokens import Asked, encode, tokens_in
 from routegraph.validate.prompts.verdict import judge, normalise
-
-#: Rows cut head by head by the scores of that name; every other policy goes by "expected_attention".
-BY_SCORER = ("snapkv", "knorm")
-
-
-#: Policies that look at no scores.
-BLIND = ("random", "streaming")
-
-
-_SPARE = "expected_attention"
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """A policy by the name a user gave it.
-
-    Attributes
-    ----------
-    name, policy : str
-        As asked for, and as registered.
-    table : str
-        Score table it evicts by; of a policy that looks at none, the one that gives the shape.
-    parameters : tuple of (str, value)
-    """
-
-    name: str
-    policy: str
-    table: str
-    parameters: tuple[tuple[str, Any], ...] = ()
-
-    def survival(self, scores: NDArray[np.float32], ratio: float, seed: int) -> Survival:
-        """Return what survives of one item at a ratio; of a nested policy that holds for every ratio."""
-        more = {"seed": seed} if self.policy == "random" else {}
-        return policies.apply(self.policy, scores, ratio=ratio, **dict(self.parameters), **more)
-
-
-def choose(name: str, chunk_length: int = CHUNK_LENGTH) -> Chosen:
-    """Return the policy that a name stands for.
-
-    Parameters
-    ----------
-    name : str
-        A registered policy ("topk"), which goes by expected attention; "snapkv" or "knorm", by those scores head by
-        head; or "POLICY@SCORER" for any two.
-    chunk_length : int
-        For "chunk", which cuts chunks scored by themselves.
-
-    Raises
-    ------
-    ValueError
-        If policy or scorer are unknown.
-    """
-    policy, at, scorer = name.partition("@")
-    if not at and name in BY_SCORER:
-        return Chosen(name, "topk", name)
-    if not at and name not in policies.policies:
-        known = ", ".join(sorted({*policies.policies, *BY_SCORER}))
-        raise ValueError(f"unknown policy {name!r}; choose from: {known}, or POLICY@SCORER")
-    policies.policies[policy]
-    scorer = scorer or _SPARE
-    SCORERS[scorer]
-    if policy == "chunk":
-        return Chosen(name, policy, f"{scorer}/chunk{chunk_length}", (("chunk_length", chunk_length),))
-    return Chosen(name, policy, scorer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,18 +34,18 @@ class Item:
     asked: Asked
     answer: NDArray[np.int64]
     facts: tuple[NDArray[np.int64], ...]
-    chosen: tuple[Chosen, ...]
+    methods: tuple[Method, ...]
     chunk_length: int
 
     @property
     def tables(self) -> dict[str, ScoreTable]:
         """Fresh score tables: a press may keep what it worked out."""
-        return score_tables(tables_of(self.chosen), self.chunk_length)
+        return score_tables(tables_of(self.methods), self.chunk_length)
 
     @classmethod
-    def read(cls, model: Loaded, prompt: Prompt, settings: Mapping[str, Any]) -> Item:
+    def read(cls, model: Loaded, prompt: Prompt, plan: Plan) -> Item:
         """Tokenise a prompt; ValueError if it asks nothing, does not fit the model, or lacks what is watched."""
-        what, question_aware = f"prompt {prompt.id!r}", settings["question_aware"]
+        what = f"prompt {prompt.id!r}"
         spans = prompt.answer_spans
         if prompt.answerable:
             if not normalise(prompt.answer):
@@ -122,7 +59,7 @@ class Item:
             if not prompt.evidence:
                 raise ValueError(f"{what} names no evidence; give the spans the answer follows from")
         try:
-            asked = encode(model, prompt, question_aware)
+            asked = encode(model, prompt, plan.question_aware)
         except NotImplementedError as error:
             raise ValueError(
                 f"the tokenizer of model {model.name!r} tells no character offsets; use a fast one"
@@ -134,26 +71,20 @@ class Item:
                 f"the tokenizer of model {model.name!r} gives token {top}, and the model knows {known} only: they do "
                 "not belong together"
             )
-        total = len(asked.context) + len(asked.question) + settings["max_new_tokens"]
+        total = len(asked.context) + len(asked.question) + plan.max_new_tokens
         if total > model.max_context:
             raise ValueError(
                 f"{what} has {total} tokens with question and reply; model {model.name!r} was made for "
                 f"{model.max_context} at most"
             )
         n = len(asked.context)
-        chunk_length = fitting_chunk(n, settings["chunk_length"])
-        chosen = tuple(choose(name, chunk_length) for name in settings["policies"])
+        chunk_length = fitting_chunk(n, plan.chunk_length)
         facts = tuple(tokens_in(asked.text, asked.offsets, [span]) for span in prompt.evidence)
         answer = tokens_in(asked.text, asked.offsets, spans)
-        item = cls(prompt, asked, answer, facts, chosen, chunk_length)
+        item = cls(prompt, asked, answer, facts, plan.methods(chunk_length), chunk_length)
         for table in item.tables.values():
             check_table(n, table.press, table.chunk_length, what, table.scorer)
         return item
-
-
-def tables_of(chosen: Sequence[Chosen]) -> list[str]:
-    """Return the score tables that some policies need; where they look at none, one for its shape."""
-    return list(dict.fromkeys(one.table for one in chosen if one.policy not in BLIND)) or [_SPARE]
 
 
 def fitting_chunk(n: int, chunk_length: int) -> int:
@@ -166,48 +97,55 @@ def fitting_chunk(n: int, chunk_length: int) -> int:
     )
 
 
-def evicted(model: Loaded, item: Item, settings: Mapping[str, Any]) -> tuple[Any, list[list[Survival]]]:
-    """Prefill an item's context once; return its cache, and what survives of it by policy and ratio."""
+@dataclass(frozen=True, eq=False)
+class Prefilled:
+    """What the prefill of an item's context gave: see `Scored`; and its cache."""
+
+    id: str
+    scores: Mapping[str, NDArray[np.float32]]
+    scorers: Mapping[str, Mapping[str, Any]]
+    cache: Any
+
+
+def evicted(model: Loaded, item: Item, seed: int) -> tuple[Any, list[Eviction]]:
+    """Prefill an item's context once; return its cache, and the eviction by every method."""
     import torch
 
     caches: list[Any] = []
+    tables = item.tables
     scores = prefill.prefill_tables(
         model.model,
         torch.from_numpy(item.asked.context)[None],
-        {name: (table.press, table.chunk_length) for name, table in item.tables.items()},
+        {name: (table.press, table.chunk_length) for name, table in tables.items()},
         also=lambda module, args, kwargs, output: caches.append(kwargs["past_key_values"]),
     )
-    seed = int(digest([settings["seed"], item.prompt.id]), 16)
-    return caches[0], [
-        [
-            one.survival(scores[one.table if one.table in scores else next(iter(scores))], ratio, seed)
-            for ratio in settings["ratios"]
-        ]
-        for one in item.chosen
-    ]
+    recorded = {name: table.recorded(len(item.asked.context)) for name, table in tables.items()}
+    done = Prefilled(item.prompt.id, scores, recorded, caches[0])
+    return done.cache, [Eviction.of(method, done, seed) for method in item.methods]
 
 
-def measure_item(model: Loaded, item: Item, settings: Mapping[str, Any]) -> dict[str, Any]:
+def measure_item(model: Loaded, item: Item, plan: Plan, carriers: int = 0) -> dict[str, Any]:
     """Return the cell of one item, without its seal."""
-    asked, prompt, chosen, ratios = item.asked, item.prompt, item.chosen, settings["ratios"]
-    n, tables = len(asked.context), item.tables
-    cache, survivals = evicted(model, item, settings)
+    asked, prompt, ratios = item.asked, item.prompt, plan.ratios
+    n = len(asked.context)
+    cache, evictions = evicted(model, item, plan.seed)
+    survivals = [eviction.survivals(ratios) for eviction in evictions]
     carried = np.empty(0, dtype=np.int64)
-    if settings["carriers"] and prompt.answerable:
-        carried = np.sort(find_carriers(model, prompt, settings["carriers"]).tokens)
+    if carriers and prompt.answerable:
+        carried = np.sort(find_carriers(model, prompt, carriers).tokens)
     watched = Watched(item.answer, item.facts, carried)
     distinct, which = distinct_variants(survivals, ratios)
     reads, routed = read_question(model, asked.context, asked.question, distinct)
     with metrics.answer_states(model.model) as states:
-        decoded = decode(model, cache, asked.question, distinct, settings["max_new_tokens"])
+        decoded = decode(model, cache, asked.question, distinct, plan.max_new_tokens)
     first = int(asked.answer[0]) if prompt.answerable and len(asked.answer) else None
     by_variant = metrics.routed_metrics(routed) | metrics.after_metrics(
         decoded.logits[:, 0], np.concatenate(states), int(which[0]), first
     )
     graphs = {eps: graph.heavier(reads.graph, eps) for eps in metrics.EPS}
     rows: list[dict[str, float]] = []
-    for one, row in zip(chosen, survivals, strict=True):
-        if policies.is_nested(one.policy):
+    for eviction, row in zip(evictions, survivals, strict=True):
+        if eviction.method.nested:
             routes = metrics.route_metrics(reads, row[0], ratios, watched, graphs)
         else:
             routes = [
@@ -235,12 +173,7 @@ def measure_item(model: Loaded, item: Item, settings: Mapping[str, Any]) -> dict
             "facts": [fact.tolist() for fact in item.facts],
             "carriers": carried.tolist(),
         },
-        "protected": {
-            one.name: policies.policies.parameters(one.policy)
-            if one.policy in BLIND
-            else tables[one.table].recorded(n)
-            for one in chosen
-        },
+        "protected": {eviction.method.name: eviction.told for eviction in evictions},
         "distinct_variants": len(distinct),
         "replies": texts,
         "right": [int(verdict.right) for verdict in verdicts],

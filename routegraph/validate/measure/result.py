@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from routegraph import plot
 from routegraph._version import __version__
 from routegraph.critical.fit import CriticalFit, fit_critical
+from routegraph.protection import Protection, structural_cliffs
 from routegraph.stats.auc import Auc, pooled_auc
 from routegraph.stats.proportions import wilson
 from routegraph.validate.measure.cells import read_cell, read_run
@@ -344,20 +345,9 @@ def from_cells(settings: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) 
 
 
 def _cliffs(cells: Sequence[Mapping[str, Any]], policy: str) -> dict[str, float]:
-    """Return the ratios at which a policy's protected rows fill its budget, in the shortest and longest item."""
-    found: dict[str, float] = {}
-    ends = {"shortest": min, "longest": max}
-    for word, end in ends.items():
-        cell = end(cells, key=lambda cell: int(cell["prompt"]["n_context"]))
-        rows, n = cell["protected"][policy], int(cell["prompt"]["n_context"])
-        for name, what in (("n_sink", "sinks"), ("window", "rows of the window")):
-            count = int(rows.get(name, 0))
-            if count and "chunk_length" in rows:
-                length = int(rows["chunk_length"])
-                found[f"{count} {what} in each chunk of {length}"] = 1 - count / length
-            elif count:
-                found[f"{count} {what} in the {word} prompt, n = {n}"] = 1 - count / n
-    return found
+    """Return the ratios at which a policy's protected rows fill its budget."""
+    protections = [Protection.of(cell["protected"][policy]) for cell in cells]
+    return structural_cliffs(protections, [int(cell["prompt"]["n_context"]) for cell in cells])
 
 
 def _number(value: float) -> float | None:

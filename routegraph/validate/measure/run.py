@@ -15,15 +15,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from routegraph.files import digest
 from routegraph.survival import check_ratios
-from routegraph.validate.measure import metrics
-from routegraph.validate.measure.cells import digest, note_run, open_folder, read_cell, sealed, write_cell
-from routegraph.validate.measure.item import Item, choose, tables_of
-from routegraph.validate.measure.item import measure_item as _measure_item
+from routegraph.validate.measure.cells import note_run, open_folder, read_cell, sealed, write_cell
+from routegraph.validate.measure.item import Item, measure_item
+from routegraph.validate.measure.metrics import EPS
 from routegraph.validate.measure.result import Measured, from_cells
-from routegraph.validate.models.load import fingerprint, load
+from routegraph.validate.models.load import load
 from routegraph.validate.models.sources import Progress
-from routegraph.validate.presses.scorers import CHUNK_LENGTH, checked_tables
+from routegraph.validate.plan import MAX_NEW_TOKENS, Plan
+from routegraph.validate.presses.scorers import CHUNK_LENGTH
 from routegraph.validate.prompts.prompt import Prompt
 
 #: The paper's two policies, and what they are compared with.
@@ -32,9 +33,6 @@ POLICIES = ("chunk", "adakv", "topk", "snapkv", "knorm", "random", "streaming")
 
 #: Dense beyond .9, where the paper's grid ends.
 RATIOS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99, 0.995)
-
-
-MAX_NEW_TOKENS = 12
 
 
 def measure(
@@ -64,7 +62,8 @@ def measure(
         Folder of the cell files, made if missing. What it already holds is not measured again; in memory only by
         default.
     policy_names : sequence of str
-        See `choose`. "random" draws every slot of every item independently, from `seed` and the item's id.
+        See `Method.named`. A policy that draws, "random" or "bernoulli", does so for every slot of every item, from
+        `seed` and the item's id.
     ratios : sequence of float
         Compression ratios in [0, 1); 0 is always measured, too. Where two keep the same rows, the model is asked
         once.
@@ -75,8 +74,8 @@ def measure(
     max_new_tokens : int
         Length of the longest reply.
     chunk_length, seed : int
-        For "chunk" (a few rows less for an item whose last chunk could not be scored, see `fitting_chunk`); for
-        "random".
+        For policies that cut chunks (a few rows less for an item whose last chunk could not be scored, see
+        `fitting_chunk`); for policies that draw.
     progress : callable, optional
         Called as ``progress(done, total, label)``.
 
@@ -92,30 +91,21 @@ def measure(
         too short for a scorer; if the tokenizer does not fit the model; if a policy or ratio is unknown; if `out`
         holds what was measured with other settings. All prompts are checked before the first is measured.
     """
-    grid = sorted({0.0, *check_ratios(list(ratios))})
-    chosen = [choose(name, chunk_length) for name in dict.fromkeys(policy_names)]
-    if not chosen or not prompts:
-        raise ValueError(f"at least one {'policy' if prompts else 'prompt'} is needed")
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    if not prompts:
+        raise ValueError("at least one prompt is needed")
     if carriers < 0:
         raise ValueError(f"carriers must be at least 0, got {carriers}")
-    checked_tables(tables_of(chosen), chunk_length)
+    plan = Plan(
+        policy_names, [0.0, *check_ratios(list(ratios))], question_aware, max_new_tokens, chunk_length, seed
+    )
     model = load(model, progress=progress)
     settings = {
-        "model": model.name,
-        "weights": fingerprint(model),
+        **plan.settings(model),
         "dtype": str(model.model.dtype).removeprefix("torch."),
-        "policies": [one.name for one in chosen],
-        "ratios": grid,
-        "question_aware": question_aware,
         "carriers": carriers,
-        "max_new_tokens": max_new_tokens,
-        "chunk_length": chunk_length,
-        "seed": seed,
-        "eps": list(metrics.EPS),
+        "eps": list(EPS),
     }
-    items = [Item.read(model, prompt, settings) for prompt in prompts]
+    items = [Item.read(model, prompt, plan) for prompt in prompts]
     folder = None if out is None else open_folder(Path(out), settings)
     cells, started, made = [], time.time(), 0
     for done, item in enumerate(items):
@@ -125,7 +115,7 @@ def measure(
         if path is not None and path.exists():
             cells.append(read_cell(path, settings))
             continue
-        cell = sealed(_measure_item(model, item, settings), settings)
+        cell = sealed(measure_item(model, item, plan, carriers), settings)
         if path is not None:
             write_cell(path, cell)
         cells.append(cell)

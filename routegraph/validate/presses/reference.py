@@ -51,12 +51,12 @@ def reference_press(policy: str, ratio: float, chunk_length: int = 64, scores: A
 
     Parameters
     ----------
-    policy : {"topk", "adakv", "chunk"}
-        Name of our policy.
+    policy : str
+        Name of a policy of ours that declares its press.
     ratio : float
         Compression ratio.
     chunk_length : int
-        For "chunk".
+        For a policy that cuts chunks.
     scores : kvpress ScorerPress, optional
         What it scores by; kvpress's own ExpectedAttentionPress by default.
 
@@ -67,13 +67,18 @@ def reference_press(policy: str, ratio: float, chunk_length: int = 64, scores: A
     """
     scores = scores or kvpress().ExpectedAttentionPress()
     scores.compression_ratio = check_ratio(ratio)
-    if policy == "topk":
+    press = policies.declared(policy).press
+    if press is None:
+        known = ", ".join(name for name in policies.policies if policies.declared(name).press is not None)
+        raise ValueError(f"policy {policy!r} has no press to compare with; choose from: {known}")
+    if not press:
         return scores
-    if policy == "adakv":
-        return kvpress().AdaKVPress(scores)
-    if policy == "chunk":
-        return kvpress().ChunkPress(scores, chunk_length=chunk_length)
-    raise ValueError(f"policy {policy!r} has no press to compare with; choose from: adakv, chunk, topk")
+    return getattr(kvpress(), press)(scores, **_chunk(policy, chunk_length))
+
+
+def _chunk(policy: str, chunk_length: int) -> dict[str, int]:
+    """Return the parameter of a policy that cuts chunks; nothing for others."""
+    return {"chunk_length": chunk_length} if policies.declared(policy).scores == "chunks" else {}
 
 
 def reference_kept(model: Any, input_ids: Any, press: Any) -> Kept:
@@ -245,14 +250,13 @@ def compare_kept(
 def competitors(policy: str, shape: tuple[int, int, int], chunk_length: int = 64) -> NDArray[np.int64]:
     """Return, for each slot, the group whose slots compete under a policy, int64[n_layers, n_heads, n].
 
-    "adakv": all heads of a layer; "chunk": a chunk of a head; otherwise the rows of a head.
+    As the policy declares: all heads of a layer, or the rows of a head; of those, each chunk by itself where it cuts
+    chunks.
     """
     layer, head, row = np.indices(shape)
-    if policy == "adakv":
-        return np.asarray(layer)
-    n_chunks = -(-shape[2] // chunk_length) if policy == "chunk" else 1
-    chunk = row // chunk_length if policy == "chunk" else 0
-    return np.asarray((layer * shape[1] + head) * n_chunks + chunk)
+    group = layer if policies.declared(policy).competes == "layer" else layer * shape[1] + head
+    length = _chunk(policy, chunk_length).get("chunk_length", shape[2])
+    return np.asarray(group * -(-shape[2] // length) + row // length)
 
 
 def compare_with_kvpress(
@@ -275,7 +279,7 @@ def compare_with_kvpress(
     ratios : sequence of float
         Compression ratios.
     chunk_length : int
-        For "chunk".
+        For a policy that cuts chunks.
     scorer : str, optional
         Name of the scorer (see `scorers.SCORERS`) that kvpress's presses use; by default its own
         ExpectedAttentionPress, which gives the same scores, more slowly.
@@ -287,10 +291,9 @@ def compare_with_kvpress(
     tables = prefill_scores(model, input_ids, SCORERS["expected_attention"](), [chunk_length])
     rows = []
     for policy in POLICIES:
-        scores = tables[chunk_length if policy == "chunk" else None]
-        survival = policies.apply(
-            policy, scores, **({"chunk_length": chunk_length} if policy == "chunk" else {})
-        )
+        own = _chunk(policy, chunk_length)
+        scores = tables[own.get("chunk_length")]
+        survival = policies.apply(policy, scores, **own)
         groups = competitors(policy, scores.shape, chunk_length)
         for ratio in ratios:
             by = SCORERS[scorer]() if scorer else None

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from routegraph.validate.decoding.decode import decode
 from routegraph.validate.measure.item import Item, distinct_variants, evicted
 from routegraph.validate.models.load import Loaded
+from routegraph.validate.plan import Plan
 from routegraph.validate.prompts.verdict import judge
 
 Floats = NDArray[np.float32]
@@ -48,12 +49,13 @@ def middle(n_layers: int) -> int:
     return max(1, n_layers // 2)
 
 
-def item_features(model: Loaded, item: Item, settings: Mapping[str, Any]) -> tuple[Floats, Floats, Any]:
+def item_features(model: Loaded, item: Item, plan: Plan) -> tuple[Floats, Floats, Any]:
     """Return hidden states, cache means and right of one item, each a row a (policy, ratio)."""
-    cache, survivals = evicted(model, item, settings)
-    distinct, which = distinct_variants(survivals, settings["ratios"])
+    cache, evictions = evicted(model, item, plan.seed)
+    survivals = [eviction.survivals(plan.ratios) for eviction in evictions]
+    distinct, which = distinct_variants(survivals, plan.ratios)
     with question_states(model) as states:
-        replies = decode(model, cache, item.asked.question, distinct, settings["max_new_tokens"], n_logits=0)
+        replies = decode(model, cache, item.asked.question, distinct, plan.max_new_tokens, n_logits=0)
     hidden = np.concatenate([np.concatenate(part) for part in states], axis=1)
     right = np.array([judge(item.prompt, text).right for text in replies.texts])
     return hidden[which], surviving_values(cache, distinct)[which], right[which]

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph.survival import check_ratios
-from routegraph.validate.measure.item import Item, choose, tables_of
-from routegraph.validate.measure.run import MAX_NEW_TOKENS
-from routegraph.validate.models.load import fingerprint, load
+from routegraph.validate.measure.item import Item
+from routegraph.validate.models.load import load
 from routegraph.validate.models.sources import Progress
-from routegraph.validate.presses.scorers import CHUNK_LENGTH, checked_tables
+from routegraph.validate.plan import MAX_NEW_TOKENS, Plan
+from routegraph.validate.presses.scorers import CHUNK_LENGTH
 from routegraph.validate.probe import fit
 from routegraph.validate.probe.features import Features, item_features, middle, stacked
 from routegraph.validate.probe.fit import FOLDS, Probe, fit_probe
@@ -28,8 +27,6 @@ from routegraph.validate.prompts.verdict import normalise
 from routegraph.validate.tasks import lexicon
 
 POLICIES = ("adakv", "chunk")
-
-
 RATIOS = (0.0, 0.5, 0.8, 0.9, 0.95)
 
 
@@ -92,7 +89,7 @@ def probe(
     target : str, optional
         See `labels_of`.
     seed : int
-        Of folds, bootstrap, labels dealt anew, and the policy "random".
+        Of folds, bootstrap, labels dealt anew, and policies that draw.
 
     Raises
     ------
@@ -101,35 +98,20 @@ def probe(
         at least `fit.FOLDS` worlds have. All is checked before the first prompt is prefilled.
     """
     fit.check_sklearn()
-    grid = sorted({*check_ratios(list(ratios))})
-    chosen = [choose(name, chunk_length) for name in dict.fromkeys(policy_names)]
-    if not chosen or not prompts or not grid:
-        raise ValueError("at least one policy, one ratio and one prompt are needed")
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
-    checked_tables(tables_of(chosen), chunk_length)
+    if not prompts:
+        raise ValueError("at least one prompt is needed")
+    plan = Plan(policy_names, ratios, question_aware, max_new_tokens, chunk_length, seed)
     named, labels, counts, left_out = check_labels(prompts, target)
     worlds = fit.worlds(prompts)
     loaded = load(model, progress=progress)
-    settings = {
-        "model": loaded.name,
-        "weights": fingerprint(loaded),
-        "target": named,
-        "policies": [one.name for one in chosen],
-        "ratios": grid,
-        "question_aware": question_aware,
-        "max_new_tokens": max_new_tokens,
-        "chunk_length": chunk_length,
-        "middle_layer": middle(loaded.n_layers),
-        "seed": seed,
-    }
+    settings = {**plan.settings(loaded), "target": named, "middle_layer": middle(loaded.n_layers)}
     places = [number for number, label in enumerate(labels) if label in counts]
-    items = [Item.read(loaded, prompts[number], settings) for number in places]
+    items = [Item.read(loaded, prompts[number], plan) for number in places]
     parts = []
     for done, item in enumerate(items):
         if progress:
             progress(done, len(items), item.prompt.id)
-        parts.append(item_features(loaded, item, settings))
+        parts.append(item_features(loaded, item, plan))
     y = np.array([list(counts).index(str(labels[number])) for number in places])
     asked = bag_of_words([item.asked.question for item in items])
     features, groups = stacked(parts), worlds[places]

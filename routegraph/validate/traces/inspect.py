@@ -15,7 +15,8 @@ from routegraph.stats.intervals import Curve, listed, standard_error
 from routegraph.survival import check_ratio
 from routegraph.theory import ger as theory
 from routegraph.trace import Trace
-from routegraph.validate.traces.read_off import evict, read_off, scorer_of
+from routegraph.validate.eviction import Eviction, Method
+from routegraph.validate.traces.read_off import read_off
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -183,9 +184,9 @@ def inspect_traces(
     if prompt is not None and prompt not in ids:
         raise ValueError(f"no prompt {prompt!r} in the trace; choose from: {', '.join(ids)}")
     shown = traces[0 if prompt is None else ids.index(prompt)]
-    survival = evict(shown, policy, scorer_of(shown, policy))
-    scorer = scorer_of(traces[0], "topk")
-    read = [read_off(trace, "topk", scorer, RATIOS) for trace in traces]
+    survival = Eviction.of(Method.of_scores(shown, policy), shown).survival(ratio)
+    plain = Method.of_scores(traces[0], "topk")
+    read = [read_off(trace, Eviction.of(plain, trace), RATIOS) for trace in traces]
     first = traces[0]
     heads = [trace for trace in traces if trace.tops is not None and trace.tops_without_sink is not None]
     graphs = [trace.graph for trace in traces if trace.graph is not None and trace.graph.weight is not None]
