@@ -44,7 +44,7 @@ lint: .venv/.installed
 	@touch $@
 
 docs: .venv/.docs
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 notebooks: .venv/.installed
 	@mkdir -p notebooks

@@ -14,11 +14,8 @@ from typing import Any
 
 import typer
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-
-log = get_plugin_logger("routegraph")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,8 +34,9 @@ LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s#]+)(#[^()\s]*)?\)
 #: What help adds to the sentence of an option.
 EXTRA = re.compile(r"\s*\[((?:default: |required)[^\]]*\]?)\]$")
 NEEDED = "**needed**"
-#: Where a page of the API names its modules; `package.*` are all modules of a package.
+#: Where a page of the API names its modules; `package.*` are all modules of a package, REST what no page names.
 MODULES = re.compile(r"<!-- modules: (.*?) -->")
+REST = "those that no other page names"
 #: What the API leaves out: kernels take arrays and check nothing, faces have a page of their own.
 UNLISTED = ("routegraph.kernels", "routegraph.cli", "routegraph.__main__", "routegraph._version")
 FENCE = re.compile(r"^(```|~~~).*?^\1\s*$", re.MULTILINE | re.DOTALL)
@@ -90,20 +88,29 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return "".join([*parts, LINK.sub(linked, markdown[last:])])
 
 
-def on_pre_build(config: MkDocsConfig) -> None:
-    """Warn of a module that no page of the API names."""
-    listed = set()
-    for page in sorted((ROOT / "docs/api").glob("*.md")):
-        for names in MODULES.findall(page.read_text()):
-            listed.update(_modules(names))
+def _all_modules() -> list[str]:
+    """Return every module with documentation of its own, in the order of the alphabet."""
+    found = []
     for path in sorted((ROOT / "routegraph").rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        if path.name != "__init__.py" and name not in listed and not name.startswith(UNLISTED):
-            log.warning("no page of docs/api names the module %s", name)
+        if path.name != "__init__.py" and not name.startswith(UNLISTED):
+            found.append(name)
+    return found
+
+
+def _named() -> set[str]:
+    """Return the modules that some page of the API names."""
+    pages = [page.read_text() for page in (ROOT / "docs/api").glob("*.md")]
+    return {
+        one for page in pages for names in MODULES.findall(page) if names != REST for one in _modules(names)
+    }
 
 
 def _modules(names: str) -> list[str]:
-    """Return the modules that a page names, those of `package.*` in the order of the alphabet."""
+    """Return the modules that a page names, those of `package.*` or the rest in the order of the alphabet."""
+    if names == REST:
+        named = _named()
+        return [name for name in _all_modules() if name not in named]
     found = []
     for name in names.split():
         package, star = name.removesuffix(".*"), name.endswith(".*")
