@@ -53,6 +53,11 @@ def matches(shown, printed):
     return True
 
 
+def trimmed(printed):
+    """Return output without white space at the ends of lines."""
+    return "\n".join(line.rstrip() for line in printed.splitlines()).strip("\n")
+
+
 def run_python(code, namespace):
     """Run code and return what it printed; its last line, where it is an expression, is shown by print()."""
     printed = io.StringIO()
@@ -97,7 +102,7 @@ def check(page, write):
                 failed += not write
                 print(f"DIFFERS {where}; it prints\n{printed}")
                 fence = text[block.start() : block.end("code")] + "```\n"
-                parts += [text[last : block.start()], fence, f"\n```text\n{printed.rstrip()}\n```\n"]
+                parts += [text[last : block.start()], fence, f"\n```text\n{trimmed(printed)}\n```\n"]
                 last = block.end()
             else:
                 print(f"ok {where} {time.perf_counter() - start:.1f} s")
