@@ -9,7 +9,6 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from routegraph._version import __version__
 from routegraph.files import cells_folder, write_json
+from routegraph.options import options, takes
 from routegraph.policies import is_nested
 from routegraph.sim import store
 from routegraph.sim.executors import executor
@@ -31,7 +31,7 @@ __all__ = ["SweepResult", "grid_of", "load_sweep", "sweep"]
 FORMAT = "routegraph sweep"
 Report = Callable[[float, float, str], None]
 
-_AXES = tuple(f.name for f in fields(Parameters) if f.name not in store.OWNERS)
+_AXES = tuple(one.name for one in options(Parameters))
 
 
 def grid_of(
@@ -69,10 +69,11 @@ def grid_of(
     made: dict[str, Parameters] = {}
     for parts in itertools.product(*([step] if together else []), *crossed):
         row = {name: value for part in parts for name, value in part.items()}
-        names = {"ensemble": "uniform", "policy": "random", "profile": "flat"}
-        owners = [row.get(name, default) for name, default in names.items()]
+        owners = {
+            name: row.get(name, getattr(Parameters, name)) for name in ("ensemble", "policy", "profile")
+        }
         for setting in chosen:
-            everything: dict[str, Any] = {**row, **split_settings(owners[0], owners[1], owners[2], setting)}
+            everything: dict[str, Any] = {**row, **split_settings(**owners, settings=setting)}
             parameters = Parameters(**everything)
             made.setdefault(store.canonical(parameters), parameters)
     return list(made.values())
@@ -95,6 +96,7 @@ def compute(parameters: Parameters, seed: int, ratio: float | None, first: int, 
     )
 
 
+@takes(Parameters, many=True)
 def sweep(
     out: str | os.PathLike[str] | None = None,
     *,
@@ -135,7 +137,6 @@ def sweep(
     progress : function of (percent done, 100, text), optional
         Percent of the work, by its estimated cost.
     **axes
-        Fields of `Parameters` (as of `simulate`), each a value or a list.
 
     Returns
     -------
@@ -148,6 +149,10 @@ def sweep(
         If a parameter is bad, `out` holds another seed's sweep or something else, or a cell file is damaged.
     OSError
         If the disk is full, a worker process dies, or the scheduler does not answer; finished cells are kept.
+
+    Notes
+    -----
+    The axes are the fields of `routegraph.sim.parameters.Parameters`, each a value or a list of values.
 
     Examples
     --------
