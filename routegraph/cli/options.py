@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
+from routegraph import plugins
 from routegraph.options import Declared, options
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -116,3 +117,30 @@ def _parameter(one: Declared, many: bool) -> inspect.Parameter:
     return inspect.Parameter(
         one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made]
     )
+
+
+def loads(function: F) -> F:
+    """Give a command the option ``--load FILE.py``: what the files register is known before the command runs."""
+    signature = inspect.signature(function, eval_str=True)
+    load = inspect.Parameter(
+        "load",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            list[Path] | None,
+            typer.Option(
+                metavar="FILE.py", help="Register what this file declares (policies, ...); repeatable."
+            ),
+        ],
+    )
+    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in signature.parameters.values()]
+
+    @functools.wraps(function)
+    def command(*, load: list[Path] | None = None, **given: Any) -> Any:
+        for path in load or ():
+            plugins.load(path)
+        return function(**given)
+
+    command.__signature__ = signature.replace(parameters=[*parameters, load])  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in (*parameters, load)}
+    return cast(F, command)

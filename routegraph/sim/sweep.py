@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from routegraph import plugins
 from routegraph._version import __version__
 from routegraph.files import cells_folder, write_json
 from routegraph.options import options, takes
@@ -88,8 +89,16 @@ def _listed(name: str, value: Any) -> list[Any]:
     return values
 
 
-def compute(parameters: Parameters, seed: int, ratio: float | None, first: int, last: int) -> Packed:
-    """Run replicates first..last-1 of a cell: one task of a sweep."""
+def compute(
+    parameters: Parameters,
+    seed: int,
+    ratio: float | None,
+    first: int,
+    last: int,
+    sources: Sequence[plugins.Source] = (),
+) -> Packed:
+    """Run replicates first..last-1 of a cell: one task of a sweep. `sources`: plug-in files of the sender."""
+    plugins.ensure(sources)
     number = store.cell_number(parameters)
     return store.join(
         [store.pack(run_replicate(parameters, seed, number, r, ratio)) for r in range(first, last)]
@@ -130,8 +139,8 @@ def sweep(
     processes : bool
         Processes instead of threads.
     dask : str, optional
-        "local", or the address of a scheduler; see `routegraph.sim.executors`. Workers elsewhere know only
-        what is registered by modules they import.
+        "local", or the address of a scheduler; see `routegraph.sim.executors`. Workers know what installed
+        plug-ins register, and what was loaded here by `routegraph.plugins.load` (``--load``).
     skip_damaged : bool
         Compute damaged cell files again instead of stopping at the first.
     progress : function of (percent done, 100, text), optional
@@ -226,7 +235,7 @@ def _compute_all(
     tasks.sort(key=lambda task: -task[0])
     total, spent, n_cells = sum(task[0] for task in tasks), 0.0, len(missing)
     parts: dict[str, dict[int, Packed]] = {name: {} for name in missing}
-    queue = iter(tasks)
+    queue, sources = iter(tasks), plugins.loaded()
     with executor(workers, processes, dask) as pool:
         running: dict[Future[Packed], tuple[float, Parameters, float | None, int, int]] = {}
         # A bounded queue: results do not pile up, and an error stops the sweep soon.
@@ -234,7 +243,7 @@ def _compute_all(
         try:
             while True:
                 for task in itertools.islice(queue, ahead - len(running)):
-                    running[pool.submit(compute, task[1], seed, *task[2:])] = task
+                    running[pool.submit(compute, task[1], seed, *task[2:], sources)] = task
                 if not running:
                     break
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
