@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from routegraph.choices import PRUNING
 from routegraph.graph import TokenGraph
 from routegraph.kernels import lanes, reach, weights
 from routegraph.survival import Survival, check_positions
 
-PRUNING = ("columns", "decode")
 Step = tuple[int, int, int, int]
 
 

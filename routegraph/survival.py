@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from routegraph.choices import AXES
+
 Levels = NDArray[np.int64]
-AXES = ("model", "layer")
 
 
 def n_kept(n: int, ratio: float) -> int:

@@ -25,7 +25,7 @@ def export(
 
 
 def list_(json_: Json = False) -> None:
-    """Show what is registered: policies, ensembles, observables, scorers, model families, tasks."""
+    """Show what is registered, and where it comes from: policies, ensembles, observables, scorers, families, tasks."""
     from routegraph.policies import policies
     from routegraph.sim.ensembles import ensembles
     from routegraph.sim.measures import measures
@@ -40,7 +40,11 @@ def list_(json_: Json = False) -> None:
         print_json(
             {
                 registry.kind: {
-                    name: {"summary": registry.summary(name), "parameters": registry.parameters(name)}
+                    name: {
+                        "summary": registry.summary(name),
+                        "parameters": registry.parameters(name),
+                        "from": registry.origin(name),
+                    }
                     for name in registry
                 }
                 for registry in registries
@@ -53,8 +57,9 @@ def list_(json_: Json = False) -> None:
         rows = []
         for name in registry:
             parameters = ", ".join(f"{k}={v}" for k, v in registry.parameters(name).items())
-            rows.append([name, registry.summary(name), parameters])
-        console().print(Grid([registry.kind, "what it does", "parameters"], rows, right_from=3).to_rich())
+            rows.append([name, registry.summary(name), parameters, registry.origin(name)])
+        columns = [registry.kind, "what it does", "parameters", "from"]
+        console().print(Grid(columns, rows, right_from=4).to_rich())
         console().print()
 
 

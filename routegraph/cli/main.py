@@ -21,6 +21,7 @@ from routegraph.cli import (
     sweep,
     task,
 )
+from routegraph.cli.options import loads
 from routegraph.cli.terminal import run
 
 app = typer.Typer(
@@ -70,7 +71,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "task": task.task,
 }
 for _name, _function in COMMANDS.items():
-    app.command(_name)(_function)
+    app.command(_name)(loads(_function))
 for _name, _function in (("list", model.model_list), ("get", model.model_get), ("train", model.model_train)):
     model_app.command(_name)(_function)
 

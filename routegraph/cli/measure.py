@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from routegraph.cli.options import (
-    ChunkLength,
     Device,
     Dtype,
     Items,
@@ -16,17 +15,17 @@ from routegraph.cli.options import (
     Length,
     Model,
     Plot,
-    QuestionAware,
-    ReplyLength,
-    Seed,
     Tasks,
     Threads,
     count,
     real,
+    takes,
 )
 from routegraph.cli.terminal import check_outputs, console, draw, note, print_json, progress
+from routegraph.validate.plan import Plan
 
 
+@takes(Plan)
 def measure(
     model: Model,
     task: Tasks,
@@ -44,25 +43,21 @@ def measure(
     ] = None,
     n: Items = None,
     length: Length = None,
-    question_aware: QuestionAware = False,
     carriers: Annotated[int, count("Tokens an answer is read from to find by knockout, slow; 0: none.")] = 0,
-    max_new_tokens: ReplyLength = None,
-    chunk_length: ChunkLength = 64,
     dtype: Dtype = "float32",
     device: Device = "cpu",
     threads: Threads = None,
-    seed: Seed = 0,
     json_: Json = False,
     plot: Plot = None,
+    **options: Any,
 ) -> None:
     """Measure answers under eviction, item by item, and which metric tells the items that fail."""
     check_outputs(plot, None)
     from routegraph.validate.measure import run as measuring
     from routegraph.validate.models.load import load, use_threads
-    from routegraph.validate.plan import MAX_NEW_TOKENS
     from routegraph.validate.tasks import load_task
 
-    prompts = [prompt for name in task for prompt in load_task(name, n, seed, length)]
+    prompts = [prompt for name in task for prompt in load_task(name, n, options["seed"], length)]
 
     use_threads(threads)
     with progress("items") as advance:
@@ -72,12 +67,9 @@ def measure(
             out,
             policy_names=policy or measuring.POLICIES,
             ratios=ratio or measuring.RATIOS,
-            question_aware=question_aware,
             carriers=carriers,
-            max_new_tokens=max_new_tokens or MAX_NEW_TOKENS,
-            chunk_length=chunk_length,
-            seed=seed,
             progress=advance,
+            **options,
         )
     note(f"measured {len(found.ids)} items into {out}")
     if plot is not None:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, cast
 
 import typer
+
+from routegraph import plugins
+from routegraph.options import Declared, options
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def whole(text: str) -> int:
@@ -54,20 +62,85 @@ Tasks = Annotated[
 ]
 Items = Annotated[int | None, count("Items of each task; by default 100 of a task, all of a file.")]
 Length = Annotated[int | None, count("Length of a task's contexts in tokens; the task's own by default.")]
-ReplyLength = Annotated[int | None, count("Length of the longest reply.")]
-ChunkLength = Annotated[int, count("Rows of a chunk of the policy chunk.")]
 
 
-def counts(help: str) -> Any:
-    """Return an option that takes whole numbers."""
-    return typer.Option(parser=whole, metavar="N", help=help + " Repeatable.")
+def takes(declaring: type, many: bool = False) -> Callable[[F], F]:
+    """Return a decorator for a command of ``**options``: what a dataclass declares becomes its options.
+
+    Parameters
+    ----------
+    declaring : type
+        Dataclass with fields made by `routegraph.options.option`.
+    many : bool
+        Options may be repeated, and are lists, None where they are left out; switches stay switches.
+    """
+
+    def decorate(function: F) -> F:
+        signature = inspect.signature(function, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        made = [_parameter(one, many) for one in options(declaring) if one.name not in signature.parameters]
+        first = [p.replace(kind=p.KEYWORD_ONLY) for p in own if p.default is p.empty]
+        last = [p.replace(kind=p.KEYWORD_ONLY) for p in own if p.default is not p.empty]
+
+        @functools.wraps(function)
+        def command(*args: Any, **given: Any) -> Any:
+            return function(*args, **given)
+
+        command.__signature__ = signature.replace(parameters=[*first, *made, *last])  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in (*first, *made, *last)}
+        return cast(F, command)
+
+    return decorate
 
 
-def shares(help: str) -> Any:
-    """Return an option that takes numbers."""
-    return typer.Option(parser=real, metavar="X", help=help + " Repeatable.")
+def _parameter(one: Declared, many: bool) -> inspect.Parameter:
+    """Return one declared option as a parameter that typer understands."""
+    flag, said = one.name.replace("_", "-"), one.option.help
+    kind: Any = one.type
+    default: Any = one.default
+    if one.type is bool:
+        names = (f"--{flag}/--{one.option.off or 'no-' + flag}",) if default else (f"--{flag}",)
+        made = typer.Option(*names, help=said)
+    else:
+        if one.range and one.option.low != 1:
+            said = f"{said.rstrip('.')} ({one.range})."
+        parsers = {int: whole, float: real}
+        metavar = one.option.metavar or {int: "N", float: "X"}.get(one.type, "NAME")
+        made = typer.Option(
+            f"--{flag}",
+            parser=parsers.get(one.type),
+            metavar=metavar,
+            help=said + " Repeatable." * many,
+        )
+        if many:
+            kind, default = list[kind] | None, None
+    return inspect.Parameter(
+        one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made]
+    )
 
 
-def names(help: str) -> Any:
-    """Return an option that takes names."""
-    return typer.Option(metavar="NAME", help=help + " Repeatable.")
+def loads(function: F) -> F:
+    """Give a command the option ``--load FILE.py``: what the files register is known before the command runs."""
+    signature = inspect.signature(function, eval_str=True)
+    load = inspect.Parameter(
+        "load",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            list[Path] | None,
+            typer.Option(
+                metavar="FILE.py", help="Register what this file declares (policies, ...); repeatable."
+            ),
+        ],
+    )
+    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in signature.parameters.values()]
+
+    @functools.wraps(function)
+    def command(*, load: list[Path] | None = None, **given: Any) -> Any:
+        for path in load or ():
+            plugins.load(path)
+        return function(**given)
+
+    command.__signature__ = signature.replace(parameters=[*parameters, load])  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in (*parameters, load)}
+    return cast(F, command)

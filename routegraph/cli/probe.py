@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from routegraph.cli.options import (
-    ChunkLength,
     Device,
     Dtype,
     Items,
@@ -16,16 +15,16 @@ from routegraph.cli.options import (
     Model,
     Out,
     Plot,
-    QuestionAware,
-    ReplyLength,
-    Seed,
     Tasks,
     Threads,
     real,
+    takes,
 )
 from routegraph.cli.terminal import check_outputs, console, draw, hand_over, progress
+from routegraph.validate.plan import Plan
 
 
+@takes(Plan)
 def probe(
     model: Model,
     task: Tasks,
@@ -47,27 +46,23 @@ def probe(
     ] = None,
     n: Items = None,
     length: Length = None,
-    question_aware: QuestionAware = False,
-    max_new_tokens: ReplyLength = None,
-    chunk_length: ChunkLength = 64,
     dtype: Dtype = "float32",
     device: Device = "cpu",
     threads: Threads = None,
-    seed: Seed = 0,
     json_: Json = False,
     plot: Plot = None,
     out: Out = None,
+    **options: Any,
 ) -> None:
     """Fit linear probes to hidden states and to what is left of the cache, beside the accuracy of the same items."""
     check_outputs(plot, out)
     from routegraph.validate.models.load import load, use_threads
-    from routegraph.validate.plan import MAX_NEW_TOKENS
     from routegraph.validate.probe import run
     from routegraph.validate.probe.fit import check_sklearn
     from routegraph.validate.tasks import load_task
 
     check_sklearn()
-    prompts = [prompt for name in task for prompt in load_task(name, n, seed, length)]
+    prompts = [prompt for name in task for prompt in load_task(name, n, options["seed"], length)]
     run.check_labels(prompts, target)
     use_threads(threads)
     with progress("items") as advance:
@@ -77,11 +72,8 @@ def probe(
             policy_names=policy or run.POLICIES,
             ratios=ratio or run.RATIOS,
             target=target,
-            question_aware=question_aware,
-            max_new_tokens=max_new_tokens or MAX_NEW_TOKENS,
-            chunk_length=chunk_length,
-            seed=seed,
             progress=advance,
+            **options,
         )
     if plot is not None:
         draw(found.plot(), plot)

@@ -7,35 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from routegraph.cli.options import Json, count, counts, names, real, shares
+from routegraph.cli.options import Json, count, real, takes
 from routegraph.cli.terminal import compiling, console, note, parse_settings, print_json, progress
+from routegraph.sim.parameters import Parameters
 
 
+@takes(Parameters, many=True)
 def sweep(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder of the cell files; resumes what is there.")
     ],
-    n_tokens: Annotated[list[int] | None, counts("Cache rows.")] = None,
-    n_layers: Annotated[list[int] | None, counts("Layers.")] = None,
-    n_heads: Annotated[list[int] | None, counts("KV heads a layer.")] = None,
-    degree: Annotated[list[int] | None, counts("Reads of each (layer, KV head, token).")] = None,
-    ensemble: Annotated[list[str] | None, names("Where the reads fall.")] = None,
-    policy: Annotated[list[str] | None, names("Which rows are evicted first.")] = None,
-    score_correlation: Annotated[list[float] | None, shares("Correlation of a token's scores.")] = None,
-    prune: Annotated[list[str] | None, names("columns or decode.")] = None,
-    residual: Annotated[bool, typer.Option(help="Let a token carry itself down a layer.")] = True,
-    n_answers: Annotated[list[int] | None, counts("Answer tokens drawn in each replicate.")] = None,
-    group_size: Annotated[list[int] | None, counts("Query heads per KV head.")] = None,
-    profile: Annotated[list[str] | None, names("Agreement of heads by depth.")] = None,
-    correlation_floor: Annotated[list[float] | None, shares("Share common to all layers.")] = None,
-    correlation_length: Annotated[list[float] | None, shares("Layers over which the rest decays.")] = None,
-    read_agreement: Annotated[list[float] | None, shares("How far agreeing heads read alike.")] = None,
-    attention_tie: Annotated[list[float] | None, shares("Correlation of scores with reads.")] = None,
-    answer_shift: Annotated[list[float] | None, shares("Shift of the answer tokens' scores.")] = None,
-    source: Annotated[list[str] | None, names("Where routes start: query, or row.")] = None,
-    directed: Annotated[
-        bool, typer.Option("--directed/--undirected", help="Routes go from query to key only.")
-    ] = True,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Parameter of ensemble, policy or profile."),
@@ -58,27 +39,9 @@ def sweep(
         bool, typer.Option("--skip-damaged", help="Compute damaged cell files again.")
     ] = False,
     json_: Json = False,
+    **axes: Any,
 ) -> None:
     """Simulate a grid of cells; options with several values are crossed. A killed sweep resumes."""
-    given: dict[str, Any] = {
-        "n_tokens": n_tokens,
-        "n_layers": n_layers,
-        "n_heads": n_heads,
-        "degree": degree,
-        "ensemble": ensemble,
-        "policy": policy,
-        "score_correlation": score_correlation,
-        "prune": prune,
-        "n_answers": n_answers,
-        "group_size": group_size,
-        "profile": profile,
-        "correlation_floor": correlation_floor,
-        "correlation_length": correlation_length,
-        "read_agreement": read_agreement,
-        "attention_tie": attention_tie,
-        "answer_shift": answer_shift,
-        "source": source,
-    }
     settings = parse_settings(setting or [])
     from routegraph.sim.sweep import sweep as run_sweep
 
@@ -95,9 +58,7 @@ def sweep(
             dask=dask,
             skip_damaged=skip_damaged,
             progress=advance,
-            residual=residual,
-            directed=directed,
-            **{name: values for name, values in given.items() if values},
+            **{name: values for name, values in axes.items() if values not in (None, [])},
         )
     for sentence in result.damaged:
         note(f"computed again: {sentence}")

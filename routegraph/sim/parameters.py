@@ -1,72 +1,105 @@
-"""What a cell of simulations is made of, checked before anything is computed."""
+"""What a cell of simulations is made of: every option once, checked before anything is computed.
+
+What draws is imported when it is first needed: the command line asks for the options alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from routegraph.choices import PRUNING, SOURCES
+from routegraph.options import check, option
 
-from routegraph import policies
-from routegraph.registry import Registry
-from routegraph.routes import check_prune
-from routegraph.sim.ensembles import Edges, ensembles
-from routegraph.sim.ensembles.base import follow_head_0
-from routegraph.sim.fields import Field, field_of_trace
-from routegraph.sim.profiles import agreement_by_layer, profiles
-from routegraph.survival import Survival
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from routegraph.registry import Registry
+    from routegraph.sim.ensembles import Edges
+    from routegraph.sim.fields import Field
+    from routegraph.survival import Survival
 
 Settings = tuple[tuple[str, Any], ...]
-
-#: Where routes start: at the query, or at every position of the top layer.
-SOURCES = ("query", "row")
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """What a cell of simulations is made of; see `simulate` for the meaning of each."""
+    """What a cell of simulations is made of.
 
-    n_tokens: int = 4096
-    n_layers: int = 32
-    n_heads: int = 8
-    degree: int = 1
-    ensemble: str = "uniform"
-    policy: str = "random"
-    score_correlation: float = 0.0
-    prune: str = "columns"
-    residual: bool = True
-    n_answers: int = 8
-    group_size: int = 1
-    profile: str = "flat"
-    correlation_floor: float = 1.0
-    correlation_length: float = 10.0
-    read_agreement: float = 0.0
-    attention_tie: float = 0.0
-    answer_shift: float = 0.0
-    source: str = "query"
-    directed: bool = True
+    A field made with `option` is a keyword of `simulate` and `sweep` and an option of the commands of these names; its
+    help, range and choices stand here and nowhere else.
+
+    Attributes
+    ----------
+    ensemble_parameters, policy_parameters, profile_parameters : tuple of (str, value)
+        Further parameters of those that are named: the settings.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range or unknown.
+    """
+
+    n_tokens: int = option(4096, "Cache rows; the query is one more position after them.", low=1)
+    n_layers: int = option(32, "Layers.", low=1)
+    n_heads: int = option(8, "KV heads a layer.", low=1)
+    degree: int = option(1, "Reads drawn for each (layer, KV head, token).", low=1)
+    ensemble: str = option("uniform", "Where the reads fall; see `routegraph list`.")
+    policy: str = option("random", "Which rows are evicted first; see `routegraph list`.")
+    score_correlation: float = option(
+        0.0, "Correlation of the scores that any two slots give one token.", low=0, high=1, metavar="RHO"
+    )
+    prune: str = option(
+        "columns",
+        "Whose edges into dead slots are cut: those of every position, or of the query alone.",
+        choices=PRUNING,
+        noun="pruning",
+    )
+    residual: bool = option(True, "Let a token carry itself down a layer.")
+    n_answers: int = option(8, "Answer tokens drawn in each replicate.", low=1)
+    group_size: int = option(1, "Query heads a KV head, each with `degree` reads of its own.", low=1)
+    profile: str = option(
+        "flat",
+        "How the agreement of heads changes with depth: flat (score_correlation in every layer), llama (early "
+        "consensus), qwen (late consensus), given, trace.",
+    )
+    correlation_floor: float = option(
+        1.0, "Share of what the heads of a layer share that all layers have in common.", low=0, high=1
+    )
+    correlation_length: float = option(10.0, "Layers over which the rest of it decays.", above=0)
+    read_agreement: float = option(
+        0.0, "Chance, times its layer's agreement, that a head reads what head 0 reads.", low=0, high=1
+    )
+    attention_tie: float = option(
+        0.0, "Correlation of the scores with how often the graph reads each slot.", low=0, high=1
+    )
+    answer_shift: float = option(0.0, "Standard deviations added to the answer tokens' scores.")
+    source: str = option(
+        "query",
+        "Where routes start: at the query, or at every position of the top layer.",
+        choices=SOURCES,
+    )
+    directed: bool = option(
+        True, "Routes go from query to key only, or both ways (undirected percolation).", off="undirected"
+    )
     ensemble_parameters: Settings = ()
     policy_parameters: Settings = ()
     profile_parameters: Settings = ()
 
     def __post_init__(self) -> None:
-        for name in ("n_tokens", "n_layers", "n_heads", "degree", "n_answers", "group_size"):
-            check_count(name, getattr(self, name))
+        import numpy as np
+
+        from routegraph.policies import declared
+        from routegraph.sim.ensembles import ensembles
+
+        check(self)
         if self.n_answers > self.n_tokens:
             raise ValueError(f"n_answers must be in 1..n_tokens = {self.n_tokens}, got {self.n_answers}")
-        for name in ("score_correlation", "correlation_floor", "read_agreement", "attention_tie"):
-            check_share(name, getattr(self, name))
-        if not self.correlation_length > 0:
-            raise ValueError(f"correlation_length must be above 0, got {self.correlation_length}")
-        if not np.isfinite(self.answer_shift):
-            raise ValueError(f"answer_shift must be a finite number, got {self.answer_shift}")
-        check_prune(self.prune)
-        if self.source not in SOURCES:
-            raise ValueError(f"unknown source {self.source!r}; choose from: {', '.join(SOURCES)}")
         ensembles.check_parameters(self.ensemble, dict(self.ensemble_parameters))
-        if policies.declared(self.policy).draws == "levels" and not self.independent:
+        if declared(self.policy).draws == "levels" and not self.independent:
             raise ValueError(
                 f"policy {self.policy!r} evicts every slot on its own; it takes no correlated scores"
             )
@@ -95,6 +128,8 @@ class Parameters:
 
     def agreement(self) -> NDArray[np.float64]:
         """Return how much the heads of each layer agree, float64[n_layers] in [0, 1]."""
+        from routegraph.sim.profiles import agreement_by_layer
+
         given = dict(self.profile_parameters)
         if self.profile == "flat":
             given["score_correlation"] = float(self.score_correlation)
@@ -106,12 +141,17 @@ class Parameters:
 
     def field(self) -> Field:
         """Return the score field; profile "trace" brings its own floor and length."""
+        from routegraph.sim.fields import Field, field_of_trace
+
         if self.profile == "trace":
             return field_of_trace(dict(self.profile_parameters)["field_trace"], self.n_layers)
         return Field(self.agreement(), self.correlation_floor, self.correlation_length)
 
     def draw_edges(self, key: np.uint64, layer: int, n_tokens: int) -> Edges:
         """Draw the read edges of one layer."""
+        from routegraph.sim.ensembles import ensembles
+        from routegraph.sim.ensembles.base import follow_head_0
+
         edges: Edges = ensembles[self.ensemble](
             key,
             layer,
@@ -130,20 +170,18 @@ class Parameters:
 
         For a policy that is not nested: of ratio 0, only good as a check of its parameters.
         """
+        import numpy as np
+
+        from routegraph.policies import apply
+
         scores = np.zeros((self.n_layers, 1, self.n_tokens), dtype=np.float32)
-        return policies.apply(self.policy, scores, ratio=0.0, **dict(self.policy_parameters))
+        return apply(self.policy, scores, ratio=0.0, **dict(self.policy_parameters))
 
 
 def check_count(name: str, value: Any) -> None:
     """Raise ValueError unless `value` is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-
-
-def check_share(name: str, value: float) -> None:
-    """Raise ValueError unless `value` lies in [0, 1]."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be in [0, 1], got {value}")
 
 
 def split_settings(
@@ -156,10 +194,14 @@ def split_settings(
     ValueError
         If none of them takes a setting; the choices are named.
     """
+    from routegraph.policies import policies
+    from routegraph.sim.ensembles import ensembles
+    from routegraph.sim.profiles import profiles
+
     owners: dict[str, tuple[Registry, str, str]] = {
         "ensemble_parameters": (ensembles, ensemble, ""),
         # A simulation seeds its policy itself.
-        "policy_parameters": (policies.policies, policy, "seed"),
+        "policy_parameters": (policies, policy, "seed"),
         # The correlation of the flat profile has a parameter of its own.
         "profile_parameters": (profiles, profile, "score_correlation"),
     }
@@ -202,6 +244,8 @@ def from_document(document: Mapping[str, Any]) -> Parameters:
 
 def definitions(parameters: Parameters) -> dict[str, str]:
     """Return, in words, the definitions behind the figures of a simulation."""
+    from routegraph import policies
+
     pruning = {
         "columns": "columns: an edge is gone when the slot it reads is dead, for every query",
         "decode": "decode: an edge is gone when its slot is dead and its query comes after the context",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from routegraph import plot
 from routegraph._version import __version__
 from routegraph.critical.points import Susceptibility, susceptibility
+from routegraph.options import check_names, takes
 from routegraph.policies import is_nested
 from routegraph.sim.measures import measures as measure_registry
 from routegraph.sim.observables import Sample, observables
@@ -146,34 +147,18 @@ def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
+@takes(Parameters)
 def simulate(
-    n_tokens: int = 4096,
+    n_tokens: int = Parameters.n_tokens,
     ratio: float | Iterable[float] = 0.9,
     *,
-    n_layers: int = 32,
-    n_heads: int = 8,
-    degree: int = 1,
-    ensemble: str = "uniform",
-    policy: str = "random",
-    score_correlation: float = 0.0,
-    prune: str = "columns",
-    residual: bool = True,
-    n_answers: int = 8,
-    group_size: int = 1,
-    profile: str = "flat",
-    correlation_floor: float = 1.0,
-    correlation_length: float = 10.0,
-    read_agreement: float = 0.0,
-    attention_tie: float = 0.0,
-    answer_shift: float = 0.0,
-    source: str = "query",
-    directed: bool = True,
     replicates: int = 32,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
     measures: Iterable[str] = (),
     workers: int | None = None,
     progress: Progress | None = None,
+    **options: Any,
 ) -> Simulation:
     """Simulate token-attention graphs under KV-cache eviction.
 
@@ -183,40 +168,7 @@ def simulate(
         Cache rows; the query is one more position after them.
     ratio : float or sequence of float
         Compression ratios in [0, 1). All ratios come from the same pass, so more of them cost nothing.
-    n_layers, n_heads : int
-        Layers and KV heads a layer.
-    degree : int
-        Reads drawn for each (layer, KV head, token).
-    ensemble : str
-        Where the reads fall; see ``routegraph list``.
-    policy : str
-        Which rows are evicted first.
-    score_correlation : float
-        Correlation, in [0, 1], between the scores that any two slots give one token.
-    prune : {"columns", "decode"}
-        Cut edges into dead slots everywhere, or only those of the query.
-    residual : bool
-        Whether a token also carries itself down each layer.
-    n_answers : int
-        Answer tokens drawn in each replicate.
-    group_size : int
-        Query heads per KV head, each with `degree` reads of its own.
-    profile : str
-        How the agreement of the heads of a layer changes with depth: "flat" (score_correlation in every
-        layer), "llama" (early consensus), "qwen" (late consensus), "given".
-    correlation_floor, correlation_length : float
-        Of what the heads of a layer share, the share in [0, 1] that all layers have in common (1: one
-        factor), and the layers over which the rest decays.
-    read_agreement : float
-        In [0, 1]: a head reads what head 0 reads with this chance times its layer's agreement.
-    attention_tie : float
-        Correlation, in [0, 1], of the scores with how often the graph reads each slot.
-    answer_shift : float
-        Added to the standard normal scores of the answer tokens.
-    source : {"query", "row"}
-        Where routes start: at the query, or at every position of the top layer.
-    directed : bool
-        Whether routes go from query to key only, or both ways (undirected percolation: needs the whole graph).
+    **options
     replicates, seed : int
         Independent graphs, and the seed they come from.
     settings : mapping, optional
@@ -236,41 +188,29 @@ def simulate(
     ------
     ValueError
         If a parameter is out of range or unknown; nothing is computed then.
+
+    Notes
+    -----
+    The options are the fields of `routegraph.sim.parameters.Parameters`.
     """
+    check_names("simulate", Parameters, options)
     ratios = check_ratios(ratio)
     check_count("replicates", replicates)
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
-    parameters = Parameters(
-        n_tokens=n_tokens,
-        n_layers=n_layers,
-        n_heads=n_heads,
-        degree=degree,
-        ensemble=ensemble,
-        policy=policy,
-        score_correlation=score_correlation,
-        prune=prune,
-        residual=residual,
-        n_answers=n_answers,
-        group_size=group_size,
-        profile=profile,
-        correlation_floor=correlation_floor,
-        correlation_length=correlation_length,
-        read_agreement=read_agreement,
-        attention_tie=attention_tie,
-        answer_shift=answer_shift,
-        source=source,
-        directed=directed,
-        **split_settings(ensemble, policy, profile, settings or {}),
-    )
+    chosen = {
+        name: options.get(name, getattr(Parameters, name)) for name in ("ensemble", "policy", "profile")
+    }
+    options |= split_settings(**chosen, settings=settings or {})
+    parameters = Parameters(n_tokens=n_tokens, **options)
     names = list(dict.fromkeys(measures))
     for name in names:
         measure_registry[name]
-    if names and (source, directed) != ("query", True):
+    if names and (parameters.source, parameters.directed) != ("query", True):
         raise ValueError(
             "measures follow directed routes from the query; take them without source and directed"
         )
-    grid = [None] if is_nested(policy) else ratios
+    grid = [None] if is_nested(parameters.policy) else ratios
     samples = tuple(
         run_cell(parameters, replicates, seed, workers=workers, progress=progress, ratio=at) for at in grid
     )

@@ -9,14 +9,15 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from routegraph import plugins
 from routegraph._version import __version__
 from routegraph.files import cells_folder, write_json
+from routegraph.options import options, takes
 from routegraph.policies import is_nested
 from routegraph.sim import store
 from routegraph.sim.executors import executor
@@ -31,7 +32,7 @@ __all__ = ["SweepResult", "grid_of", "load_sweep", "sweep"]
 FORMAT = "routegraph sweep"
 Report = Callable[[float, float, str], None]
 
-_AXES = tuple(f.name for f in fields(Parameters) if f.name not in store.OWNERS)
+_AXES = tuple(one.name for one in options(Parameters))
 
 
 def grid_of(
@@ -69,10 +70,11 @@ def grid_of(
     made: dict[str, Parameters] = {}
     for parts in itertools.product(*([step] if together else []), *crossed):
         row = {name: value for part in parts for name, value in part.items()}
-        names = {"ensemble": "uniform", "policy": "random", "profile": "flat"}
-        owners = [row.get(name, default) for name, default in names.items()]
+        owners = {
+            name: row.get(name, getattr(Parameters, name)) for name in ("ensemble", "policy", "profile")
+        }
         for setting in chosen:
-            everything: dict[str, Any] = {**row, **split_settings(owners[0], owners[1], owners[2], setting)}
+            everything: dict[str, Any] = {**row, **split_settings(**owners, settings=setting)}
             parameters = Parameters(**everything)
             made.setdefault(store.canonical(parameters), parameters)
     return list(made.values())
@@ -87,14 +89,23 @@ def _listed(name: str, value: Any) -> list[Any]:
     return values
 
 
-def compute(parameters: Parameters, seed: int, ratio: float | None, first: int, last: int) -> Packed:
-    """Run replicates first..last-1 of a cell: one task of a sweep."""
+def compute(
+    parameters: Parameters,
+    seed: int,
+    ratio: float | None,
+    first: int,
+    last: int,
+    sources: Sequence[plugins.Source] = (),
+) -> Packed:
+    """Run replicates first..last-1 of a cell: one task of a sweep. `sources`: plug-in files of the sender."""
+    plugins.ensure(sources)
     number = store.cell_number(parameters)
     return store.join(
         [store.pack(run_replicate(parameters, seed, number, r, ratio)) for r in range(first, last)]
     )
 
 
+@takes(Parameters, many=True)
 def sweep(
     out: str | os.PathLike[str] | None = None,
     *,
@@ -128,14 +139,13 @@ def sweep(
     processes : bool
         Processes instead of threads.
     dask : str, optional
-        "local", or the address of a scheduler; see `routegraph.sim.executors`. Workers elsewhere know only
-        what is registered by modules they import.
+        "local", or the address of a scheduler; see `routegraph.sim.executors`. Workers know what installed
+        plug-ins register, and what was loaded here by `routegraph.plugins.load` (``--load``).
     skip_damaged : bool
         Compute damaged cell files again instead of stopping at the first.
     progress : function of (percent done, 100, text), optional
         Percent of the work, by its estimated cost.
     **axes
-        Fields of `Parameters` (as of `simulate`), each a value or a list.
 
     Returns
     -------
@@ -148,6 +158,10 @@ def sweep(
         If a parameter is bad, `out` holds another seed's sweep or something else, or a cell file is damaged.
     OSError
         If the disk is full, a worker process dies, or the scheduler does not answer; finished cells are kept.
+
+    Notes
+    -----
+    The axes are the fields of `routegraph.sim.parameters.Parameters`, each a value or a list of values.
 
     Examples
     --------
@@ -221,7 +235,7 @@ def _compute_all(
     tasks.sort(key=lambda task: -task[0])
     total, spent, n_cells = sum(task[0] for task in tasks), 0.0, len(missing)
     parts: dict[str, dict[int, Packed]] = {name: {} for name in missing}
-    queue = iter(tasks)
+    queue, sources = iter(tasks), plugins.loaded()
     with executor(workers, processes, dask) as pool:
         running: dict[Future[Packed], tuple[float, Parameters, float | None, int, int]] = {}
         # A bounded queue: results do not pile up, and an error stops the sweep soon.
@@ -229,7 +243,7 @@ def _compute_all(
         try:
             while True:
                 for task in itertools.islice(queue, ahead - len(running)):
-                    running[pool.submit(compute, task[1], seed, *task[2:])] = task
+                    running[pool.submit(compute, task[1], seed, *task[2:], sources)] = task
                 if not running:
                     break
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from routegraph.survival import check_ratios
-from routegraph.validate.eviction import Method, tables_of
-from routegraph.validate.models.load import Loaded, fingerprint
+from routegraph.options import check, option
 from routegraph.validate.presses.scorers import CHUNK_LENGTH, checked_tables
 
-MAX_NEW_TOKENS = 12
+if TYPE_CHECKING:
+    from routegraph.validate.eviction import Method
+    from routegraph.validate.models.load import Loaded
 
 
 @dataclass(frozen=True)
 class Plan:
     """What is asked of every prompt.
+
+    A field made with `option` is a keyword of `measure` and `probe` and an option of the commands of these names; its
+    help and range stand here and nowhere else. What evicts is imported when it is first needed: the command line
+    asks for the options alone.
 
     Attributes
     ----------
@@ -24,13 +28,6 @@ class Plan:
         See `Method.named`. A policy that draws does so anew for every item, from `seed` and the item's id.
     ratios : tuple of float
         Sorted compression ratios in [0, 1).
-    question_aware : bool
-        Score with the question in the context (the paper's AWR) instead of before it is known (AGN).
-    max_new_tokens : int
-        Length of the longest reply.
-    chunk_length : int
-        For policies that cut chunks; a few rows less for an item whose last chunk could not be scored.
-    seed : int
 
     Raises
     ------
@@ -40,26 +37,38 @@ class Plan:
 
     policy_names: Sequence[str]
     ratios: Sequence[float]
-    question_aware: bool = False
-    max_new_tokens: int = MAX_NEW_TOKENS
-    chunk_length: int = CHUNK_LENGTH
-    seed: int = 0
+    question_aware: bool = option(
+        False, "Score with the question in the context (AWR), instead of before it is known (AGN)."
+    )
+    max_new_tokens: int = option(12, "Length of the longest reply, in tokens.", low=1)
+    chunk_length: int = option(
+        CHUNK_LENGTH,
+        "Rows of a chunk, for policies that cut chunks; a few less where a last chunk could not be scored.",
+        low=1,
+    )
+    seed: int = option(0, "Seed of all random numbers, those of policies that draw among them.", low=0)
 
     def __post_init__(self) -> None:
+        from routegraph.survival import check_ratios
+        from routegraph.validate.eviction import tables_of
+
         object.__setattr__(self, "policy_names", tuple(dict.fromkeys(self.policy_names)))
         object.__setattr__(self, "ratios", tuple(sorted(set(check_ratios(list(self.ratios))))))
+        check(self)
         if not self.policy_names:
             raise ValueError("at least one policy is needed")
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
         checked_tables(tables_of(self.methods()), self.chunk_length)
 
     def methods(self, chunk_length: int | None = None) -> tuple[Method, ...]:
         """Return the policies with the scores that each goes by."""
+        from routegraph.validate.eviction import Method
+
         return tuple(Method.named(name, chunk_length or self.chunk_length) for name in self.policy_names)
 
     def settings(self, model: Loaded) -> dict[str, Any]:
         """Return what a result depends on, as JSON-ready values."""
+        from routegraph.validate.models.load import fingerprint
+
         return {
             "model": model.name,
             "weights": fingerprint(model),

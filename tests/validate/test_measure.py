@@ -474,7 +474,7 @@ class TestTiny:
         assert found.metrics["alive_answer"][0, 0, 1] < 1
         found = measure(tiny, [PROMPT], policy_names=["adakv@tova"], ratios=[0.9], max_new_tokens=1)
         assert found.cliffs["adakv@tova"] == {
-            f"1 rows of the window in the {end} prompt, n = {found.n_context[0]}": 1 - 1 / found.n_context[0]
+            f"a window of 1 in the {end} prompt, n = {found.n_context[0]}": 1 - 1 / found.n_context[0]
             for end in ("shortest", "longest")
         }
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from routegraph.choices import AXES
 from routegraph.stats.bootstrap import interval
 from routegraph.stats.intervals import NOWHERE, Interval
-from routegraph.survival import AXES, fraction_gone
+from routegraph.survival import fraction_gone
 from routegraph.trace import Trace
 from routegraph.validate.claims.case import (
     FAILS,

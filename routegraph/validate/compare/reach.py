@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from routegraph.choices import PRUNING
 from routegraph.critical.points import half_point
 from routegraph.graph import TokenGraph, heavier
-from routegraph.routes import PRUNING, reach_thresholds
+from routegraph.routes import reach_thresholds
 from routegraph.sim.ensembles.empirical import ReadStatistics, read_statistics
 from routegraph.stats.intervals import Interval
 from routegraph.survival import Survival, fraction_gone

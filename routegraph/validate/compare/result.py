@@ -11,8 +11,8 @@ import numpy as np
 
 from routegraph import plot
 from routegraph._version import __version__
+from routegraph.choices import PRUNING
 from routegraph.critical.points import half_point
-from routegraph.routes import PRUNING
 from routegraph.stats import intervals
 from routegraph.stats.intervals import Interval, standard_error
 from routegraph.validate.compare import failure

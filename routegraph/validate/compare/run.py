@@ -12,8 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from routegraph.choices import AXES
 from routegraph.protection import structural_cliffs
-from routegraph.survival import AXES, check_ratios
+from routegraph.survival import check_ratios
 from routegraph.theory import ger as theory
 from routegraph.trace import Trace
 from routegraph.validate.compare import failure

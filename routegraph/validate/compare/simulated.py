@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from routegraph.choices import AXES
 from routegraph.graph import TokenGraph
 from routegraph.kernels import rng
 from routegraph.policies.base import eviction_order
@@ -21,7 +22,7 @@ from routegraph.sim.ensembles.base import join
 from routegraph.sim.ensembles.empirical import ReadStatistics, resample_reads
 from routegraph.sim.fields import Field, fit_field
 from routegraph.stats.intervals import standard_error
-from routegraph.survival import AXES, Survival, fraction_gone
+from routegraph.survival import Survival, fraction_gone
 from routegraph.theory.ger import normal_scores, slot_correlation
 from routegraph.trace import Trace
 from routegraph.validate.compare.prediction import Curve, Prediction

@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph import attention
+from routegraph.choices import AXES, PRUNING
 from routegraph.graph import TokenGraph, heavier
-from routegraph.routes import PRUNING, reach_thresholds
-from routegraph.survival import AXES, Survival, ger
+from routegraph.routes import reach_thresholds
+from routegraph.survival import Survival, ger
 from routegraph.validate.measure.routed import Reads, Routed
 
 Positions = NDArray[np.int64]

