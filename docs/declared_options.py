@@ -1,0 +1,40 @@
+"""For the API pages: functions whose signature and docstring are made from declared options are shown as they are made.
+
+An extension of griffe, which reads the source only and would show ``**options``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from typing import Any
+
+import griffe
+
+
+class DeclaredOptions(griffe.Extension):
+    """Take the signature and the docstring of what is decorated with `takes` from the function itself."""
+
+    def on_function_instance(self, *, func: griffe.Function, **kwargs: Any) -> None:
+        """Replace what the source says of one function."""
+        if not any(str(one.value).startswith("takes(") for one in func.decorators):
+            return
+        made = getattr(importlib.import_module(func.module.path), func.name)
+        if func.docstring is not None:
+            # The line **options is only the place where the options were put.
+            func.docstring.value = re.sub(r"^\*\*\w+\n", "", inspect.getdoc(made) or "", flags=re.MULTILINE)
+        written = {one.name: one for one in func.parameters}
+        signature = inspect.signature(made).parameters.values()
+        func.parameters = griffe.Parameters(*(_parameter(one, written.get(one.name)) for one in signature))
+
+
+def _parameter(one: inspect.Parameter, written: griffe.Parameter | None) -> griffe.Parameter:
+    """Return a parameter as it was made, with the annotation that was written."""
+    annotation = one.annotation if isinstance(one.annotation, str) else one.annotation.__name__
+    return griffe.Parameter(
+        one.name,
+        annotation=annotation if written is None else written.annotation,
+        kind=griffe.ParameterKind.keyword_only if written is None else written.kind,
+        default=None if one.default is one.empty else repr(one.default),
+    )
