@@ -176,11 +176,7 @@ def test_a_model_that_knows_is_told_from_its_states(prompts, capsys, tmp_path):
     assert {"version", "seed", "parameters", "definitions", "results"} <= set(document)
     figure = found.plot()
     figure.savefig(tmp_path / "p.svg")
-    from routegraph.cli.terminal import console
-    from routegraph.validate.probe import tables
-
-    tables.probed(console(), found)
-    assert "topk, hidden" in capsys.readouterr().out
+    assert "topk, hidden" in found.summary()
 
 
 @pytest.mark.parametrize(
