@@ -306,7 +306,8 @@ class TestCache:
     def test_full_disk_while_weights_are_written(self, tmp_path: Path) -> None:
         gguf_file = write_tiny_gguf(tmp_path / "tiny.gguf")
         code = (
-            "import resource, sys, os; from pathlib import Path; from routegraph.validate import smollm2, sources\n"
+            "import resource, sys, os; from pathlib import Path\n"
+            "from routegraph.validate.models import smollm2, sources\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
             "build = lambda folder, progress: smollm2.convert(Path(sys.argv[1]), folder)\n"
             "sources.MODELS['fake'] = sources.ModelSource('fake', '', '', 1, 7, build)\n"

@@ -255,7 +255,8 @@ def test_importing_kvpress_leaves_attention_functions_alone() -> None:
     code = """
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS as functions
 before = dict(functions.items())
-from routegraph.validate import presses
+from routegraph.validate.presses import reference as reference_
+from routegraph.validate.presses.kvpress_fixes import kvpress
 kvpress()
 assert {name: functions[name] is before[name] for name in before} == dict.fromkeys(before, True)
 with reference_.patched_attention():
