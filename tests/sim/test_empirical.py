@@ -11,7 +11,7 @@ from routegraph.sim.fields import Field, fit_field
 from routegraph.sim.parameters import Parameters
 from routegraph.theory.ger import one_factor
 from routegraph.trace import Trace
-from tests.validate.test_compare import synthetic_trace
+from tests.helpers.traces import synthetic_trace
 
 N = 400
 

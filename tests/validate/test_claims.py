@@ -28,9 +28,9 @@ from routegraph.validate.claims.case import (
 from routegraph.validate.claims.figures import plot_claims, plot_traces
 from routegraph.validate.claims.judge import claims, claims_of_files, to_dict
 from routegraph.validate.measure.cells import open_folder, sealed, write_cell
-from tests.cli.test_simulate import run
-from tests.validate.test_compare import synthetic_trace
-from tests.validate.test_measure import synthetic
+from tests.helpers.commands import run
+from tests.helpers.measured import synthetic
+from tests.helpers.traces import synthetic_trace
 
 RATIOS = np.array([0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99])
 NAMES = ("chunk", "adakv", "random")

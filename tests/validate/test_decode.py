@@ -16,12 +16,11 @@ from routegraph.validate.models.load import Loaded
 from routegraph.validate.presses import prefill, reference
 from routegraph.validate.prompts.prompt import Prompt
 from routegraph.validate.prompts.tokens import encode
-from tests.validate.conftest import N_RANDOM, random_ids
-from tests.validate.decoding import TOLERANCE, against_kvpress, context, small
+from tests.helpers.decoding import QUESTION, TOLERANCE, against_kvpress, context, small
+from tests.helpers.models import N_RANDOM, random_ids
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 SHAPE = (3, 2, N_RANDOM)
-QUESTION = np.array([7, 23, 110, 45, 200])
 
 
 def everything(n_variants: int = 1) -> np.ndarray:

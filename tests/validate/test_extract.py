@@ -20,8 +20,8 @@ from routegraph.validate.prompts.prompt import Prompt, bundled_prompts, write_pr
 from routegraph.validate.prompts.tokens import tokens_in
 from routegraph.validate.traces import extract as module
 from routegraph.validate.traces.extract import extract, extract_to_file
-from tests.cli.test_simulate import run
-from tests.validate.conftest import KNOWN, tiny_network, token_ids
+from tests.helpers.commands import run
+from tests.helpers.models import KNOWN, tiny_network, token_ids
 
 
 @pytest.fixture(scope="module")

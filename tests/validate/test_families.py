@@ -19,8 +19,8 @@ from routegraph.validate.models.families import (  # noqa: E402
 from routegraph.validate.models.load import load  # noqa: E402
 from routegraph.validate.presses import prefill  # noqa: E402
 from routegraph.validate.presses.scorers import SCORERS  # noqa: E402
-from tests.cli.test_simulate import run  # noqa: E402
-from tests.validate.conftest import random_ids, tiny_network  # noqa: E402
+from tests.helpers.commands import run  # noqa: E402
+from tests.helpers.models import random_ids, tiny_network  # noqa: E402
 
 
 def config(kind, **settings):

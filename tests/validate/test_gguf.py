@@ -14,7 +14,7 @@ from routegraph.validate.models.gguf_tokenizer import save_tokenizer  # noqa: E4
 from routegraph.validate.models.load import load  # noqa: E402
 from routegraph.validate.prompts.prompt import Prompt  # noqa: E402
 from routegraph.validate.traces.extract import extract  # noqa: E402
-from tests.validate.conftest import random_ids, tiny_network  # noqa: E402
+from tests.helpers.models import random_ids, tiny_network  # noqa: E402
 
 LAYER = {
     "attn_norm": "input_layernorm",

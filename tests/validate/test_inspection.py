@@ -16,8 +16,8 @@ from routegraph.validate.traces.inspect import (
     sink_share,
     slope,
 )
-from tests.cli.test_simulate import run
-from tests.validate.test_compare import SHAPE, synthetic_trace, traced
+from tests.helpers.commands import run
+from tests.helpers.traces import SHAPE, synthetic_trace, traced
 
 
 def with_tops(trace):

@@ -42,8 +42,9 @@ from routegraph.validate.presses import prefill
 from routegraph.validate.prompts.prompt import Prompt, write_prompts
 from routegraph.validate.prompts.tokens import encode
 from routegraph.validate.traces.extract import extract
-from tests.cli.test_simulate import run
-from tests.validate.conftest import tiny_network
+from tests.helpers.commands import run
+from tests.helpers.measured import synthetic
+from tests.helpers.models import tiny_network
 
 CONTEXT = (
     "Ada lives in Paris and Bob lives in Rome. Both of them like to swim, and to sing in the old choir by the river. "
@@ -268,30 +269,6 @@ class TestAuc:
         assert row.auc == (0.5, 0.5, 0.5)
         assert row.cells == 3
         assert np.corrcoef(ratios, 1 - right.mean(axis=(0, 1)))[0, 1] > 0.95
-
-
-def synthetic(right: Any, metrics: dict[str, Any], tasks: Any = None, **more: Any) -> Measured:
-    n, n_policies, n_ratios = right.shape
-    ratios = more.pop("ratios", [0, 0.2, 0.5, 0.8])
-    return Measured(
-        settings={
-            "model": "made up",
-            "policies": [f"p{k}" for k in range(n_policies)],
-            "ratios": ratios,
-            "seed": 0,
-            "question_aware": False,
-        },
-        ids=tuple(map(str, range(n))),
-        item_tasks=tuple(tasks or ["t"] * n),
-        n_context=np.full(n, 100),
-        answerable=more.pop("answerable", np.ones(n, dtype=bool)),
-        tags=tuple(more.pop("tags", [("inverse",)] * n)),
-        right=right,
-        abstained=more.pop("abstained", np.zeros_like(right)),
-        replies=(("",) * n_policies * n_ratios,) * n,
-        metrics=metrics,
-        cliffs={f"p{k}": {} for k in range(n_policies)},
-    )
 
 
 class TestMeasured:
@@ -535,7 +512,7 @@ _SCRIPT = """
 import sys
 import torch
 torch.set_num_threads(1)
-from tests.validate.conftest import tiny_network
+from tests.helpers.models import tiny_network
 from routegraph.validate.measure.run import measure
 from routegraph.validate.models.load import load, wrap
 from routegraph.validate.prompts.prompt import read_prompts

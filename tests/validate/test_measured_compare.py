@@ -14,8 +14,8 @@ from routegraph.validate.compare.run import compare
 from routegraph.validate.measure.cells import open_folder, sealed, write_cell
 from routegraph.validate.measure.metrics import METRICS
 from routegraph.validate.measure.result import Measured, from_cells
-from tests.cli.test_simulate import run
-from tests.validate.test_compare import synthetic_trace
+from tests.helpers.commands import run
+from tests.helpers.traces import synthetic_trace
 
 RATIOS = [0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95]
 SETTINGS = {

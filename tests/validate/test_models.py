@@ -20,7 +20,7 @@ from routegraph.validate.models import smollm2 as recipe
 from routegraph.validate.models import sources
 from routegraph.validate.models import wheel as download
 from routegraph.validate.models.load import DownloadError, Loaded, load
-from tests.validate.conftest import KNOWN
+from tests.helpers.models import KNOWN
 
 # Published ids of SmolLM2's tokenizer: the prompt that starts every chat, and two plain texts.
 CHAT_START = [1, 9690, 198, 2683, 359, 253, 5356, 5646, 11173, 3365, 3511, 308, 34519, 28, 7018, 411, 407]

@@ -12,7 +12,7 @@ from routegraph.validate.presses.prefill import prefill_scores
 from routegraph.validate.presses.reference import reference_kept
 from routegraph.validate.presses.survivors import Survivors, survivors
 from routegraph.validate.prompts.prompt import Prompt
-from tests.validate.conftest import random_ids, tiny_network
+from tests.helpers.models import random_ids, tiny_network
 
 RATIOS = (0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98)
 N = 170

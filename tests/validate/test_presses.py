@@ -22,7 +22,7 @@ from routegraph.validate.presses.reference import (
 )
 from routegraph.validate.presses.scorers import SCORERS
 from routegraph.validate.prompts.prompt import Prompt
-from tests.validate.conftest import N_RANDOM, random_ids, tiny_network, token_ids
+from tests.helpers.models import N_RANDOM, random_ids, tiny_network, token_ids
 
 Rows = list[tuple[str, float, KeptComparison]]
 

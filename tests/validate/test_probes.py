@@ -14,8 +14,8 @@ from routegraph.validate.probe.features import middle, question_states, survivin
 from routegraph.validate.probe.fit import fit_probe, grouped_folds, most_frequent, shuffled, worlds
 from routegraph.validate.prompts.prompt import Prompt
 from routegraph.validate.tasks import load_task
-from tests.cli.test_simulate import run
-from tests.validate.decoding import TOLERANCE, context, small
+from tests.helpers.commands import run
+from tests.helpers.decoding import TOLERANCE, context, small
 
 QUESTION = np.array([7, 8, 9, 250])
 

@@ -12,7 +12,7 @@ from routegraph.validate.measure.routed import RESIDUAL, read_question
 from routegraph.validate.measure.run import measure
 from routegraph.validate.models.load import Loaded, load, wrap
 from routegraph.validate.tasks import load_task
-from tests.validate.conftest import tiny_network
+from tests.helpers.models import tiny_network
 
 N_CONTEXT, N_QUESTION = 11, 4
 

@@ -14,8 +14,8 @@ from routegraph.validate.presses import prefill, reference, scorers
 from routegraph.validate.presses.kvpress_fixes import kvpress
 from routegraph.validate.presses.scorers import OTHERS, SCORERS, check_table, protection, score_tables
 from routegraph.validate.prompts.prompt import Prompt
-from tests.validate.conftest import N_RANDOM, random_ids, tiny_network, token_ids
-from tests.validate.references import CASES, LENGTH, RATIOS, compare, eager
+from tests.helpers.models import N_RANDOM, random_ids, tiny_network, token_ids
+from tests.helpers.references import CASES, LENGTH, RATIOS, compare, eager
 
 #: FinchPress and an ObservedAttentionPress under eager attention cannot be wrapped by AdaKVPress.
 ADAKV = sorted(set(CASES) - {"finch", "observed_attention"})

@@ -14,10 +14,9 @@ from routegraph.validate.models.load import Loaded
 from routegraph.validate.prompts.prompt import Prompt, read_prompts, write_prompts
 from routegraph.validate.tasks import load_task, tasks
 from routegraph.validate.tasks.story import UNKNOWN
-from tests.cli.test_simulate import run
-from tests.validate.reader import NAME, WORDS, Fact, answers, read, relations, sentences
+from tests.helpers.commands import run
+from tests.helpers.reader import ENGLISH, NAME, WORDS, Fact, answers, read, relations, sentences
 
-ENGLISH = ("base", "manipulation", "multi_presence", "multi_entity", "long_context", "coreference", "hops")
 TYPES = {"person", "thing", "organization", "creature", "location", "number", "date", "event"}
 FACTS = {"long_context": 2, "coreference": 2}  # sentences that an answer follows from; one elsewhere
 

@@ -5,7 +5,7 @@ Reads what ``make verify`` recorded, so that the table and the checks cannot dis
 
 import json
 
-from tests.verification.conftest import RESULTS
+from tests.helpers.results import RESULTS
 
 
 def rows(known):

@@ -12,6 +12,8 @@ import tomllib
 from importlib import resources
 from typing import Any, NamedTuple
 
+#: The tasks it reads.
+ENGLISH = ("base", "manipulation", "multi_presence", "multi_entity", "long_context", "coreference", "hops")
 WORDS = tomllib.loads((resources.files("routegraph") / "data" / "tasks.toml").read_text("utf-8"))
 NAME = rf"(?:{'|'.join(WORDS['people']['she'] + WORDS['people']['he'])}) (?:{'|'.join(WORDS['people']['surnames'])})"
 

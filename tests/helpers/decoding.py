@@ -9,10 +9,12 @@ from routegraph.validate.decoding.decode import decode
 from routegraph.validate.models.load import Loaded, wrap
 from routegraph.validate.presses import prefill, reference
 from routegraph.validate.presses.scorers import SCORERS
-from tests.validate.conftest import random_ids, tiny_network
+from tests.helpers.models import random_ids, tiny_network
 
 #: Largest difference of a logit from kvpress's or from plain generation's.
 TOLERANCE = 1e-4
+#: Tokens of a question to the random models.
+QUESTION = np.array([7, 23, 110, 45, 200])
 
 
 class Words:
