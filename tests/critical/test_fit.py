@@ -3,23 +3,8 @@
 import numpy as np
 import pytest
 
-from routegraph.critical import collapse, estimators
-from routegraph.critical.cliff import fit_cliff, log_likelihood, mix, polynomial
 from routegraph.critical.fit import CriticalFit, fit_critical
-from routegraph.kernels.collapse import collapse_quality
-from routegraph.stats import bootstrap
-
-SIZES = [16, 32, 64, 128]
-RATIOS = np.linspace(0.3, 0.7, 81)
-
-
-def curves(rng, replicates=100, inverse_nu=0.75, zeta_over_nu=0.0, alpha_c=0.5, sizes=SIZES, noise=0.3):
-    """m = L^(zeta/nu) f((alpha - alpha_c) L^(1/nu) / 2 + noise), f logistic, falling: exact scaling."""
-    made = []
-    for size in sizes:
-        argument = (RATIOS - alpha_c) * size**inverse_nu / 2 + rng.normal(0, noise, (replicates, 1))
-        made.append(size**zeta_over_nu / (1 + np.exp(argument)))
-    return np.array(made)
+from tests.helpers.curves import ASKED, RATIOS, SIZES, curves, within
 
 
 def crossing_curves(rng, replicates=200, sizes=SIZES):
@@ -33,54 +18,6 @@ def crossing_curves(rng, replicates=200, sizes=SIZES):
         hit = rng.random((replicates, 1)) < q
         made.append(np.where(hit, 1.0, 0.02))
     return np.array(made)
-
-
-def within(value, ends, truth):
-    assert ends[0] <= truth <= ends[1], (value, ends, truth)
-
-
-# --- the kernel against its slow twin -------------------------------------------------------------
-
-
-def naive_quality(x, y, error, judged):
-    total, count = 0.0, 0
-    for i in range(len(x)):
-        for j in np.flatnonzero(judged[i]):
-            points = []
-            for k in set(range(len(x))) - {i}:
-                if x[k][0] <= x[i][j] <= x[k][-1]:
-                    p = min(max(int(np.searchsorted(x[k], x[i][j], side="left")) - 1, 0), len(x[k]) - 2)
-                    points += [(x[k][q], y[k][q], error[k][q]) for q in (p, p + 1)]
-            if not points:
-                continue
-            a, b, e = np.array(points).T
-            design = np.vander(a - x[i][j], 2, increasing=True)
-            covariance = np.linalg.inv(design.T @ (design / e[:, None] ** 2))
-            master = covariance @ (design.T @ (b / e**2))
-            total += (y[i][j] - master[0]) ** 2 / (error[i][j] ** 2 + covariance[0, 0])
-            count += 1
-    return total / count, count
-
-
-def test_quality_equals_its_naive_twin():
-    rng = np.random.default_rng(0)
-    for _ in range(5):
-        x = np.sort(rng.random((4, 15)), axis=1)
-        y, error = rng.random((4, 15)), 0.1 + rng.random((4, 15))
-        judged = rng.random((4, 15)) < 0.8
-        found, points = collapse_quality(x, y, error, judged)
-        expected, count = naive_quality(x, y, error, judged)
-        assert points == count
-        assert found == pytest.approx(expected, rel=1e-9)
-
-
-def test_quality_of_points_on_one_line_is_zero_and_of_noise_one():
-    rng = np.random.default_rng(1)
-    x = np.sort(rng.random((5, 400)), axis=1)
-    everything = np.ones_like(x, dtype=bool)
-    assert collapse_quality(x, 2 * x + 1, np.full_like(x, 0.1), everything)[0] < 1e-20
-    noisy = 2 * x + 1 + rng.normal(0, 0.1, x.shape)
-    assert collapse_quality(x, noisy, np.full_like(x, 0.1), everything)[0] == pytest.approx(1, abs=0.1)
 
 
 # --- known exponents ------------------------------------------------------------------------------
@@ -257,142 +194,6 @@ def test_the_same_seed_gives_the_same_fit():
     fits = [fit_critical(RATIOS, samples, SIZES, method="half", seed=s).to_dict() for s in (1, 1, 2)]
     assert fits[0] == fits[1]
     assert fits[0]["ci"] != fits[2]["ci"]
-
-
-# --- pieces ---------------------------------------------------------------------------------------
-
-
-def test_moment_ratios_are_those_of_the_samples():
-    samples = np.random.default_rng(0).normal(size=(2, 4000, 3)) + np.array([0, 1, 5.0])
-    data = bootstrap.resample(np.arange(3.0), samples, np.array([1.0, 2.0]), 20, 0)
-    second, fourth = (samples**2).mean(axis=1), (samples**4).mean(axis=1)
-    np.testing.assert_allclose(estimators.binder(data)[0], second**2 / fourth)
-    np.testing.assert_allclose(estimators.second_moment(data)[0], samples.mean(axis=1) ** 2 / second)
-    assert estimators.binder(data)[0, :, 0] == pytest.approx(1 / 3, rel=0.1)  # a Gaussian: U = 0
-    np.testing.assert_allclose(data.variance[0], samples.var(axis=1, ddof=1))
-    spread = data.mean[1:].std(axis=0)
-    np.testing.assert_allclose(spread, data.stderr, rtol=0.6)
-
-
-def test_local_quadratic_is_exact_for_parabolas():
-    x = np.sort(np.random.default_rng(0).random(40))
-    smooth, slope = bootstrap.local_quadratic(x)
-    y = 3 * x**2 - x + 2
-    np.testing.assert_allclose(smooth @ y, y, atol=1e-8)
-    np.testing.assert_allclose(slope @ y, 6 * x - 1, atol=1e-6)
-
-
-def test_peak_of_a_parabola_is_exact_on_an_uneven_grid():
-    x = np.array([0.0, 0.1, 0.25, 0.3, 0.5, 0.9])
-    place, height, edge = estimators.peak_of(x, np.stack([2 - (x - 0.28) ** 2, x]))
-    assert place[0] == pytest.approx(0.28)
-    assert height[0] == pytest.approx(2)
-    assert edge.tolist() == [False, True]
-    assert place[1] == 0.9
-
-
-def test_power_law_and_line_are_exact_without_noise():
-    sizes = np.array([2.0, 4.0, 8.0])
-    assert bootstrap.power_law(sizes, np.array([3 * sizes**1.3])) == pytest.approx([1.3])
-    intercept, slope = bootstrap.line(sizes, np.array([1 + 2 * sizes]))
-    assert (intercept[0], slope[0]) == pytest.approx((1, 2))
-
-
-def test_scaled_curves_fall_on_one_another():
-    grid, sizes = np.linspace(0.4, 0.6, 5), np.array([4.0, 16.0])
-    x, _ = collapse.scaled_curves(grid, sizes, np.ones((2, 5)), (0.5, 0.5, 0.0))
-    np.testing.assert_allclose(x[1], 2 * x[0])
-
-
-# --- measured counts ------------------------------------------------------------------------------
-
-ASKED = np.array([0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95])
-
-
-def test_a_cliff_is_told_from_a_gradual_decline():
-    rng, found = np.random.default_rng(12), []
-    rates = {
-        "cliff": 0.1 + 0.7 / (1 + np.exp(-(ASKED - 0.82) / 0.015)),
-        "line": 0.1 + 0.6 * ASKED,
-        "bend": 0.1 + 0.6 * ASKED**2,
-    }
-    for rate in rates.values():
-        found.append([fit_cliff(ASKED, rng.binomial(100, rate), 100, 100, s).verdict for s in range(6)])
-    assert found[0].count("cliff") >= 5
-    assert found[1].count("cliff") <= 1
-    assert found[2].count("cliff") <= 1
-    assert found[1].count("gradual") >= 4
-
-
-def test_counts_through_fit_critical_in_both_shapes():
-    counts = np.array([9, 8, 11, 10, 12, 11, 30, 78, 82, 80])
-    first = fit_critical(ASKED, counts, trials=np.full(10, 100))
-    second = fit_critical(ASKED, trials=np.stack([counts, np.full(10, 100)], axis=1))
-    assert first.to_dict() == second.to_dict()
-    assert first.verdict == "cliff"
-    assert 0.78 <= first.ci[0] <= 0.8 <= first.alpha_c <= first.ci[1] <= 0.87
-    assert first.details["width"]["high"] < 0.15
-    assert "p = " in first.evidence[1]
-    falling = fit_critical(ASKED, 100 - counts, trials=np.full(10, 100))
-    assert falling.alpha_c == pytest.approx(first.alpha_c, abs=0.01)
-
-
-def test_a_cliff_between_two_ratios_is_known_to_the_gap_only():
-    fit = fit_critical([0, 0.3, 0.6, 0.9, 0.95], [2, 3, 2, 38, 39], trials=[40] * 5)
-    assert fit.ci[0] <= 0.65
-    assert fit.ci[1] >= 0.85
-
-
-def test_few_items_widen_the_interval():
-    rate = 0.1 + 0.7 / (1 + np.exp(-(ASKED - 0.7) / 0.05))
-    widths = []
-    for n in (10, 100, 1000):
-        fit = fit_critical(ASKED, np.rint(n * rate), trials=np.full(10, n))
-        widths.append(fit.ci[1] - fit.ci[0])
-        within(fit.alpha_c, fit.ci, 0.7)
-    assert widths[0] > widths[1] > widths[2]
-    assert any(
-        "only 10 items" in w for w in fit_critical(ASKED, np.rint(10 * rate), trials=[10] * 10).warnings
-    )
-
-
-@pytest.mark.parametrize(
-    ("counts", "trials", "words"),
-    [
-        ([5] * 10, [10] * 10, "all rates are equal"),
-        ([11] + [5] * 9, [10] * 10, "counts must be whole numbers"),
-        ([0.5] + [5] * 9, [10] * 10, "counts must be whole numbers"),
-        (None, [10] * 10, "pairs"),
-        ([5] * 9, [10] * 9, "4 ratios with one count each"),
-    ],
-)
-def test_bad_counts_are_named(counts, trials, words):
-    with pytest.raises(ValueError, match=words):
-        fit_critical(ASKED, counts, trials=trials)
-
-
-def test_flat_rates_are_called_flat():
-    counts = np.random.default_rng(3).binomial(50, 0.3, 10)
-    assert fit_critical(ASKED, counts, trials=[50] * 10).verdict == "flat"
-
-
-def test_the_inner_fits_reach_the_likelihood_of_an_optimiser():
-    from scipy.optimize import minimize
-
-    rng = np.random.default_rng(5)
-    n = np.full(10, 60.0)
-    k = rng.binomial(60, 0.2 + 0.5 * ASKED).astype(float)
-    shape = 1 / (1 + np.exp(-(ASKED - 0.6) / 0.1))
-    before, after, value = mix(k, n, shape, 300)
-    best = minimize(
-        lambda t: -log_likelihood(k, n, t[0] * (1 - shape) + t[1] * shape),
-        [before, after],
-        method="Nelder-Mead",
-    )
-    assert value == pytest.approx(-best.fun, abs=1e-4)
-    line = polynomial(k, n, ASKED, 1)
-    best = minimize(lambda t: -log_likelihood(k, n, t[0] + t[1] * ASKED), [0.2, 0.5], method="Nelder-Mead")
-    assert log_likelihood(k, n, line) == pytest.approx(-best.fun, abs=1e-3)
 
 
 # --- the result object ----------------------------------------------------------------------------

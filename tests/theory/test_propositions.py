@@ -3,7 +3,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routegraph.stats import proportions
 from routegraph.theory import ger, propositions
 
 
@@ -95,16 +94,6 @@ def test_decomposition_adds_up(items):
         assert np.isnan(found.given_erased.value)
     for share in (found.failure, found.erased):
         assert 0 <= share.low <= share.value <= share.high <= 1
-
-
-def test_intervals_cover_at_their_rate():
-    rng = np.random.default_rng(2)
-    for truth, total in ((0.02, 80), (0.4, 30), (0.9, 60)):
-        found = [proportions.proportion(int(count), total) for count in rng.binomial(total, truth, 2000)]
-        covered = np.mean([share.low <= truth <= share.high for share in found])
-        assert 0.92 < covered < 0.985
-    assert proportions.proportion(0, 10).low == 0
-    assert proportions.proportion(10, 10).high == 1
 
 
 def test_decomposition_refuses_lists_that_do_not_match():

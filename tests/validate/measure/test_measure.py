@@ -1,7 +1,6 @@
-"""Measuring answers under eviction: metrics by hand, statistics against their definitions, runs end to end."""
+"""Measuring answers under eviction, from end to end."""
 
 import json
-import math
 import os
 import signal
 import subprocess
@@ -13,29 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 
-from routegraph import TokenGraph, policies
-from routegraph.graph import heavier
-from routegraph.stats.auc import pooled_auc
-from routegraph.stats.proportions import wilson
-from routegraph.survival import Survival
+from routegraph import policies
 from routegraph.validate.decoding.decode import decode, score
 from routegraph.validate.measure.cells import read_cell, sealed, write_cell
 from routegraph.validate.measure.item import Chosen, choose, fitting_chunk
-from routegraph.validate.measure.metrics import (
-    EPS,
-    METRICS,
-    Watched,
-    after_metrics,
-    answer_states,
-    cache_metrics,
-    route_metrics,
-)
+from routegraph.validate.measure.metrics import EPS, METRICS, answer_states
 from routegraph.validate.measure.result import Measured, from_cells
-from routegraph.validate.measure.routed import Reads, read_question
+from routegraph.validate.measure.routed import read_question
 from routegraph.validate.measure.run import RATIOS, measure
 from routegraph.validate.models.load import Loaded, wrap
 from routegraph.validate.presses import prefill
@@ -43,7 +29,6 @@ from routegraph.validate.prompts.prompt import Prompt, write_prompts
 from routegraph.validate.prompts.tokens import encode
 from routegraph.validate.traces.extract import extract
 from tests.helpers.commands import run
-from tests.helpers.measured import synthetic
 from tests.helpers.models import tiny_network
 
 CONTEXT = (
@@ -63,287 +48,6 @@ PROMPT = Prompt(
     task="two",
 )
 SOME = ["chunk", "adakv", "topk", "random", "streaming"]
-
-
-# --- metrics by hand ------------------------------------------------------------------------------------
-
-
-def by_hand() -> tuple[Reads, Survival]:
-    """Two layers, one KV head, context rows 0-3, one row after them: position 4, where routes start.
-
-    Layer 2: 4 reads 1 (.6) and itself (.3); layer 1: 4 reads 3 (.2) and 1 reads 0 (.05), 3 reads 2 (.5).
-    Level of death: in layer 1 (1, 2, 3, 4), in layer 2 (4, 2, 3, 1).
-    """
-    graph = TokenGraph.from_edges(
-        2,
-        1,
-        5,
-        [2, 2, 1, 1, 1],
-        [0] * 5,
-        [4, 4, 4, 1, 3],
-        [1, 4, 3, 0, 2],
-        [0.6, 0.3, 0.2, 0.05, 0.5],
-        n_context=4,
-    )
-    last = np.array([[[0.1, 0.1, 0.1, 0.2]], [[0.05, 0.6, 0.0, 0.05]]], dtype=np.float32)
-    drop = np.array([[[1, 2, 3, 4]], [[4, 2, 3, 1]]])
-    return Reads(graph, last.astype(float), last), Survival(drop)
-
-
-WATCHED = Watched(np.array([2]), (np.array([0, 1]), np.array([2, 3])), np.array([3]))
-
-
-class TestByHand:
-    def test_cache(self):
-        _, survival = by_hand()
-        found = cache_metrics(survival, 0.5, WATCHED)  # level 2: alive 2, 3 in layer 1 and 0, 2 in layer 2
-        assert found["ger_answer_model"] == found["ger_answer_layer"] == 0
-        # Fact (0, 1): token 1 is gone from both layers, token 0 from the first only.
-        assert found["ger_worst_fact_model"] == 0.5
-        assert found["ger_facts_model"] == 0.25
-        assert found["ger_worst_fact_layer"] == 0.75
-        assert found["ger_facts_layer"] == pytest.approx((0.75 + 0.25) / 2)
-        assert found["facts_gone"] == 0
-        assert found["ger_carriers_layer"] == 0.5
-        assert found["alive_answer"] == 1
-        assert found["alive_evidence"] == 0.5
-        assert found["alive_carriers"] == 0.5
-
-    def test_a_fact_is_gone_when_its_last_token_is(self):
-        survival = Survival(np.array([[[1, 2, 4, 4]]]))
-        assert cache_metrics(survival, 0.25, WATCHED)["facts_gone"] == 0
-        assert cache_metrics(survival, 0.5, WATCHED)["facts_gone"] == 0.5
-
-    def test_routes(self):
-        reads, survival = by_hand()
-        whole, half = route_metrics(reads, survival, [0.0, 0.5], WATCHED)
-        # At ratio 0: 4 -> 1 in layer 2; itself, then 3 in layer 1. Only residuals take 1 or 3 further down.
-        assert whole["reach_any_0.1"] == whole["reach_all_0.1"] == 0  # 2 is read by 3 in layer 1 only
-        assert whole["reach_facts_0.1"] == 1
-        assert whole["widest_facts"] == pytest.approx(0.2)  # 3 by .2, 1 by .6
-        assert whole["lost_attention"] == whole["lost_on_evidence"] == 0
-        assert whole["rollout_evidence"] == 1
-        # At level 2 the slot (layer 2, token 1) is dead; 3 in layer 1 is alive.
-        assert half["reach_facts_0.1"] == 0
-        assert half["widest_facts"] == 0
-        dead = 0.1 + 0.1 + 0.6 + 0.05
-        assert half["lost_attention"] == pytest.approx(dead / 2)
-        assert half["lost_on_evidence"] == pytest.approx(dead / 1.2)
-        assert half["lost_on_answer"] == 0
-        assert 0 < half["rollout_evidence"] < 1
-        # Top surviving keys: 3 in layer 1, 0 in layer 2, one head: one distinct key a head, as always.
-        assert half["consensus"] == 1
-        assert math.isnan(half["consensus_without_sink"])
-
-    def test_any_all_and_share_of_the_answer(self):
-        reads, survival = by_hand()
-        (found,) = route_metrics(reads, survival, [0.0], Watched(np.array([1, 2])))  # 1 is reached, 2 is not
-        assert [found[f"reach_{which}_0.1"] for which in ("any", "all", "share")] == [1, 0, 0.5]
-        assert (found["widest_any"], found["widest_all"]) == (pytest.approx(0.6), 0)
-
-    def test_a_route_may_end_in_a_row_that_has_read_a_dead_one(self):
-        # Layer 2: 2 (after the context) reads 1; layer 1: 1 reads 0, which is dead everywhere.
-        graph = TokenGraph.from_edges(2, 1, 3, [2, 1], [0, 0], [2, 1], [1, 0], [0.5, 0.5], n_context=2)
-        reads = Reads(graph, np.full((2, 1, 2), 0.1), np.full((2, 1, 2), 0.1, dtype=np.float32))
-        (found,) = route_metrics(
-            reads, Survival(np.array([[[1, 2]], [[1, 2]]])), [0.5], Watched(np.array([0]))
-        )
-        assert found["reach_any_0.1"] == 1
-        assert found["widest_any"] == 0.5
-        assert found["reach_any_columns_0.1"] == found["widest_any_columns"] == 0
-
-    def test_consensus_counts_distinct_survivors(self):
-        graph = TokenGraph.from_edges(1, 1, 7, [1], [0], [6], [5], [0.5], n_context=6)
-        last = np.array([[[0.4, 0, 0, 0, 0.3, 0.2], [0.5, 0, 0, 0, 0.1, 0.3]]], dtype=np.float32)
-        reads = Reads(graph, last.mean(axis=1, keepdims=True).astype(float), last)
-        full, rest = route_metrics(
-            reads, Survival(np.array([[[1, 2, 3, 4, 6, 5]]])), [0.0, 0.2], Watched(np.array([5]))
-        )
-        assert full["consensus"] == 0.5  # both read 0 most
-        assert full["consensus_without_sink"] == 1  # one reads 4, one 5
-        assert rest["consensus"] == 1  # 0 is dead
-
-    def test_nothing_to_watch_is_no_number(self):
-        reads, survival = by_hand()
-        nobody = Watched(np.empty(0, dtype=np.int64))
-        found = cache_metrics(survival, 0.5, nobody) | route_metrics(reads, survival, [0.5], nobody)[0]
-        known = {name for name, value in found.items() if not math.isnan(value)}
-        assert known == {"lost_attention", "consensus"}
-
-    def test_edges_at_eps_are_out(self):
-        reads, _ = by_hand()
-        light = heavier(reads.graph, 0.25)
-        assert sorted(light.weight.tolist()) == pytest.approx([0.3, 0.5, 0.6])
-        assert [column.tolist() for column in light.edges()] == [[1, 2, 2], [0, 0, 0], [3, 4, 4], [2, 1, 4]]
-
-    def test_after(self):
-        logits = np.log(np.array([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.5, 0.25, 0.25]])) + 3
-        hidden = np.array([[1.0, 0.0], [0.0, 2.0], [5.0, 0.0]])
-        found = after_metrics(logits, hidden, 0, 1)
-        assert found["hidden_drift"] == pytest.approx([0, 1, 0])
-        assert found["logit_kl"] == pytest.approx([0, 0.25 * np.log(2), 0])
-        assert found["margin"] == pytest.approx([-np.log(2), np.log(2), -np.log(2)])
-        assert found["logit_drift"][1] > found["logit_drift"][2] == pytest.approx(0)
-        assert np.isnan(after_metrics(logits, hidden, 0, None)["margin"]).all()
-
-
-# --- statistics -----------------------------------------------------------------------------------------
-
-
-@given(st.integers(0, 60), st.integers(1, 60))
-def test_wilson_is_scipys(k, n):
-    k = min(k, n)
-    low, high = wilson(k, n)
-    theirs = binomtest(k, n).proportion_ci(method="wilson")
-    assert float(low) == pytest.approx(theirs.low, abs=1e-12)
-    assert float(high) == pytest.approx(theirs.high, abs=1e-12)
-
-
-def test_wilson_of_nothing_is_no_number():
-    assert np.isnan(wilson(0, 0)).all()
-
-
-def naive_auc(cells: Any, least: int) -> tuple[float, int, int]:
-    won, pairs, used = 0.0, 0, 0
-    for _, values, fails in cells:
-        known = [(v, f) for v, f in zip(values, fails, strict=True) if not math.isnan(v)]
-        bad, good = [v for v, f in known if f], [v for v, f in known if not f]
-        if min(len(bad), len(good)) < least:
-            continue
-        used += 1
-        for a in bad:
-            for b in good:
-                pairs += 1
-                won += 1.0 if a > b else 0.5 if a == b else 0.0
-    return (won / pairs if pairs else math.nan), pairs, used
-
-
-class TestAuc:
-    @settings(deadline=None, max_examples=60)
-    @given(st.integers(0, 2**31), st.integers(1, 4), st.integers(1, 5))
-    def test_pairs_one_by_one(self, seed, n_cells, least):
-        rng = np.random.default_rng(seed)
-        cells = []
-        for _ in range(n_cells):
-            items = np.sort(rng.choice(20, rng.integers(1, 20), replace=False))
-            values = rng.integers(0, 4, len(items)).astype(float)
-            values[rng.random(len(items)) < 0.2] = np.nan
-            cells.append((items, values, rng.random(len(items)) < 0.5))
-        found = pooled_auc("x", cells, 20, least=least, resamples=20)
-        auc, pairs, used = naive_auc(cells, least)
-        assert found.auc.value == pytest.approx(auc, nan_ok=True)
-        assert (found.pairs, found.cells) == (pairs, used)
-
-    def test_bootstrap_draws_items(self):
-        """The interval is that of a bootstrap done item by item, an item drawn twice counting twice."""
-        rng = np.random.default_rng(0)
-        values, fails = rng.normal(size=30), rng.random(30) < 0.4
-        values[fails] += 0.8
-        cell = (np.arange(30), values, fails)
-        found = pooled_auc("x", [cell], 30, resamples=500, seed=3)
-        draws = np.random.default_rng(3).integers(30, size=(500, 30))
-        each = [naive_auc([(draw, values[draw], fails[draw])], 1)[0] for draw in draws]
-        assert (found.auc.low, found.auc.high) == pytest.approx(tuple(np.quantile(each, [0.025, 0.975])))
-        assert found.tells == "yes"
-        assert pooled_auc("x", [(cell[0], -values, fails)], 30, seed=3).tells == "reversed"
-
-    def test_noise_tells_nothing_in_95_of_100(self):
-        rng = np.random.default_rng(1)
-        told = [
-            pooled_auc(
-                "x", [(np.arange(60), rng.normal(size=60), rng.random(60) < 0.5)], 60, resamples=200
-            ).tells
-            for _ in range(200)
-        ]
-        assert 0.88 < np.mean([word == "no" for word in told]) < 0.99
-
-    def test_the_ratio_alone_tells_nothing(self):
-        """A metric that rises with the ratio as the failures do, the same for all items of a cell: AUC .5."""
-        n, ratios = 40, np.array([0, 0.2, 0.5, 0.8])
-        rng = np.random.default_rng(2)
-        right = rng.random((n, 1, 4)) > ratios
-        right[..., 0] = True
-        values = np.broadcast_to(ratios, right.shape).copy()
-        found = synthetic(right, {"ger_answer_model": values})
-        row = next(row for row in found.auc_table(resamples=20) if row.metric == "ger_answer_model")
-        assert row.auc == (0.5, 0.5, 0.5)
-        assert row.cells == 3
-        assert np.corrcoef(ratios, 1 - right.mean(axis=(0, 1)))[0, 1] > 0.95
-
-
-class TestMeasured:
-    def test_failing_is_right_before_and_not_after(self):
-        right = np.array([[[1, 1, 0, 0]], [[0, 1, 0, 0]]], dtype=bool)
-        assert synthetic(right, {}).fails.tolist() == [[[False, False, True, True]], [[False] * 4]]
-
-    def test_only_some_items(self):
-        right = np.array([[[1, 1, 0, 0]], [[0, 1, 0, 0]], [[1, 0, 0, 0]]], dtype=bool)
-        known = np.array([True, False, True])
-        whole = synthetic(
-            right, {"margin": np.arange(12.0).reshape(3, 1, 4)}, ["a", "b", "a"], answerable=known
-        )
-        for chosen in (known, [0, 2]):
-            found = whole.only(chosen)
-            assert found.ids == ("0", "2")
-            assert found.tasks == ["a"]
-            assert found.answerable.all()
-            assert found.rates("accuracy", "p0").counts.tolist() == [2, 1, 0, 0]
-            assert found.metrics["margin"].tolist() == [[[0, 1, 2, 3]], [[8, 9, 10, 11]]]
-            assert len(found.replies) == len(found.tags) == len(found.n_context) == 2
-        with pytest.raises(ValueError, match="no item is left"):
-            whole.only(np.zeros(3, bool))
-
-    def test_rates_and_tasks(self):
-        right = np.array([[[1, 1, 0, 0]], [[0, 1, 0, 0]], [[1, 0, 0, 0]]], dtype=bool)
-        abstained = np.array([[[0, 0, 1, 0]], [[0, 0, 0, 0]], [[0, 0, 0, 0]]], dtype=bool)
-        found = synthetic(right, {}, ["a", "a", "b"], abstained=abstained)
-        assert found.rates("accuracy", "p0").counts.tolist() == [2, 2, 0, 0]
-        assert found.rates("abstention", "p0", "a").counts.tolist() == [0, 0, 1, 0]
-        assert found.rates("hallucination", "p0", "a").counts.tolist() == [1, 0, 1, 2]
-        rates = found.rates("accuracy", "p0", "b")
-        assert rates.trials == 1
-        assert (rates.low[0], rates.high[0]) == pytest.approx(tuple(map(float, wilson(1, 1))))
-        for wrong in (("precision", "p0"), ("accuracy", "p9"), ("accuracy", "p0", "z")):
-            with pytest.raises(ValueError, match="choose from"):
-                found.rates(*wrong)
-
-    def test_a_cliff_is_found_where_it_is_and_a_flat_curve_has_none(self):
-        ratios = np.round(np.arange(0, 1, 0.1), 1)
-        rng = np.random.default_rng(0)
-        right = rng.random((200, 2, 10)) < np.where(ratios < 0.65, 0.9, 0.1)
-        right[:, 1] = True
-        found = synthetic(right, {}, ratios=ratios.tolist())
-        fit = found.critical("p0")
-        assert fit.verdict == "cliff"
-        assert 0.6 <= fit.alpha_c <= 0.7
-        assert found.critical("p1") is None
-
-    def test_items_wrong_at_0_do_not_count(self):
-        """Twelve items right at 0, of which the six of large value fail; others, of any value, are wrong all along."""
-        right = np.zeros((20, 1, 4), dtype=bool)
-        right[:12, :, 0] = True
-        right[:6, :, 1:] = True
-        values = np.broadcast_to(np.arange(20.0)[:, None, None], right.shape)
-        values = np.where(np.arange(20)[:, None, None] >= 12, -values, values)
-        (row,) = synthetic(right, {"ger_answer_model": values}).auc_table(resamples=20)
-        assert (row.auc.value, row.pairs, row.cells, row.items) == (1, 108, 3, 12)
-        (row,) = synthetic(right, {"margin": values}).auc_table(resamples=20)  # smaller should fail
-        assert row.auc.value == 0
-
-    def test_policies_are_pooled_by_pairs(self):
-        """The first policy's failures are told by the metric, the second's are not; three times as many pairs."""
-        right = np.zeros((40, 2, 4), dtype=bool)
-        right[..., 0] = True
-        right[:20, 0, 1] = True
-        right[::2, 1, 1:] = True
-        values = np.broadcast_to(-np.arange(40.0)[:, None, None], right.shape)
-        found = synthetic(right, {"margin": values})
-        one, other, both = (found.auc_table(p, resamples=5)[0] for p in ("p0", ["p1"], None))
-        assert (one.auc.value, one.pairs) == (1, 400)
-        assert (other.auc.value, other.pairs) == (pytest.approx(0.525), 1200)
-        assert both.auc.value == pytest.approx((400 + 0.525 * 1200) / 1600)
-        with pytest.raises(ValueError, match="unknown policy 'p2'"):
-            found.auc_table("p2")
 
 
 # --- end to end -----------------------------------------------------------------------------------------
