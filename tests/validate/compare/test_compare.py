@@ -7,15 +7,14 @@ from scipy.special import ndtr
 
 from routegraph import TokenGraph
 from routegraph.graph import heavier
-from routegraph.policies import apply
 from routegraph.sim.fields import Field
-from routegraph.survival import Survival, eviction_rate, ger
+from routegraph.survival import Survival
 from routegraph.validate.compare import prediction, tables
 from routegraph.validate.compare.prediction import Prediction
 from routegraph.validate.compare.reach import n_cached, reach_curves
 from routegraph.validate.compare.run import compare
 from routegraph.validate.compare.simulated import fit_scores
-from routegraph.validate.traces.read_off import evict, read_off, scorer_of, structural_cliffs
+from routegraph.validate.traces.read_off import evict, read_off, scorer_of
 from tests.helpers.traces import synthetic_trace, traced
 
 
@@ -27,20 +26,6 @@ def with_graphs():
 @pytest.fixture(scope="module")
 def result():
     return compare([synthetic_trace(k) for k in range(24)], policy_names=["topk"], seed=1)
-
-
-def test_reading_off_is_counting():
-    trace = synthetic_trace(0)
-    ratios = [0.5, 0.8, 0.9]
-    found = read_off(trace, "topk", "expected_attention", ratios)
-    survival = apply("topk", trace.scores["expected_attention"])
-    for over in ("model", "layer"):
-        assert found.everything[over] == pytest.approx(eviction_rate(survival, ratios, over))
-        assert found.answers[over] == pytest.approx(ger(survival, ratios, trace.answer, over))
-        assert found.evictable[over] == pytest.approx(ger(survival, ratios, np.arange(4, 200), over))
-    dead = ~survival.alive(0.8)[..., 4:].reshape(12, -1)
-    assert found.gone[:, 1] == pytest.approx(dead.mean(axis=1))
-    assert found.answer_scores.shape == (12, 3)
 
 
 def test_the_model_that_made_the_data_is_found(result):
@@ -97,21 +82,6 @@ def test_json_is_complete_and_the_seed_fixes_it(result):
     assert text == json.dumps(again, allow_nan=False)
     assert {axis["head_axis"] for axis in document["results"][0]["axes"]} == {"model", "layer"}
     assert document["results"][0]["structural_cliffs"]
-
-
-def test_structural_cliffs_are_named():
-    assert structural_cliffs([synthetic_trace(0), synthetic_trace(1, n=100)], "expected_attention") == {
-        "4 sinks in the shortest prompt, n = 100": 0.96,
-        "4 sinks in the longest prompt, n = 200": 0.98,
-    }
-    watched = replace(synthetic_trace(0), scorers={"expected_attention": {"window": 50, "n_sink": 0}})
-    assert structural_cliffs([watched], "expected_attention") == {
-        "a window of 50 in the shortest prompt, n = 200": 0.75,
-        "a window of 50 in the longest prompt, n = 200": 0.75,
-    }
-    both = {"window": 4, "n_sink": 4, "chunk_length": 32}
-    cliffs = structural_cliffs([replace(watched, scorers={"expected_attention": both})], "expected_attention")
-    assert cliffs == {"4 sinks and a window of 4 in each chunk of 32": 0.75}
 
 
 def test_prompts_without_answers_are_compared_all_the_same():

@@ -323,33 +323,6 @@ class TestVariants:
             variants(replace(self.trace, scores={"expected_attention": self.scores}), ["chunk"], [0.2])
 
 
-class TestEncode:
-    prompt = Prompt("p", "Ada lives in Paris.", "Where does Ada live?", "Paris", "Answer: Ada lives in")
-
-    def test_question_after_the_context(self, tiny: Loaded) -> None:
-        asked = encode(tiny, self.prompt)
-        assert asked.context.tolist() == tiny.tokenizer(self.prompt.context)["input_ids"]
-        assert tiny.tokenizer.decode(asked.context) == self.prompt.context
-        text = "\nQuestion: Where does Ada live?\nAnswer: Ada lives in"
-        assert tiny.tokenizer.decode(asked.question) == text
-        assert tiny.tokenizer.decode(asked.answer) == " Paris"
-        assert self.prompt.context[slice(*asked.offsets[-2])].strip() == "Paris"
-
-    def test_parts_may_be_missing(self, tiny: Loaded) -> None:
-        def text(**fields: str) -> str:
-            return str(tiny.tokenizer.decode(encode(tiny, replace(self.prompt, **fields)).question))
-
-        assert text(answer_prefix="") == "\nQuestion: Where does Ada live?\nAnswer:"
-        assert text(question=" ") == "\nAnswer: Ada lives in"
-        assert encode(tiny, replace(self.prompt, answer=" ")).answer.size == 0
-        with pytest.raises(ValueError, match="'p' asks nothing: it has neither question nor answer prefix"):
-            text(question="", answer_prefix=" ")
-
-    def test_answer_that_shares_a_token_with_the_prefix(self, tiny: Loaded) -> None:
-        asked = encode(tiny, replace(self.prompt, answer_prefix="Answer: "))
-        assert tiny.tokenizer.decode(asked.answer).strip() == "Paris"
-
-
 class TestBadInput:
     @pytest.mark.parametrize(
         "kept",

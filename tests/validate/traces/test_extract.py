@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from routegraph.trace import Trace
 from routegraph.validate.models.load import Loaded, fingerprint, wrap
@@ -17,7 +15,6 @@ from routegraph.validate.presses import prefill
 from routegraph.validate.presses.kvpress_fixes import kvpress
 from routegraph.validate.presses.scorers import SCORERS, checked_tables
 from routegraph.validate.prompts.prompt import Prompt, bundled_prompts, write_prompts
-from routegraph.validate.prompts.tokens import tokens_in
 from routegraph.validate.traces import extract as module
 from routegraph.validate.traces.extract import extract, extract_to_file
 from tests.helpers.commands import run
@@ -50,34 +47,6 @@ class TestTokens:
         for trace in traces:
             assert text(trace, np.arange(trace.n_context)) == trace.context
             assert trace.token_ids.dtype == trace.offsets.dtype == trace.answer.dtype == np.int64
-
-    def test_space_before_a_word_is_no_part_of_it(self) -> None:
-        context = "Ada lives in Paris now."
-        offsets = np.array([(0, 3), (3, 9), (9, 12), (12, 18), (18, 22), (22, 23)])  # " Paris" is (12, 18)
-        assert context[13:18] == "Paris"
-        assert tokens_in(context, offsets, [(13, 18)]).tolist() == [3]
-        assert tokens_in(context, offsets, [(13, 19)]).tolist() == [3]
-        assert tokens_in(context, offsets, [(9, 13)]).tolist() == [2]
-        assert tokens_in(context, offsets, [(15, 16)]).tolist() == [3]
-        assert tokens_in(context, offsets, [(22, 23), (0, 1)]).tolist() == [0, 5]
-        assert tokens_in(context, offsets, []).tolist() == []
-
-    @given(data=st.data())
-    def test_naive_twin(self, data: st.DataObject) -> None:
-        context = data.draw(st.text("ab \n", min_size=1, max_size=20))
-        place = st.integers(0, len(context))
-        pairs = st.lists(st.tuples(place, place).map(sorted).map(tuple), max_size=6)
-        offsets, spans = data.draw(pairs), data.draw(pairs)
-        expected = [
-            token
-            for token, (start, end) in enumerate(offsets)
-            if any(
-                not context[at].isspace() and any(first <= at < last for first, last in spans)
-                for at in range(start, end)
-            )
-        ]
-        array = np.array(offsets, dtype=np.int64).reshape(-1, 2)
-        assert tokens_in(context, array, spans).tolist() == expected
 
 
 class TestExtract:
