@@ -10,6 +10,7 @@ from routegraph import report
 from routegraph.stats.intervals import Interval
 from routegraph.trace import Trace
 from routegraph.validate.compare.failure import apart, measured_as, weights_of
+from routegraph.validate.compare.result import half_points
 from routegraph.validate.compare.run import compare
 from routegraph.validate.measure.cells import open_folder, sealed, write_cell
 from routegraph.validate.measure.metrics import METRICS
@@ -77,9 +78,8 @@ def test_known_failures_are_found_where_they_are(result):
         assert ratio.value == pytest.approx(0.75, abs=0.03)
         assert ratio.low < 0.75 < ratio.high
     axis = result.policies["topk"].axes["model"]
-    rows = {
-        (r["quantity"], r["tokens"], r["source"]): r for r in found.to_dict(result.policies["topk"])["minus"]
-    }
+    minus = found.to_dict(half_points(result.policies["topk"]))["minus"]
+    rows = {(r["quantity"], r["tokens"], r["source"]): r for r in minus}
     row = rows["gone, all slots", "answer", "read off"]
     gap = found.critical("accuracy").value - axis.half("answer tokens").value
     assert row["accuracy"]["value"] == pytest.approx(gap)
@@ -115,7 +115,8 @@ def test_a_curve_without_change_has_no_critical_ratio(traces):
     assert (found.fit, found.verdict) == (None, "no change")
     assert np.isnan(found.critical("hallucination").value)
     assert np.isnan(found.critical("accuracy").value)
-    json.dumps(found.to_dict(compare(traces, policy_names=["topk"]).policies["topk"]), allow_nan=False)
+    halves = half_points(compare(traces, policy_names=["topk"]).policies["topk"])
+    json.dumps(found.to_dict(halves), allow_nan=False)
 
 
 def test_what_does_not_belong_together_is_one_sentence(traces, tmp_path):
