@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from routegraph.validate.models.load import Loaded
+from routegraph.validate.models.load import Loaded, wrap
 from routegraph.validate.prompts.prompt import Prompt
+from tests.helpers.tokenizer import VOCABULARY, byte_level_tokenizer
 
 #: Tokens of the contexts that random models are given; the last chunk of 64 is a short one.
 N_RANDOM = 170
@@ -47,6 +48,11 @@ def tiny_network(family: str, vocabulary: int = 300, seed: int = 0) -> Any:
             if parameter.ndim == 2:
                 torch.nn.init.normal_(parameter, std=0.25)
     return network.eval().requires_grad_(False)
+
+
+def tiny_model(name: str = "tiny", seed: int = 0) -> Loaded:
+    """Return a random LLaMA that reads text: whatever needs no trained weights is fast with it."""
+    return wrap(tiny_network("llama", VOCABULARY, seed), byte_level_tokenizer(), name)
 
 
 def random_ids(n: int = N_RANDOM, vocabulary: int = 300, seed: int = 1) -> Any:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from routegraph.validate.models.load import Loaded, load, wrap
+from routegraph.validate.models.load import Loaded, load
 from routegraph.validate.prompts.prompt import Prompt, bundled_prompts
-from tests.helpers.models import tiny_network, token_ids
+from tests.helpers.models import tiny_model, token_ids
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +25,9 @@ def short_prompts(smollm2: Loaded) -> list[Prompt]:
 
 
 @pytest.fixture(scope="session")
-def tiny(smollm2: Loaded) -> Loaded:
-    """A random LLaMA that reads SmolLM2's tokens: whatever needs no trained weights is fast with it."""
-    return wrap(tiny_network("llama", vocabulary=49152), smollm2.tokenizer, "tiny")
+def tiny() -> Loaded:
+    """A random LLaMA and a tokenizer made on the spot: nothing is fetched."""
+    import torch
+
+    torch.set_num_threads(1)
+    return tiny_model()

@@ -29,7 +29,8 @@ from routegraph.validate.prompts.prompt import Prompt, write_prompts
 from routegraph.validate.prompts.tokens import encode
 from routegraph.validate.traces.extract import extract
 from tests.helpers.commands import run
-from tests.helpers.models import tiny_network
+from tests.helpers.models import tiny_model, tiny_network
+from tests.helpers.tokenizer import byte_level_tokenizer
 
 CONTEXT = (
     "Ada lives in Paris and Bob lives in Rome. Both of them like to swim, and to sing in the old choir by the river. "
@@ -185,7 +186,7 @@ def test_attention_lost_is_that_of_the_model(tiny: Loaded) -> None:
     n = len(asked.context)
     kept = np.ones((1, tiny.n_layers, tiny.n_heads, n), dtype=bool)
     reads, _ = read_question(tiny, asked.context, asked.question, kept)
-    eager = tiny_network("llama", vocabulary=49152)
+    eager = tiny_model().model
     eager.set_attn_implementation("eager")
     ids = torch.from_numpy(np.concatenate([asked.context, asked.question]))[None]
     weights = torch.stack(eager(ids, output_attentions=True).attentions)[:, 0, :, n:, :n].numpy()
@@ -216,12 +217,10 @@ _SCRIPT = """
 import sys
 import torch
 torch.set_num_threads(1)
-from tests.helpers.models import tiny_network
 from routegraph.validate.measure.run import measure
-from routegraph.validate.models.load import load, wrap
 from routegraph.validate.prompts.prompt import read_prompts
-model = wrap(tiny_network("llama", vocabulary=49152), load("smollm2").tokenizer, "tiny")
-measure(model, read_prompts(sys.argv[1]), sys.argv[2], policy_names=["topk", "random"], ratios=[0.5, 0.9],
+from tests.helpers.models import tiny_model
+measure(tiny_model(), read_prompts(sys.argv[1]), sys.argv[2], policy_names=["topk", "random"], ratios=[0.5, 0.9],
         max_new_tokens=2)
 """
 
@@ -292,8 +291,8 @@ class TestBadInput:
             tiny, replace(PROMPT, context=CONTEXT * 8), r"'p' has \d+ tokens .* made for 512 at most"
         )
 
-    def test_a_tokenizer_that_does_not_fit(self, smollm2):
-        small = wrap(tiny_network("llama", vocabulary=300), smollm2.tokenizer, "small")
+    def test_a_tokenizer_that_does_not_fit(self):
+        small = wrap(tiny_network("llama", vocabulary=300), byte_level_tokenizer(), "small")
         self.refused(small, PROMPT, r"gives token \d+, and the model knows 300 only")
 
     def test_a_tokenizer_without_offsets(self, tiny):

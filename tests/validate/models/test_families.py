@@ -21,6 +21,7 @@ from routegraph.validate.presses import prefill  # noqa: E402
 from routegraph.validate.presses.scorers import SCORERS  # noqa: E402
 from tests.helpers.commands import run  # noqa: E402
 from tests.helpers.models import random_ids, tiny_network  # noqa: E402
+from tests.helpers.tokenizer import VOCABULARY, byte_level_tokenizer  # noqa: E402
 
 
 def config(kind, **settings):
@@ -123,15 +124,15 @@ def test_families_and_scorers_are_listed(capsys):
 
 
 class TestInMemory:
-    def test_a_loaded_model_is_taken_as_it_is(self, smollm2):
-        network = tiny_network("qwen3", vocabulary=49152).train()
-        loaded = load(network, tokenizer=smollm2.tokenizer)
+    def test_a_loaded_model_is_taken_as_it_is(self):
+        network = tiny_network("qwen3", vocabulary=VOCABULARY).train()
+        loaded = load(network, tokenizer=byte_level_tokenizer())
         assert loaded.model is network
         assert not network.training
         assert (loaded.name, loaded.n_layers, loaded.n_heads) == ("Qwen3ForCausalLM", 3, 2)
         assert load(loaded) is loaded
 
-    def test_what_cannot_be_used_is_refused(self, smollm2):
+    def test_what_cannot_be_used_is_refused(self):
         network = tiny_network("llama")
         with pytest.raises(
             ValueError, match=r"in memory and needs its tokenizer: load\(model, tokenizer=...\)"
@@ -140,12 +141,12 @@ class TestInMemory:
         with pytest.raises(ValueError, match="a model is a name, a path, or a transformers model .* got int"):
             load(3)
         with pytest.raises(ValueError, match="'smollm2' brings its own"):
-            load("smollm2", tokenizer=smollm2.tokenizer)
+            load("smollm2", tokenizer=byte_level_tokenizer())
         for attention in ("eager", "flex_attention"):
             network.config._attn_implementation = attention
             with pytest.raises(
                 ValueError, match=rf'runs {attention} attention.*set_attn_implementation\("sdpa"\)'
             ):
-                load(network, tokenizer=smollm2.tokenizer)
+                load(network, tokenizer=byte_level_tokenizer())
             with pytest.raises(ValueError, match=f"runs {attention} attention"):
                 prefill.prefill_scores(network, random_ids(), SCORERS["knorm"]())

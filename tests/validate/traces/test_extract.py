@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from routegraph.trace import Trace
-from routegraph.validate.models.load import Loaded, fingerprint, wrap
+from routegraph.validate.models.load import Loaded, fingerprint
 from routegraph.validate.presses import prefill
 from routegraph.validate.presses.kvpress_fixes import kvpress
 from routegraph.validate.presses.scorers import SCORERS, checked_tables
@@ -18,7 +18,7 @@ from routegraph.validate.prompts.prompt import Prompt, bundled_prompts, write_pr
 from routegraph.validate.traces import extract as module
 from routegraph.validate.traces.extract import extract, extract_to_file
 from tests.helpers.commands import run
-from tests.helpers.models import KNOWN, tiny_network, token_ids
+from tests.helpers.models import KNOWN, tiny_model, tiny_network, token_ids
 
 
 @pytest.fixture(scope="module")
@@ -282,11 +282,9 @@ class TestToFile:
 
 
 def test_fingerprint_tells_weights_apart(tiny: Loaded) -> None:
-    again = wrap(tiny_network("llama", vocabulary=49152), tiny.tokenizer, "other name")
+    again = tiny_model("other name")
     assert fingerprint(again) == fingerprint(tiny)
-    assert fingerprint(wrap(tiny_network("llama", 49152, seed=1), tiny.tokenizer, "tiny")) != fingerprint(
-        tiny
-    )
+    assert fingerprint(tiny_model(seed=1)) != fingerprint(tiny)
     again.model.model.layers[2].mlp.down_proj.weight[0, 0] += 1
     assert fingerprint(again) != fingerprint(tiny)
 
