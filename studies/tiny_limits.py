@@ -1,6 +1,6 @@
 """How far the tiny models carry beyond what they were taught: longer contexts, three hops: docs/tiny_limits.md.
 
-``python -m tests.verification.tiny_limits [MODEL ...]`` asks the shipped models, and those named, and writes table and
+``python -m studies.tiny_limits [MODEL ...]`` asks the shipped models, and those named, and writes table and
 figure; a minute a model on one core.
 """
 
@@ -16,9 +16,9 @@ from routegraph import plot
 from routegraph.stats.proportions import Proportion, proportion
 from routegraph.validate.models.load import load, use_threads
 from routegraph.validate.tasks.words import draw_batches
+from studies.pages import DOCS
 
-DOCS = Path(__file__).parents[2] / "docs"
-BEGIN, END = "<!-- table: written by tests/verification/tiny_limits.py -->", "<!-- end of table -->"
+BEGIN, END = "<!-- table: written by studies/tiny_limits.py -->", "<!-- end of table -->"
 SHIPPED = ("llama-tiny", "qwen-tiny")
 TASKS = ("forward", "inverse", "two_hop", "three_hop")
 #: Words of a context; the models were taught on 40 to 96.

@@ -1,4 +1,4 @@
-"""Judge small correlation fields on a trace: ``python -m tests.verification.field_table TRACE``.
+"""Judge small correlation fields on a trace: ``python -m studies.field_table TRACE``.
 
 Correlations, and the degrees of freedom of the Student-t copula, come from the prompts at even places; the curve
 judged is the share of evictable tokens gone from every slot of the prompts at odd places, ratios .6 to .98.

@@ -1,6 +1,6 @@
 """The shipped LLaMA and Qwen2 models under eviction, side by side: the tables and the figure of docs/measure_tiny.md.
 
-``python -m tests.verification.measure_tiny FOLDER`` keeps the measured cells in FOLDER (resumed if they are there) and
+``python -m studies.measure_tiny FOLDER`` keeps the measured cells in FOLDER (resumed if they are there) and
 takes four minutes on one core.
 """
 
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from routegraph import plot
+from studies.pages import DOCS
 
-DOCS = Path(__file__).parents[2] / "docs"
-BEGIN, END = "<!-- tables: written by tests/verification/measure_tiny.py -->", "<!-- end of tables -->"
+BEGIN, END = "<!-- tables: written by studies/measure_tiny.py -->", "<!-- end of tables -->"
 MODELS = ("llama-tiny", "qwen-tiny", "llama-tiny-guessing", "qwen-tiny-guessing")
 TASKS = ("forward", "inverse", "multi_entity", "two_hop")
 POLICIES = ("topk", "adakv", "chunk", "knorm", "random", "streaming")

@@ -1,7 +1,6 @@
-"""SmolLM2 against theory and simulation on 90 prompts of three lengths: the tables and the figure of
-docs/compare_smollm2.md.
+"""SmolLM2 against theory and simulation on 90 prompts of three lengths: docs/compare_smollm2.md, its figure.
 
-``python -m tests.verification.compare_smollm2 FOLDER`` keeps prompts and traces in FOLDER (1.1 GB) and takes some
+``python -m studies.compare_smollm2 FOLDER`` keeps prompts and traces in FOLDER (1.1 GB) and takes some
 fifteen minutes on one core; traces in FOLDER already are used again.
 """
 
@@ -32,8 +31,8 @@ from routegraph.validate.prompts.prompt import Prompt, write_prompts
 from routegraph.validate.tasks.documents import generate
 from routegraph.validate.traces.extract import extract_to_file
 from routegraph.validate.traces.read_off import evict, read_off, scorer_of
+from studies.pages import DOCS, markdown
 
-DOCS = Path(__file__).parents[2] / "docs"
 #: Where reads and scores are crossed: policy, pruning, weight.
 CROSSED = (
     ("topk", "columns", 0.03),
@@ -42,7 +41,7 @@ CROSSED = (
     ("chunk", "decode", 0.1),
 )
 #: The tables stand between these lines of the page.
-BEGIN, END = "<!-- tables: written by tests/verification/compare_smollm2.py -->", "<!-- end of tables -->"
+BEGIN, END = "<!-- tables: written by studies/compare_smollm2.py -->", "<!-- end of tables -->"
 
 #: Tokens a prompt has at least, and how many prompts there are of each length.
 LENGTHS, EACH = (150, 400, 900), 30
@@ -191,12 +190,6 @@ def _rmse(found: PolicyComparison) -> str:
             values = f"{reach.rmse('simulated'):.3f} (uniform {reach.rmse('uniform'):.3f})"
             told.append(f"{reach.prune} {reach.eps:g} {values}")
     return ", ".join(told)
-
-
-def markdown(columns: list[str], rows: list[list[str]]) -> str:
-    """Return a table in markdown, the first column to the left and the others to the right."""
-    rule = ["---", *("---:" for _ in columns[1:])]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, rule, *rows))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A predictor that is told neither answer nor evidence, judged on models it was not developed on: docs/predictor.md.
 
-``python -m tests.verification.predictor ZOO FOLDER [--smollm2 CELLS]`` measures every model that `make zoo` left in ZOO
+``python -m studies.predictor ZOO FOLDER [--smollm2 CELLS]`` measures every model that `make zoo` left in ZOO
 (a minute each on one core; cells are kept in FOLDER, and resumed) and writes the page. CELLS is a folder of
 ``routegraph measure smollm2``.
 """
@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 from routegraph.validate.measure.result import Measured
+from studies.pages import DOCS
 
-DOCS = Path(__file__).parents[2] / "docs"
-BEGIN, END = "<!-- tables: written by tests/verification/predictor.py -->", "<!-- end of tables -->"
+BEGIN, END = "<!-- tables: written by studies/predictor.py -->", "<!-- end of tables -->"
 #: On these, and on the shipped models, the predictor was developed.
 DEVELOPED_ON = ("llama-tiny", "qwen-tiny")
 TASKS = ("forward", "inverse", "repeated_mention", "multi_entity", "two_hop")

@@ -1,6 +1,6 @@
 """Read off, simulated, theory and measured critical ratios: the tables and the figure of docs/critical_ratios.md.
 
-``python -m tests.verification.critical_ratios FOLDER [PROMPTS]`` keeps traces and measured cells in FOLDER and uses
+``python -m studies.critical_ratios FOLDER [PROMPTS]`` keeps traces and measured cells in FOLDER and uses
 what is there already. The two tiny models take three minutes. SmolLM2 is left out unless FOLDER/smollm2 holds cells
 of ``routegraph measure``; PROMPTS are those it was asked (FOLDER/smollm2_prompts.jsonl by default).
 """
@@ -31,10 +31,9 @@ from routegraph.validate.models.load import load, use_threads
 from routegraph.validate.prompts.prompt import Prompt, read_prompts, write_prompts
 from routegraph.validate.tasks import load_task
 from routegraph.validate.traces.extract import extract_to_file
-from tests.verification.compare_smollm2 import markdown
+from studies.pages import DOCS, markdown
 
-DOCS = Path(__file__).parents[2] / "docs"
-BEGIN, END = "<!-- tables: written by tests/verification/critical_ratios.py -->", "<!-- end of tables -->"
+BEGIN, END = "<!-- tables: written by studies/critical_ratios.py -->", "<!-- end of tables -->"
 TINY, LARGE = ("llama-tiny", "qwen-tiny", "llama-tiny-guessing", "qwen-tiny-guessing"), "smollm2"
 TASKS = ("words_forward", "words_inverse", "words_multi_entity", "words_two_hop")
 POLICIES = ("topk", "adakv", "chunk", "knorm", "random", "streaming")

@@ -1,4 +1,4 @@
-"""How far simulation lies from theory: ``python -m tests.verification.theory_table > docs/theory_table.md``.
+"""How far simulation lies from theory: ``python -m studies.theory_table > docs/theory_table.md``.
 
 Reads what ``make verify`` recorded, so that the table and the checks cannot disagree.
 """
@@ -19,7 +19,7 @@ def main():
     """Print the table in markdown."""
     known = json.loads((RESULTS / "results.json").read_text())
     print("# Theory and simulation side by side\n")
-    print("Made by `make verify`, then `python -m tests.verification.theory_table > docs/theory_table.md`.")
+    print("Made by `make verify`, then `python -m studies.theory_table > docs/theory_table.md`.")
     print(
         "Figures lie in `tests/verification/results/`. Formulas and where they hold: [theory.md](theory.md).\n"
     )
