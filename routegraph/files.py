@@ -72,3 +72,24 @@ def digest(value: Any) -> str:
     """Return 16 hexadecimal digits that name a JSON-ready value."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_result(path: str | os.PathLike[str], command: str) -> dict[str, Any]:
+    """Read the JSON document that a command wrote with ``--out``, in this or an earlier version.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or it holds something else.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"no file {str(path)!r}")
+    try:
+        document: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+        known = {"version", "seed", "parameters", "results"} <= document.keys()
+    except (ValueError, AttributeError, RecursionError):
+        known = False
+    if not known:
+        raise ValueError(f"{str(path)!r} is no result of {command}")
+    found: dict[str, Any] = document
+    return found

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from routegraph import plot
 from routegraph._version import __version__
 from routegraph.files import atomic_open
-from routegraph.sim import tables as sim_tables
-from routegraph.sim.simulation import Simulation, plot_simulation
+from routegraph.sim.result import Simulation
 from routegraph.validate.claims import tables as claims_tables
 from routegraph.validate.claims.case import Claim
 from routegraph.validate.claims.figures import plot_claims
@@ -73,11 +72,8 @@ def write_report(
 def _simulation(result: Simulation) -> list[str]:
     return [
         "<h2>A simulated token-attention graph</h2>",
-        _paragraph(sim_tables.simulation_question(result)),
-        f"<figure>{plot.to_svg(plot_simulation(result))}</figure>",
-        *(grid.to_html() for grid in sim_tables.simulation_grids(result)),
-        _list(sim_tables.simulation_reading(result)),
-        _paragraph(sim_tables.simulation_footnote(result), "note"),
+        f"<figure>{plot.to_svg(result.plot())}</figure>",
+        result.page().to_html(),
     ]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import io
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -51,6 +53,101 @@ class Grid:
         caption = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
         body = "".join(row(cells, "td") for cells in self.rows)
         return f"<table>{caption}<thead>{row(self.columns, 'th')}</thead><tbody>{body}</tbody></table>"
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A line that says what follows."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Words:
+    """Sentences, a line each.
+
+    Attributes
+    ----------
+    sentences : tuple of str
+    points : bool
+        Whether they are points of a list.
+    note : bool
+        Whether they are a note on how to read what stands above.
+    """
+
+    sentences: tuple[str, ...]
+    points: bool = False
+    note: bool = False
+
+
+def words(*sentences: str) -> Words:
+    """Return sentences as they are."""
+    return Words(sentences)
+
+
+def points(sentences: Iterable[str]) -> Words:
+    """Return sentences as points of a list."""
+    return Words(tuple(sentences), points=True)
+
+
+def note(*sentences: str) -> Words:
+    """Return sentences as a note on how to read what stands above."""
+    return Words(sentences, note=True)
+
+
+Block = Heading | Words | Grid
+
+
+@dataclass(frozen=True)
+class Page:
+    """A result in words and tables, before it is shown anywhere: every result has one.
+
+    Attributes
+    ----------
+    blocks : tuple of Heading, Words or Grid
+    """
+
+    blocks: tuple[Block, ...]
+
+    def show(self, console: Console) -> None:
+        """Print it on a terminal."""
+        for position, block in enumerate(self.blocks):
+            if position and (not isinstance(block, Words) or block.note):
+                console.print()
+            if isinstance(block, Grid):
+                console.print(block.to_rich())
+            elif isinstance(block, Heading):
+                console.print(block.text, style="bold", markup=False, highlight=False)
+            else:
+                for sentence in block.sentences:
+                    mark = "- " if block.points else ""
+                    console.print(
+                        f"{mark}{sentence}",
+                        style="dim" if block.note else None,
+                        highlight=False,
+                        markup=False,
+                    )
+
+    def to_text(self, width: int = 100) -> str:
+        """Return it as plain text."""
+        sink = io.StringIO()
+        self.show(Console(file=sink, width=width, color_system=None, legacy_windows=False))
+        return "\n".join(line.rstrip() for line in sink.getvalue().splitlines())
+
+    def to_html(self) -> str:
+        """Return it as HTML."""
+        return "".join(_block_html(block) for block in self.blocks)
+
+
+def _block_html(block: Block) -> str:
+    if isinstance(block, Grid):
+        return block.to_html()
+    if isinstance(block, Heading):
+        return f"<p><b>{html.escape(block.text)}</b></p>"
+    if block.points:
+        return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in block.sentences)}</ul>"
+    kind = " class=note" if block.note else ""
+    return "".join(f"<p{kind}>{html.escape(line)}</p>" for line in block.sentences)
 
 
 def number(value: float, error: float | None, trials: int) -> str:

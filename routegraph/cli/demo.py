@@ -11,7 +11,6 @@ from routegraph import plot
 from routegraph.cli.terminal import note, progress
 from routegraph.report import write_report
 from routegraph.sim.simulation import simulate
-from routegraph.sim.tables import simulation as show_simulation
 from routegraph.trace import Trace
 from routegraph.validate.compare.result import plot_comparison
 from routegraph.validate.compare.run import compare
@@ -30,7 +29,7 @@ def main() -> None:
     console.rule("1. A simulated token-attention graph under eviction")
     with progress("simulate") as advance:
         simulation = simulate(4096, [0.7, 0.9], score_correlation=0.3, progress=advance)
-    show_simulation(console, simulation)
+    simulation.page().show(console)
 
     console.rule("2. A real model: one prefill a prompt, every ratio at once")
     with progress("model smollm2") as advance:

@@ -78,6 +78,4 @@ def probe(
     if plot is not None:
         draw(found.plot(), plot)
     if hand_over(found.to_dict(), json_, out):
-        from routegraph.validate.probe import tables
-
-        tables.probed(console(), found)
+        found.page().show(console())

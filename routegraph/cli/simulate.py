@@ -42,7 +42,6 @@ def simulate(
     """Simulate token-attention graphs under eviction, theory beside it."""
     check_outputs(plot, out)
     settings = parse_settings(setting or [])
-    from routegraph.sim.simulation import plot_simulation
     from routegraph.sim.simulation import simulate as run_simulation
 
     with progress("replicates", compiling()) as advance:
@@ -56,8 +55,6 @@ def simulate(
             **options,
         )
     if plot is not None:
-        draw(plot_simulation(result), plot)
+        draw(result.plot(), plot)
     if hand_over(result.to_dict(), json_, out):
-        from routegraph.sim.tables import simulation
-
-        simulation(console(), result)
+        result.page().show(console())

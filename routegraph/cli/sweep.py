@@ -65,12 +65,4 @@ def sweep(
     if json_:
         print_json(result.to_dict())
         return
-    from routegraph.tables import Grid
-
-    varied = result.varied()
-    rows = [
-        [group[0].name, *(str(values[i]) for values in varied.values()), str(group[0].replicates)]
-        for i, group in enumerate(result.groups)
-    ]
-    title = f"{len(result.cells)} cells in {out}, {replicates} replicates each, seed {seed}"
-    console().print(Grid(["cell", *varied, "replicates"], rows, title=title).to_rich())
+    result.page().show(console())

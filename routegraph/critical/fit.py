@@ -15,7 +15,7 @@ from routegraph.stats import bootstrap
 from routegraph.stats.bootstrap import Resampled
 from routegraph.stats.intervals import NOWHERE, Interval
 
-__all__ = ["METHODS", "SCALES", "CriticalFit", "fit_critical"]
+__all__ = ["METHODS", "SCALES", "CriticalFit", "fit_counts", "fit_critical"]
 
 METHODS = ("half", "peak", "binder", "collapse")
 SCALES = ("n", "L", "M", "L/ln n")
@@ -52,7 +52,7 @@ def fit_critical(
         What `sizes` are: the scaling variable.
     trials : int[A] or int[A, 2], optional
         Measured curves: how many were asked at each ratio, `samples` being how many of them hallucinated; or
-        pairs (hallucinated, asked), without `samples`. Cliff and gradual decline are compared.
+        pairs (hallucinated, asked), without `samples`: see `fit_counts`, which does it.
     seed, resamples : int
         Bootstrap over replicates.
     target : float
@@ -85,11 +85,9 @@ def fit_critical(
         raise ValueError(f"unknown method {method!r}; choose from: {', '.join(METHODS)}")
     if scale not in SCALES:
         raise ValueError(f"unknown scale {scale!r}; choose from: {', '.join(SCALES)}")
-    grid = np.asarray(ratios, dtype=float)
-    if grid.ndim != 1 or len(grid) < 3 or not np.all(np.diff(grid) > 0):
-        raise ValueError("ratios must be at least 3 increasing numbers")
+    grid = _grid(ratios)
     if trials is not None:
-        return _of_counts(grid, samples, trials, seed, observable)
+        return fit_counts(grid, *_counted(grid, samples, trials), seed=seed, observable=observable)
     data = _resampled(grid, samples, sizes, resamples, seed)
     needed = 2 if method in ("binder", "collapse") else 1
     if len(data.sizes) < needed:
@@ -173,6 +171,26 @@ def fit_critical(
     )
 
 
+def _grid(ratios: ArrayLike) -> NDArray[np.float64]:
+    """Return ratios as an array; ValueError unless at least three that increase."""
+    grid = np.asarray(ratios, dtype=float)
+    if grid.ndim != 1 or len(grid) < 3 or not np.all(np.diff(grid) > 0):
+        raise ValueError("ratios must be at least 3 increasing numbers")
+    return grid
+
+
+def _counted(
+    grid: NDArray[np.float64], samples: ArrayLike | None, trials: ArrayLike
+) -> tuple[ArrayLike, ArrayLike]:
+    """Return counts and trials, given apart or as pairs."""
+    asked = np.asarray(trials, dtype=float)
+    if asked.ndim == 2 and asked.shape == (len(grid), 2):
+        return asked[:, 0], asked[:, 1]
+    if samples is None:
+        raise ValueError("trials must be pairs (hallucinated, asked), or samples the counts")
+    return samples, asked
+
+
 def _resampled(
     grid: NDArray[np.float64], samples: ArrayLike | None, sizes: ArrayLike | None, resamples: int, seed: int
 ) -> Resampled:
@@ -195,21 +213,44 @@ def _resampled(
     return bootstrap.resample(grid, values, size, resamples, seed)
 
 
-def _of_counts(
-    grid: NDArray[np.float64], samples: ArrayLike | None, trials: ArrayLike, seed: int, observable: str
+def fit_counts(
+    ratios: ArrayLike,
+    counts: ArrayLike,
+    trials: ArrayLike,
+    *,
+    seed: int = 0,
+    observable: str = "rate",
 ) -> CriticalFit:
-    """Fit measured counts."""
-    asked = np.asarray(trials, dtype=float)
-    if asked.ndim == 2 and asked.shape == (len(grid), 2):
-        counts, asked = asked[:, 0], asked[:, 1]
-    elif samples is None:
-        raise ValueError("trials must be pairs (hallucinated, asked), or samples the counts")
-    else:
-        counts = np.asarray(samples, dtype=float).reshape(-1)
-    asked = np.broadcast_to(asked, counts.shape)
-    found = fit_cliff(grid, counts, asked, seed=seed)
-    rate = counts / asked
-    spread = np.sqrt((counts + 1) * (asked - counts + 1) / ((asked + 2) ** 2 * (asked + 3)))
+    """Find where a measured rate changes, and say whether that is a cliff or a gradual decline.
+
+    Parameters
+    ----------
+    ratios : float[A]
+        Increasing.
+    counts, trials : int[A], int[A] or int
+        How many, of how many asked at each ratio; taken as independent from ratio to ratio.
+    seed : int
+        Of the parametric bootstrap behind the verdict.
+    observable : str
+        Name, for the words.
+
+    Returns
+    -------
+    CriticalFit
+        Of method "trials": `alpha_c` is the midpoint of a logistic from one level to another, with its
+        profile-likelihood interval; `verdict` is "cliff", "gradual", "flat" or "undecided".
+
+    Raises
+    ------
+    ValueError
+        If ratios do not increase, or counts and trials do not fit them.
+    """
+    grid = _grid(ratios)
+    counted = np.asarray(counts, dtype=float).reshape(-1)
+    asked = np.broadcast_to(np.asarray(trials, dtype=float), counted.shape)
+    found = fit_cliff(grid, counted, asked, seed=seed)
+    rate = counted / asked
+    spread = np.sqrt((counted + 1) * (asked - counted + 1) / ((asked + 2) ** 2 * (asked + 3)))
     return CriticalFit(
         alpha_c=found.alpha_c.value,
         ci=_ends(found.alpha_c),
@@ -226,7 +267,7 @@ def _of_counts(
                 "log_likelihood": found.log_likelihood,
                 "aicc": found.aicc,
                 "p_gradual": found.p_gradual,
-                "counts": counts.tolist(),
+                "counts": counted.tolist(),
                 "trials": asked.tolist(),
             }
         ),

@@ -158,9 +158,9 @@ class CriticalFit:
         listed = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
         return f"<table><caption>{html.escape(self.observable)}</caption>{rows}</table><ul>{listed}</ul>"
 
-    def plot(self, axes: Any = None) -> Figure:
+    def plot(self, ax: Any = None) -> Figure:
         """Draw the curves, and the collapse or the crossings beside them."""
-        return plot_fit(self, axes)
+        return plot_fit(self, ax)
 
 
 def number(value: float) -> float | None:

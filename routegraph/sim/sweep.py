@@ -16,7 +16,7 @@ import numpy as np
 
 from routegraph import plugins
 from routegraph._version import __version__
-from routegraph.files import cells_folder, write_json
+from routegraph.files import write_json
 from routegraph.options import options, takes
 from routegraph.policies import is_nested
 from routegraph.sim import store
@@ -24,12 +24,11 @@ from routegraph.sim.executors import executor
 from routegraph.sim.parameters import Parameters, check_count, split_settings
 from routegraph.sim.run import run_replicate
 from routegraph.sim.store import Cell, DamagedCellError, Packed
-from routegraph.sim.sweep_result import SweepResult, load_sweep
+from routegraph.sim.sweep_result import FORMAT, SweepResult, load_sweep, open_folder
 from routegraph.survival import check_ratios
 
 __all__ = ["SweepResult", "grid_of", "load_sweep", "sweep"]
 
-FORMAT = "routegraph sweep"
 Report = Callable[[float, float, str], None]
 
 _AXES = tuple(one.name for one in options(Parameters))
@@ -181,7 +180,7 @@ def sweep(
             raise ValueError(f"policy {parameters.policy!r} is not nested: name the ratios to sweep")
         else:
             cells += [(parameters, at) for at in check_ratios(ratio)]
-    folder = None if out is None else _open_folder(Path(out))
+    folder = None if out is None else open_folder(Path(out))
     found: dict[str, Cell] = {}
     damaged: list[str] = []
     for parameters, at in cells:
@@ -270,16 +269,6 @@ def _compute_all(
                     "a worker died; finished cells are kept, run the sweep again to resume"
                 ) from error
             raise
-
-
-def _open_folder(out: Path) -> Path:
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"cannot write a sweep into {str(out)!r}: it is a file")
-    if out.is_dir() and any(out.iterdir()) and not (out / "run.json").is_file():
-        raise ValueError(f"{str(out)!r} is not a sweep: choose an empty or a new folder")
-    if not out.parent.is_dir():
-        raise ValueError(f"cannot write {str(out)!r}: folder {str(out.parent)!r} does not exist")
-    return cells_folder(out)
 
 
 def _note_run(out: Path, asked: dict[str, Any]) -> None:

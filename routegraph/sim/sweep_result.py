@@ -6,19 +6,28 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from routegraph import plot
 from routegraph._version import __version__
+from routegraph.files import cells_folder, write_json
 from routegraph.sim import store
 from routegraph.sim.observables import observables
 from routegraph.sim.parameters import Parameters
 from routegraph.sim.store import Cell, DamagedCellError
+from routegraph.stats.intervals import standard_error
 from routegraph.survival import check_ratios
+from routegraph.tables import Grid, Page, words
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMAT = "routegraph sweep"
 SCALES = ("n", "L", "M", "L/ln n")
+_COLOURS = [colour for name, colour in plot.COLOURS.items() if name not in ("black", "yellow")]
 _SIZES = ("n_tokens", "n_layers", "n_heads")
 
 
@@ -166,10 +175,97 @@ class SweepResult:
         ]
         return {"version": __version__, "seed": self.seed, "replicates": self.replicates, "cells": rows}
 
+    def page(self) -> Page:
+        """Return what was swept as a table: a row for the cells of the same parameters."""
+        varied = self.varied()
+        rows = [
+            [group[0].name, *(str(values[i]) for values in varied.values()), str(group[0].replicates)]
+            for i, group in enumerate(self.groups)
+        ]
+        title = f"{len(self.cells)} cells, {self.replicates} replicates each, seed {self.seed}"
+        told = [f"{len(self.damaged)} damaged cell files are left out."] if self.damaged else []
+        return Page((Grid(["cell", *varied, "replicates"], rows, title=title), words(*told)))
+
+    def summary(self) -> str:
+        """Return what was swept as a table, plain text."""
+        return self.page().to_text()
+
+    def _repr_html_(self) -> str:
+        return self.page().to_html()
+
+    def plot(
+        self, ax: Any = None, observable: str = "reach_fraction", ratios: Iterable[float] | None = None
+    ) -> Figure:
+        """Draw an observable against the ratio, a curve for the cells of the same parameters.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Where to draw; a new figure by default.
+        observable : str
+            See ``routegraph list``.
+        ratios : iterable of float, optional
+            By default 201 ratios, or, where the policy is not nested, those that were swept. Bands are one standard
+            error over replicates.
+        """
+        nested = self.cells[0].ratio is None
+        swept = sorted({cell.ratio for cell in self.cells if cell.ratio is not None})
+        largest = max(cell.parameters.n_tokens for cell in self.cells)
+        grid = list(ratios) if ratios is not None else swept
+        if ratios is None and nested:
+            grid = np.linspace(0, 1 - 1 / largest, 201).tolist()
+        curves, varied = self.curves(observable, grid), self.varied()
+        with plot.style():
+            ax = plot.figure()[1] if ax is None else ax
+            for i, samples in enumerate(curves):
+                told = ", ".join(f"{name} {values[i]}" for name, values in varied.items())
+                error = standard_error(samples)
+                colour = _COLOURS[i % len(_COLOURS)]
+                plot.band(ax, np.array(grid), samples.mean(axis=0), error, color=colour, label=told or None)
+            ax.set(xlabel="compression ratio", ylabel=observable)
+            if varied:
+                ax.legend()
+        made: Figure = ax.figure
+        return made
+
+    def save(self, out: str | os.PathLike[str]) -> None:
+        """Write the cells into a folder, as `sweep` does; cells that are there already are left as they are.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds something else, or a sweep of another seed.
+        """
+        folder = Path(out)
+        cells = open_folder(folder)
+        if any(cells.glob("*.npz")) and load_sweep(folder).seed != self.seed:
+            raise ValueError(f"folder {str(out)!r} holds a sweep of another seed than {self.seed}")
+        for cell in self.cells:
+            if not (cells / cell.name).exists():
+                store.write_cell(cells, cell)
+        if not (folder / "run.json").is_file():
+            write_json(folder / "run.json", {"format": FORMAT, "runs": []})
+
+    @staticmethod
+    def load(out: str | os.PathLike[str], skip_damaged: bool = False) -> SweepResult:
+        """Read the folder of a sweep, of this or an earlier version; see `load_sweep`."""
+        return load_sweep(out, skip_damaged)
+
 
 def _value(parameters: Parameters, name: str) -> Any:
     told = store.describe(parameters)
     return told.get(name, told["settings"].get(name.removeprefix("settings.")))
+
+
+def open_folder(out: Path) -> Path:
+    """Return the folder of a sweep's cell files, made if missing; ValueError if `out` holds something else."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"cannot write a sweep into {str(out)!r}: it is a file")
+    if out.is_dir() and any(out.iterdir()) and not (out / "run.json").is_file():
+        raise ValueError(f"{str(out)!r} is not a sweep: choose an empty or a new folder")
+    if not out.parent.is_dir():
+        raise ValueError(f"cannot write {str(out)!r}: folder {str(out.parent)!r} does not exist")
+    return cells_folder(out)
 
 
 def load_sweep(folder: str | os.PathLike[str], skip_damaged: bool = False) -> SweepResult:

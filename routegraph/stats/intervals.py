@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -37,3 +38,10 @@ def listed(values: Curve) -> list[float | None]:
 def interval_dict(found: Interval) -> dict[str, float | None]:
     """Return an interval as JSON-ready values."""
     return {key: None if np.isnan(value) else float(value) for key, value in found._asdict().items()}
+
+
+def interval_of(told: Mapping[str, float | None] | None) -> Interval:
+    """Return an interval from what `interval_dict` made of it; NaN where there is none."""
+    if told is None:
+        return NOWHERE
+    return Interval(*(np.nan if told[name] is None else float(told[name] or 0) for name in Interval._fields))

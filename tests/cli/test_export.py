@@ -8,8 +8,8 @@ import pytest
 from routegraph import TokenGraph, reach_thresholds, simulate
 from routegraph.survival import Survival
 from routegraph.trace import Trace
-from tests.cli.test_simulate import run
-from tests.validate.test_compare import synthetic_trace
+from tests.helpers.commands import run
+from tests.helpers.traces import synthetic_trace
 
 
 @pytest.fixture

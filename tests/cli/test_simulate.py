@@ -6,16 +6,9 @@ import sys
 import pytest
 
 from routegraph import simulate
-from routegraph.cli.main import main
+from tests.helpers.commands import run
 
 SMALL = ["simulate", "--n-tokens", "64", "--n-layers", "3", "--replicates", "4"]
-
-
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    captured = capsys.readouterr()
-    return stop.value.code, captured.out, captured.err
 
 
 def test_json_is_the_python_result_and_nothing_else(capsys):

@@ -6,18 +6,11 @@ import sys
 
 import pytest
 
-from routegraph.cli.main import main
 from routegraph.critical.fit import CriticalFit
 from routegraph.sim.sweep import load_sweep
+from tests.helpers.commands import run
 
 SMALL = ["sweep", "--n-tokens", 32, "--n-tokens", 64, "--n-tokens", 128, "--n-layers", 3, "--n-heads", 2]
-
-
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    captured = capsys.readouterr()
-    return stop.value.code, captured.out, captured.err
 
 
 @pytest.fixture

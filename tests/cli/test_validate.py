@@ -3,8 +3,8 @@ import json
 import pytest
 
 from routegraph.trace import Trace
-from tests.cli.test_simulate import run
-from tests.validate.test_compare import synthetic_trace
+from tests.helpers.commands import run
+from tests.helpers.traces import synthetic_trace
 
 
 @pytest.fixture(scope="module")

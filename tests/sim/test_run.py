@@ -15,7 +15,7 @@ from routegraph.sim.ensembles import ensembles
 from routegraph.sim.measures import measures
 from routegraph.sim.observables import observables
 from routegraph.sim.parameters import Parameters, split_settings
-from routegraph.sim.simulation import ROW
+from routegraph.sim.result import ROW
 from routegraph.survival import eviction_rate, ger
 from tests import naive
 

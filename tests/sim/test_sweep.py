@@ -87,9 +87,9 @@ def test_cells_and_replicates_added_later_compute_only_what_is_new(serial, tmp_p
     asked = []
     plain = sys.modules["routegraph.sim.sweep"].compute
 
-    def counted(parameters, seed, ratio, first, last):
+    def counted(parameters, seed, ratio, first, last, *sources):
         asked.append((parameters.shape, first, last))
-        return plain(parameters, seed, ratio, first, last)
+        return plain(parameters, seed, ratio, first, last, *sources)
 
     monkeypatch.setattr("routegraph.sim.sweep.compute", counted)
     result = sweep(grown, **GRID)

@@ -10,7 +10,7 @@ from routegraph import Survival, simulate
 from routegraph.theory import loads
 from routegraph.theory.fluctuations import cavity_fluctuating, gamma_weights, grid, growth_law
 from routegraph.theory.reach import cavity, cavity_decode
-from tests.theory.kernels import simulate_reach
+from tests.helpers.kernels import simulate_reach
 
 RATIOS = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98]
 

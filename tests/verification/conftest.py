@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 
 import pytest
 
 from routegraph import plot
 from routegraph.files import atomic_open
-
-RESULTS = Path(__file__).parent / "results"
+from tests.helpers.results import RESULTS
 
 
 class Record:

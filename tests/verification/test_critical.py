@@ -12,8 +12,8 @@ from routegraph.kernels import union_find
 from routegraph.sim.sweep import sweep
 from routegraph.sim.sweep_fit import fit_sweep
 from routegraph.theory.ger import gaussian_copula
-from tests.verification.directed import DELTA, TRUTH
-from tests.verification.test_lattice import keys, rectangle
+from tests.helpers.directed import DELTA, TRUTH
+from tests.helpers.lattice import keys, rectangle
 
 pytestmark = pytest.mark.verify
 

@@ -10,8 +10,7 @@ from routegraph.validate.models.load import load
 from routegraph.validate.presses import prefill
 from routegraph.validate.prompts.prompt import bundled_prompts
 from routegraph.validate.prompts.tokens import encode
-from tests.validate.decoding import TOLERANCE, against_kvpress, context, small, survivals
-from tests.validate.test_decode import QUESTION
+from tests.helpers.decoding import QUESTION, TOLERANCE, against_kvpress, context, small, survivals
 
 pytestmark = pytest.mark.verify
 

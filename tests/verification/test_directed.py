@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from routegraph import plot
-from tests.verification import directed
+from tests.helpers import directed
 
 pytestmark = pytest.mark.verify
 

@@ -6,6 +6,7 @@ from scipy.stats import binom
 
 from routegraph import plot
 from routegraph.kernels import union_find
+from tests.helpers.lattice import keys, rectangle
 
 pytestmark = pytest.mark.verify
 
@@ -13,26 +14,11 @@ pytestmark = pytest.mark.verify
 SITE_PC = 0.59274605
 
 
-def rectangle(rows, columns):
-    """Bonds between neighbours of a rows x columns lattice, and its left (1) and right (2) sides."""
-    node = np.arange(rows * columns).reshape(rows, columns)
-    across = np.stack([node[:, :-1].ravel(), node[:, 1:].ravel()], axis=1)
-    down = np.stack([node[:-1].ravel(), node[1:].ravel()], axis=1)
-    sides = np.zeros((rows, columns), np.uint8)
-    sides[:, 0] |= 1
-    sides[:, -1] |= 2
-    return np.concatenate([across, down]).astype(np.int32), sides.ravel()
-
-
 def csr(edges, n):
     """Neighbours of each node, both directions."""
     both = np.concatenate([edges, edges[:, ::-1]])
     order = np.argsort(both[:, 0], kind="stable")
     return np.concatenate([[0], np.cumsum(np.bincount(both[:, 0], minlength=n))]), both[order, 1]
-
-
-def keys(name, runs):
-    return np.random.SeedSequence(name).generate_state(runs, np.uint64)
 
 
 def crossing_probability(needed, total, p):

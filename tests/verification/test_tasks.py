@@ -8,7 +8,7 @@ from routegraph.validate.models.load import Loaded, load
 from routegraph.validate.prompts.prompt import Prompt
 from routegraph.validate.prompts.tokens import encode
 from routegraph.validate.tasks import load_task
-from tests.validate.test_tasks import ENGLISH
+from tests.helpers.reader import ENGLISH
 
 #: Prompts with an answer, as many of either direction; each has a twin without.
 N = 24

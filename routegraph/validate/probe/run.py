@@ -114,15 +114,18 @@ def probe(
     y = np.array([list(counts).index(str(labels[number])) for number in places])
     asked = bag_of_words([item.asked.question for item in items])
     features, groups = stacked(parts), worlds[places]
-    rows = fit_rows(features, y, groups, settings, progress)
     question = fit_probe(asked, y, groups, seed=plan.seed)
-    return Probed(settings, counts, left_out, rows, question, fit.most_frequent(y, groups))
+    rows = fit_rows(features, y, groups, question, settings, progress)
+    frequent = fit.most_frequent(y, groups).f1(plan.seed).value
+    n_worlds = len(np.unique(groups))
+    return Probed(settings, counts, left_out, rows, question.f1(plan.seed), frequent, len(y), n_worlds)
 
 
 def fit_rows(
     features: Features,
     labels: NDArray[np.int64],
     groups: NDArray[np.int64],
+    question: Probe,
     settings: dict[str, Any],
     progress: Progress | None = None,
 ) -> list[Row]:
@@ -142,7 +145,8 @@ def fit_rows(
                     fit_probe(table, labels, groups, seed=seed),
                     fit_probe(table, dealt, groups, seed=seed),
                 )
-            rows.append(Row(kind, policy, ratio, *known[key], int(features.right[:, number].sum())))
+            right = int(features.right[:, number].sum())
+            rows.append(Row.of(kind, policy, ratio, (*known[key], question), right, seed))
     return rows
 
 

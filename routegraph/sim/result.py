@@ -1,0 +1,396 @@
+"""The result of `simulate`: at every ratio as numbers, in words, as a figure, as a file."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routegraph import plot
+from routegraph._version import __version__
+from routegraph.critical.points import Susceptibility, half_point, susceptibility
+from routegraph.files import read_result, write_json
+from routegraph.policies import declared, is_nested
+from routegraph.sim.measures import measures as measure_registry
+from routegraph.sim.observables import Sample, observables
+from routegraph.sim.parameters import Parameters, definitions, from_document
+from routegraph.sim.predict import predict
+from routegraph.sim.run import Progress, run_cell, run_measures
+from routegraph.stats.intervals import NOWHERE
+from routegraph.survival import Survival, check_ratios
+from routegraph.tables import Grid, Heading, Page, interval, note, number, points, words
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+#: The observables of a result row, in the order of the contract.
+ROW = (
+    "ger",
+    "eviction_rate",
+    "ger_layer",
+    "eviction_rate_layer",
+    "reach_fraction",
+    "reach_any",
+    "reach_all",
+    "reach_answers",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """The result of `simulate`.
+
+    Attributes
+    ----------
+    parameters : Parameters
+    ratios : list of float
+    replicates, seed : int
+    samples : tuple of Sample
+        Integer levels of every replicate: one Sample for all ratios, or, where the policy is not nested, one
+        for each of `ratios`.
+    level_of : Survival
+        Turns ratios into levels as the policy does.
+    measured : mapping of str to float64[n_replicates, n_ratios]
+        Measures taken at `ratios`.
+    """
+
+    parameters: Parameters
+    ratios: list[float]
+    replicates: int
+    seed: int
+    samples: tuple[Sample, ...]
+    level_of: Survival
+    measured: Mapping[str, NDArray[np.float64]]
+
+    @classmethod
+    def drawn(
+        cls,
+        parameters: Parameters,
+        ratios: list[float],
+        replicates: int,
+        seed: int,
+        measures: Sequence[str] = (),
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> Simulation:
+        """Run all replicates; the arguments are those of `simulate`, checked."""
+        grid = [None] if is_nested(parameters.policy) else ratios
+        samples = tuple(
+            run_cell(parameters, replicates, seed, workers=workers, progress=progress, ratio=at)
+            for at in grid
+        )
+        measured = run_measures(
+            parameters, measures, ratios, replicates, seed, workers=workers, progress=progress
+        )
+        return cls(parameters, ratios, replicates, seed, samples, parameters.levels_of(), measured)
+
+    @property
+    def nested(self) -> bool:
+        """Whether one pass answered all ratios; otherwise curves are known at `ratios` only."""
+        return is_nested(self.parameters.policy)
+
+    def curves(self, observable: str, ratios: float | Iterable[float]) -> NDArray[np.float64]:
+        """Return an observable at any ratios, a measure at the ratios it was taken at.
+
+        float64[n_replicates, n_ratios].
+        """
+        if observable not in self.measured and self.nested:
+            values: NDArray[np.float64] = observables[observable](
+                self.samples[0], self.level_of.levels(ratios)
+            )
+            return values
+        try:
+            columns = [self.ratios.index(ratio) for ratio in check_ratios(ratios)]
+        except ValueError:
+            taken = ", ".join(f"{ratio:g}" for ratio in self.ratios)
+            raise ValueError(f"{observable!r} was measured at {taken} only") from None
+        if observable in self.measured:
+            return self.measured[observable][:, columns]
+        # Beyond its one step a survival of one ratio is at level 1.
+        return np.concatenate([observables[observable](self.samples[i], [1]) for i in columns], axis=1)
+
+    def theory(self, observable: str, ratios: float | Iterable[float]) -> NDArray[np.float64] | None:
+        """Return what theory predicts, float64[n_ratios], or None where no theory applies."""
+        if observable in self.measured or not self.nested:
+            return None
+        return predict(self.parameters, observable, self.level_of.levels(ratios))
+
+    def estimate(
+        self, observable: str, ratios: float | Iterable[float]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Return (mean, standard error) over replicates, float64[n_ratios]; no error at one replicate."""
+        values = self.curves(observable, ratios)
+        if len(values) == 1:
+            return values[0], None
+        return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
+
+    def susceptibility(self, observable: str, ratios: Iterable[float]) -> Susceptibility:
+        """Return the susceptibility of an observable as a derivative and as n times its variance."""
+        grid = check_ratios(ratios)
+        return susceptibility(grid, self.curves(observable, grid), self.parameters.n_tokens)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON-ready values: version, seed, parameters, definitions, results."""
+        shown = asdict(self.parameters)
+        owners = ("ensemble_parameters", "policy_parameters", "profile_parameters")
+        settings = {name: value for owner in owners for name, value in shown.pop(owner)}
+        columns = {
+            name: (*self.estimate(name, self.ratios), self.theory(name, self.ratios))
+            for name in (*ROW, *self.measured)
+        }
+        rows: list[dict[str, Any]] = []
+        for i, ratio in enumerate(self.ratios):
+            cells = {
+                name: {
+                    "mean": _or_none(mean[i]),
+                    "stderr": None if error is None else _or_none(error[i]),
+                    "theory": None if theory is None else float(theory[i]),
+                }
+                for name, (mean, error, theory) in columns.items()
+            }
+            rows.append({"ratio": ratio, **cells})
+        return {
+            "version": __version__,
+            "seed": self.seed,
+            "parameters": {
+                **shown,
+                "settings": settings,
+                "ratio": self.ratios,
+                "replicates": self.replicates,
+            },
+            "definitions": definitions(self.parameters),
+            "results": rows,
+        }
+
+    def page(self) -> Page:
+        """Return the result in words and tables: what was asked, what came out, what theory says, what it means."""
+        return Page(
+            (
+                Heading("Asked"),
+                words(_question(self)),
+                *_grids(self),
+                Heading("What it means"),
+                points(_reading(self)),
+                note(_footnote(self)),
+            )
+        )
+
+    def summary(self) -> str:
+        """Return the result in words and tables, plain text."""
+        return self.page().to_text()
+
+    def _repr_html_(self) -> str:
+        return self.page().to_html()
+
+    def plot(self, ax: Any = None) -> Figure:
+        """Draw retention and accessibility against the ratio; `ax`: a pair of axes to draw on."""
+        return plot_simulation(self, ax)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write `to_dict` as JSON, atomically: what ``simulate --out`` writes."""
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], workers: int | None = None, progress: Progress | None = None
+    ) -> Simulation:
+        """Read what `save` wrote, in this or an earlier version.
+
+        The file holds means only. The replicates are drawn again from their seeds, which gives the same ones: it takes
+        as long as the simulation took.
+
+        Raises
+        ------
+        ValueError
+            If the file is no result of `simulate`.
+        """
+        document = read_result(path, "simulate")
+        parameters = from_document(document)
+        try:
+            asked, seed = document["parameters"], document["seed"]
+            taken = [name for name in document["results"][0] if name not in ("ratio", *ROW)]
+            ratios, replicates = check_ratios(asked["ratio"]), asked["replicates"]
+        except (KeyError, TypeError, IndexError):
+            raise ValueError(f"{str(path)!r} is no result of simulate") from None
+        for name in taken:
+            measure_registry[name]
+        return cls.drawn(parameters, ratios, replicates, seed, taken, workers, progress)
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+#: What each observable of a simulation means, in one line.
+MEANING = {
+    "ger": "answer tokens gone from every slot (GER)",
+    "eviction_rate": "context tokens gone from every slot",
+    "ger_layer": "answer tokens gone from all heads of a layer",
+    "eviction_rate_layer": "context tokens gone from all heads of a layer",
+    "reach_fraction": "context tokens the query still reaches",
+    "reach_any": "at least one answer token reached",
+    "reach_all": "every answer token reached",
+    "reach_answers": "answer tokens reached",
+}
+
+
+def _question(result: Simulation) -> str:
+    """Return what a simulation was asked, in words."""
+    p = result.parameters
+    order = "in random order" if declared(p.policy).draws == "orders" else f"by the policy {p.policy!r}"
+    if p.independent:
+        agreement = "independently in every slot"
+    elif p.profile == "flat" and p.score_correlation:
+        agreement = f"scores of one token correlated {p.score_correlation:g} between its slots"
+    elif p.profile != "flat":
+        agreement = f"scores of one token correlated between its slots by the depth profile {p.profile!r}"
+    else:
+        agreement = "scores as set by attention_tie and answer_shift"
+    return (
+        f"A context of {p.n_tokens:,} cached tokens, a model of {p.n_layers} layers x {p.n_heads} KV heads: every "
+        f"token has {p.n_layers * p.n_heads} slots (layer, head). Slots lose the given fraction of their rows "
+        f"{order}, {agreement}. Each token reads {p.degree} key(s) in every layer and head ({p.ensemble} reads); "
+        f"one query follows the context. {p.n_answers} answer tokens are drawn; {result.replicates} replicates, "
+        f"seed {result.seed}."
+    )
+
+
+def _grids(result: Simulation) -> list[Grid]:
+    """Return one table a ratio."""
+    grids = []
+    for row in result.to_dict()["results"]:
+        lines = []
+        meanings = MEANING | {name: _lower(measure_registry.summary(name)) for name in result.measured}
+        for name, meaning in meanings.items():
+            cell = row[name]
+            theory = "-" if cell["theory"] is None else f"{cell['theory']:.4g}"
+            value = math.nan if cell["mean"] is None else cell["mean"]
+            trials = _trials(result, name)
+            lines.append([name, meaning, number(value, cell["stderr"], trials), theory])
+        grids.append(Grid([f"ratio {row['ratio']:g}", "meaning", "simulated", "theory"], lines, right_from=2))
+    return grids
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:].rstrip(".")
+
+
+def _reading(result: Simulation) -> list[str]:
+    """Return sentences that say what the figures at the last ratio mean."""
+    p = result.parameters
+    row: dict[str, Any] = result.to_dict()["results"][-1]
+    grid = [k / 400 for k in range(400)] if result.nested else sorted(result.ratios)
+    half = NOWHERE
+    if len(grid) > 1:
+        half = half_point(grid, result.curves("reach_fraction", grid))
+    lost = row["ger"]["mean"]
+    whole = (
+        "no answer token was lost from every slot"
+        if lost == 0
+        else f"{lost:.1%} of the answer tokens are gone from every slot"
+    )
+    return [
+        f"Retention at ratio {row['ratio']:g}: {whole}; in a single layer {row['ger_layer']['mean']:.1%} are gone "
+        f"from all {p.n_heads} heads.",
+        f"Accessibility: the query still reaches {row['reach_fraction']['mean']:.1%} of the context; some answer "
+        f"token in {row['reach_any']['mean']:.0%} of the replicates, all {p.n_answers} of them in "
+        f"{row['reach_all']['mean']:.0%}.",
+        "Half of the context is in reach, or out of it, at every ratio looked at."
+        if math.isnan(half.value)
+        else f"Half of the context is out of reach from ratio {interval(half)} on (95 % interval).",
+        "Real heads agree more than this: with --score-correlation above 0, whole tokens die sooner."
+        if p.independent
+        else "One shared correlation is the simplest model of heads that agree; a real model's can be measured "
+        "with extract and compare.",
+    ]
+
+
+def _footnote(result: Simulation) -> str:
+    """Return how to read the table."""
+    p = result.parameters
+    return (
+        f"± is one standard error over {result.replicates} replicates; < and > are 95 % bounds where none or all "
+        f"were counted; - where no theory applies. Pruning {p.prune!r}, "
+        f"{'with' if p.residual else 'without'} residual edges, no sinks."
+    )
+
+
+def _trials(result: Simulation, name: str) -> int:
+    """Return the number of independent trials behind a count of none: tokens for GER, graphs for reach."""
+    p = result.parameters
+    if name in result.measured:
+        return 0
+    if name.startswith("reach"):
+        return result.replicates
+    return result.replicates * (p.n_answers if name.startswith("ger") else p.n_tokens)
+
+
+_LOST = {
+    "ger": ("GER, all slots", "blue"),
+    "ger_layer": ("GER, mean over layers", "orange"),
+    "eviction_rate_layer": ("eviction rate, mean over layers", "sky"),
+}
+
+
+_REACHED = {
+    "reach_any": ("any answer token", "green"),
+    "reach_answers": ("answer tokens", "purple"),
+    "reach_all": ("all answer tokens", "red"),
+    "reach_fraction": ("context tokens", "black"),
+}
+
+
+def plot_simulation(simulation: Simulation, axes: Any = None) -> Figure:
+    """Draw retention and accessibility against the ratio, theory as dashed lines.
+
+    Parameters
+    ----------
+    simulation : Simulation
+        Result of `simulate`; bands are one standard error over replicates.
+    axes : pair of Axes, optional
+        Where to draw; a new figure by default.
+    """
+    with plot.style():
+        return _draw(simulation, plot.figure(1, 2)[1] if axes is None else axes)
+
+
+def _draw(simulation: Simulation, axes: Any) -> Figure:
+    grid = (
+        np.linspace(0, 1 - 1 / simulation.parameters.n_tokens, 400)
+        if simulation.nested
+        else simulation.ratios
+    )
+    for ax, names, title, label in (
+        (axes[0], _LOST, "Retention: what is lost", "fraction of tokens gone"),
+        (axes[1], _REACHED, "Accessibility: what the query still reaches", "fraction reached"),
+    ):
+        for name, (text, colour) in names.items():
+            mean, error = simulation.estimate(name, grid)
+            plot.band(ax, grid, mean, error, color=plot.COLOURS[colour], label=text)
+            theory = simulation.theory(name, grid)
+            if theory is not None:
+                ax.plot(grid, theory, color=plot.COLOURS[colour], linestyle="--", linewidth=1)
+        for ratio in simulation.ratios:
+            ax.axvline(ratio, color="0.6", linestyle=":", linewidth=1)
+        ax.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="compression ratio", ylabel=label, title=title)
+        ax.legend(loc="upper left" if names is _LOST else "lower left")
+    axes[0].plot([], [], color="0.3", linestyle="--", linewidth=1, label="theory")
+    axes[0].legend(loc="upper left")
+    made: Figure = axes[0].figure
+    p = simulation.parameters
+    made.suptitle(
+        f"{p.ensemble} reads, {p.policy} eviction: n = {p.n_tokens}, {p.n_layers} layers x {p.n_heads} heads,"
+        f" "
+        f"degree {p.degree}, correlation {p.score_correlation:g}, {p.prune}, "
+        f"{simulation.replicates} replicates",
+        fontsize="small",
+        x=0.01,
+        ha="left",
+    )
+    return made

@@ -1,0 +1,255 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+from routegraph import TokenGraph
+from routegraph.graph import heavier
+from routegraph.sim.fields import Field
+from routegraph.survival import Survival
+from routegraph.validate.compare import prediction, tables
+from routegraph.validate.compare.prediction import Prediction
+from routegraph.validate.compare.reach import n_cached, reach_curves
+from routegraph.validate.compare.run import compare
+from routegraph.validate.compare.simulated import fit_scores
+from routegraph.validate.eviction import Eviction, Method
+from routegraph.validate.traces.read_off import read_off
+from tests.helpers.traces import synthetic_trace, traced
+
+
+@pytest.fixture(scope="module")
+def with_graphs():
+    return compare([traced(k) for k in range(24)], policy_names=["topk", "adakv"], eps=[0.01, 0.1])
+
+
+@pytest.fixture(scope="module")
+def result():
+    return compare([synthetic_trace(k) for k in range(24)], policy_names=["topk"], seed=1)
+
+
+def test_the_model_that_made_the_data_is_found(result):
+    for axis in result.policies["topk"].axes.values():
+        assert axis.rho == pytest.approx(0.4, abs=0.06)
+        for name in ("one factor", "measured copula", "simulated"):
+            assert axis.rmse(name) < 0.02, name
+        assert axis.rmse("independent") > 3 * axis.rmse("measured copula")
+        low, high = axis.difference("measured copula")[1:]
+        assert low - 0.01 < 0 < high + 0.01
+
+
+def test_held_out_means_held_out():
+    """Changing the curve of the held-out prompts must not move what was fitted."""
+    traces = [synthetic_trace(k) for k in range(12)]
+    strange = [synthetic_trace(k, rho=0.4 if k % 2 == 0 else 0.95) for k in range(12)]
+    fits = [compare(t, policy_names=["topk"]).policies["topk"].axes["model"] for t in (traces, strange)]
+    assert fits[0].rho == fits[1].rho
+    assert np.array_equal(
+        fits[0].predicted["measured copula"].mean, fits[1].predicted["measured copula"].mean
+    )
+    assert fits[1].rmse("measured copula") > 4 * fits[0].rmse("measured copula")
+
+
+def test_shifted_answers_are_predicted_from_the_training_half():
+    traces = [synthetic_trace(k) for k in range(40)]
+    for trace in traces:
+        table = trace.scores["expected_attention"]
+        table[..., trace.answer] = ndtr(np.sqrt(2) * np.clip(table[..., trace.answer], 0.02, 0.98) + 0.8)
+    axis = compare(traces, policy_names=["topk"]).policies["topk"].axes["layer"]
+    assert axis.rmse("shifted copula") < 0.6 * np.sqrt(
+        np.mean(
+            (axis.predicted["measured copula"].mean - axis.target("shifted copula").mean(axis=0))[
+                axis.judged()
+            ]
+            ** 2
+        )
+    )
+
+
+def test_half_points_and_effective_slots(result):
+    axis = result.policies["topk"].axes["model"]
+    half = axis.half("evictable tokens")
+    assert half.low < half.value < half.high
+    slots = axis.effective_slots()
+    inside = (axis.ratios > 0.7) & (axis.ratios < 0.95)
+    assert np.all((slots[inside] > 1) & (slots[inside] < 12))
+
+
+def test_json_is_complete_and_the_seed_fixes_it(result):
+    document = result.to_dict()
+    text = json.dumps(document, allow_nan=False)
+    again = compare([synthetic_trace(k) for k in range(24)], policy_names=["topk"], seed=1).to_dict()
+    assert text == json.dumps(again, allow_nan=False)
+    assert {axis["head_axis"] for axis in document["results"][0]["axes"]} == {"model", "layer"}
+    assert document["results"][0]["structural_cliffs"]
+
+
+def test_prompts_without_answers_are_compared_all_the_same():
+    found = compare([synthetic_trace(k, answers=()) for k in range(4)], policy_names=["topk"])
+    assert set(found.policies["topk"].axes["model"].observed) == {"all tokens", "evictable tokens"}
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_bad_input_is_one_sentence():
+    traces = [synthetic_trace(k) for k in range(4)]
+    with pytest.raises(ValueError, match="at least 4 prompts .* got 3"):
+        compare(traces[:3])
+    with pytest.raises(ValueError, match="at least 4 ratios, got 2"):
+        compare(traces, policy_names=["topk"], ratios=[0.5, 0.9])
+    with pytest.raises(ValueError, match="no chunk-wise scores for policy 'chunk'"):
+        compare(traces)
+    with pytest.raises(ValueError, match=r"eps must be in \(0, 1\), got 1.5"):
+        compare(traces, policy_names=["topk"], eps=[0.1, 1.5])
+    with pytest.raises(ValueError, match="unknown policy 'best'"):
+        Method.of_scores(traces[0], "best")
+
+
+def test_the_simulator_that_made_the_graphs_is_found(with_graphs):
+    for found in with_graphs.policies.values():
+        assert [(r.eps, r.prune, r.tokens[:3]) for r in found.reach[:4]] == [
+            (0.01, "columns", "all"),
+            (0.01, "columns", "ans"),
+            (0.01, "decode", "all"),
+            (0.01, "decode", "ans"),
+        ]
+        for reach in found.reach:
+            if reach.tokens == "all context tokens":
+                # Under decode a few reads of the question decide on all or nothing: judge by the prompts' spread.
+                apart = (reach.predicted["simulated"].curves - reach.observed).mean(axis=1)
+                assert abs(apart.mean()) < 3 * apart.std(ddof=1) / np.sqrt(len(apart)), reach
+            if reach.prune == "columns" and reach.tokens == "all context tokens":
+                found_apart = reach.difference("simulated")
+                assert abs(found_apart.value) < 0.03
+                assert found_apart.low - 0.005 < 0 < found_apart.high + 0.005
+                assert reach.rmse("simulated") < 0.03
+                assert reach.rmse("uniform") > 0.05
+        heavy, light = (
+            next(r for r in found.reach if (r.eps, r.prune) == (eps, "columns")) for eps in (0.1, 0.01)
+        )
+        assert heavy.half().value < light.half().value - 0.03
+
+
+def test_scores_are_recovered():
+    field = Field(np.array([0.2, 0.4, 0.6, 0.3]), 0.3, 2.0)
+    traces = []
+    for k in range(40):
+        plain = synthetic_trace(k, n=400)
+        table = ndtr(field.draw(np.random.default_rng(k), 3, 400))
+        # Heads compete on unequal terms: head 2 scores lowest in every layer.
+        table *= np.array([1.0, 0.8, 0.4])[:, None]
+        table[..., :4] = 2
+        traces.append(replace(plain, scores={"expected_attention": table.astype(np.float32)}))
+    evictions = [Eviction.of(Method.named("adakv"), trace) for trace in traces]
+    read = [read_off(*pair, [0.5]) for pair in zip(traces, evictions, strict=True)]
+    model = fit_scores(traces, evictions, read)
+    assert model.field.in_layer == pytest.approx(field.in_layer, abs=0.04)
+    assert (model.field.floor, model.field.length) == pytest.approx((0.3, 2.0), abs=0.6)
+    again = model.draw(np.random.default_rng(0), evictions[0].protected, np.array([], dtype=int))
+    true = evictions[0].survival()
+    kept = [survival.alive(0.7)[..., 4:].mean(axis=(0, 2)) for survival in (again, true)]
+    assert kept[0] == pytest.approx(kept[1], abs=0.03)
+    assert kept[0][0] > 2 * kept[0][2]
+
+
+def test_nothing_of_the_held_out_half_is_fitted(with_graphs):
+    """Prompts of other scores and other graphs in the held-out half leave every simulated curve as it was."""
+    strange = [traced(k) if k % 2 == 0 else traced(k, 0.9, 0.1) for k in range(24)]
+    again = compare(strange, policy_names=["topk", "adakv"], eps=[0.01, 0.1])
+    for policy, found in with_graphs.policies.items():
+        other = again.policies[policy]
+        for over, axis in found.axes.items():
+            for name in ("simulated", "simulated answers", "uniform"):
+                assert np.array_equal(axis.predicted[name].curves, other.axes[over].predicted[name].curves)
+        for one, two in zip(found.reach, other.reach, strict=True):
+            assert np.array_equal(one.predicted["simulated"].curves, two.predicted["simulated"].curves)
+        assert not np.array_equal(found.reach[0].observed, other.reach[0].observed)
+    order = [*range(24)]
+    order[1::2] = order[1::2][::-1]
+    permuted = compare([traced(k) for k in order], policy_names=["topk"], eps=[0.1])
+    model, before = permuted.policies["topk"].axes["model"], with_graphs.policies["topk"].axes["model"]
+    assert model.rho == before.rho
+    assert np.array_equal(model.predicted["simulated"].curves, before.predicted["simulated"].curves)
+
+
+def test_reach_of_a_chain():
+    """Layer 2 reads 3 from 5, layer 1 reads 1 from 3: token 1 hangs on both slots, or, decoding, on the first."""
+    graph = TokenGraph.from_edges(2, 1, 6, [2, 1], [0, 0], [5, 3], [3, 1], weight=[0.5, 0.2])
+    drop = np.full((2, 1, 5), 1)
+    drop[1, 0, 3], drop[0, 0, 1] = 4, 3
+    ratios = np.array([0.0, 0.4, 0.6, 0.8])  # levels 0, 2, 3, 4 of 5
+    answers = np.array([1, 5])
+    columns = reach_curves(graph, Survival(drop), answers, ratios, "columns")
+    assert columns[0] == pytest.approx([0.4, 0.4, 0.2, 0.0])
+    assert columns[1] == pytest.approx([1, 1, 0, 0])
+    decode = reach_curves(graph, Survival(drop), answers, ratios, "decode")
+    assert decode[1] == pytest.approx([1, 1, 1, 0])
+    assert heavier(graph, 0.2).n_edges == 1
+    assert heavier(graph, 0.2).edges()[2].tolist() == [5]
+    assert [n_cached(n, "decode") for n in (4, 40, 64, 1000)] == [3, 30, 48, 984]
+    assert n_cached(1000, "columns") == 1000
+
+
+def test_differences_carry_the_spread_of_both_sides():
+    ratios = np.linspace(0, 1, 101)
+    random = np.random.default_rng(0)
+    shift = random.normal(0, 0.1, 200)
+    read = (ratios > 0.5 + shift[:, None]).astype(float)
+    apart = (ratios > 0.53 + shift[:, None] + random.normal(0, 0.02, 200)[:, None]).astype(float)
+    found = prediction.difference(ratios, Prediction(apart), read)
+    assert found.low < 0.03 < found.high
+    # Each half point alone is known to .1 / sqrt(200) = .009 only; what both share cancels.
+    assert found.high - found.low < 0.02
+    never = Prediction(np.zeros_like(read))
+    assert np.isnan(prediction.difference(ratios, never, read).value)
+
+
+def test_traces_without_graphs_are_compared_without_reach(result, with_graphs):
+    assert not result.has_reach
+    assert result.to_dict()["results"][0]["reach"] == []
+    document = with_graphs.to_dict()
+    json.dumps(document, allow_nan=False)
+    reach = document["results"][0]["reach"][0]
+    assert set(reach) == {"eps", "prune", "tokens", "read_off", "predicted"}
+    assert set(reach["predicted"]) == {"simulated", "uniform", "cavity"}
+    row = reach["predicted"]["simulated"]
+    assert set(row) == {"mean", "stderr", "half_point", "minus_read_off", "rmse"}
+    assert row["minus_read_off"]["low"] <= row["minus_read_off"]["value"] <= row["minus_read_off"]["high"]
+    assert document["parameters"]["eps"] == [0.01, 0.1]
+    for axis in document["results"][0]["axes"]:
+        assert {"simulated", "uniform", "measured copula", "one factor"} <= set(axis["predicted"])
+
+
+def test_traces_that_know_the_question_say_so():
+    traces = [replace(synthetic_trace(k), question=np.array([198, 199])) for k in range(4)]
+    ratios = [0.3, 0.5, 0.7, 0.9]
+    found = compare(traces, policy_names=["topk"], ratios=ratios)
+    assert found.to_dict()["parameters"]["question_aware"] is True
+    assert "question-aware" in tables.comparison_question(found)
+    assert "question-agnostic" in tables.comparison_question(replace(found, question_aware=False))
+    with pytest.raises(ValueError, match="partly question-aware"):
+        compare([*traces[:3], synthetic_trace(9)], policy_names=["topk"], ratios=ratios)
+
+
+def test_of_several_scorers_the_named_one_is_compared():
+    traces = [synthetic_trace(k) for k in range(4)]
+    both = [
+        replace(
+            trace,
+            scores={**trace.scores, "other": -trace.scores["expected_attention"]},
+            scorers={**trace.scorers, "other": {}},
+        )
+        for trace in traces
+    ]
+    ratios = [0.3, 0.5, 0.7, 0.9]
+    first, other = (
+        compare(both, policy_names=["topk"], ratios=ratios, scorer=name) for name in (None, "other")
+    )
+    assert first.policies["topk"].scorer == "expected_attention"
+    assert other.policies["topk"].scorer == "other"
+    seen = [found.policies["topk"].axes["layer"].observed["all tokens"] for found in (first, other)]
+    assert not np.array_equal(*seen)
+    with pytest.raises(
+        ValueError, match=r"no chunk-wise scores by scorer 'other' for policy 'chunk'; it holds: exp"
+    ):
+        compare(both, policy_names=["chunk"], ratios=ratios, scorer="other")

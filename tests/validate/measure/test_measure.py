@@ -1,0 +1,394 @@
+"""Measuring answers under eviction, from end to end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routegraph import policies
+from routegraph.validate.decoding.decode import decode, score
+from routegraph.validate.eviction import Method
+from routegraph.validate.measure.cells import read_cell, sealed, write_cell
+from routegraph.validate.measure.item import fitting_chunk
+from routegraph.validate.measure.metrics import EPS, METRICS, answer_states
+from routegraph.validate.measure.result import Measured, from_cells
+from routegraph.validate.measure.routed import read_question
+from routegraph.validate.measure.run import RATIOS, measure
+from routegraph.validate.models.load import Loaded, wrap
+from routegraph.validate.presses import prefill
+from routegraph.validate.prompts.prompt import Prompt, write_prompts
+from routegraph.validate.prompts.tokens import encode
+from routegraph.validate.traces.extract import extract
+from tests.helpers.commands import run
+from tests.helpers.models import tiny_model, tiny_network
+from tests.helpers.tokenizer import byte_level_tokenizer
+
+CONTEXT = (
+    "Ada lives in Paris and Bob lives in Rome. Both of them like to swim, and to sing in the old choir by the river. "
+    "On Sundays they walk along the water, feed the ducks, and talk about the weather of the week that has gone by. "
+    "Nobody has ever seen them quarrel, and all their neighbours are very fond of them, and say so. "
+    "In winter they stay at home."
+)
+PROMPT = Prompt(
+    "p",
+    CONTEXT,
+    "Where does Ada live?",
+    "Paris",
+    "Answer: Ada lives in",
+    evidence=((0, 18), (23, 40)),
+    answer_spans=((13, 18),),
+    task="two",
+)
+SOME = ["chunk", "adakv", "topk", "random", "streaming"]
+
+
+# --- end to end -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny_measured(tiny: Loaded, tmp_path_factory: Any) -> tuple[Measured, Path]:
+    out = tmp_path_factory.mktemp("measured") / "run"
+    prompts = [PROMPT, replace(PROMPT, id="q", question="Where does Ada live now?")]
+    return measure(tiny, prompts, out, policy_names=SOME, ratios=(0.5, 0.9, 0.995), max_new_tokens=3), out
+
+
+class TestTiny:
+    def test_every_metric_at_ratio_0(self, tiny_measured):
+        found, _ = tiny_measured
+        assert set(found.metrics) == set(METRICS)
+        at_0 = {name: values[:, :, 0] for name, values in found.metrics.items()}
+        for name in METRICS:
+            if "carriers" in name:
+                assert np.isnan(at_0[name]).all()
+            elif METRICS[name].kind == "cache":
+                assert (at_0[name] == (1 if name.startswith("alive") else 0)).all()
+        for name in ("hidden_drift", "logit_drift", "logit_kl", "lost_attention", "lost_on_answer"):
+            assert at_0[name] == pytest.approx(0, abs=1e-6)
+        assert (at_0["rollout_answer"] == 1).all()
+        assert (at_0["margin"] == at_0["margin_at_0"]).all()
+
+    def test_replies_and_margins_are_those_of_decoding(self, tiny, tiny_measured):
+        found, _ = tiny_measured
+        asked = encode(tiny, PROMPT)
+        (trace,) = extract(tiny, [PROMPT])
+        survival = policies.apply("adakv", trace.scores["expected_attention"])
+        kept = np.stack([survival.alive(ratio) for ratio in found.ratios])
+        alone = [decode(tiny, asked.context, asked.question, one[None], 3).texts[0] for one in kept]
+        assert list(found.replies[0][4:8]) == alone
+        margin = score(tiny, asked.context, asked.question, asked.answer, kept).margin
+        assert found.metrics["margin"][0, 1] == pytest.approx(margin, abs=1e-3)
+
+    def test_lost_attention_falls_with_the_ratio_and_streaming_has_its_cliff(self, tiny_measured):
+        found, _ = tiny_measured
+        assert (np.diff(found.metrics["lost_attention"], axis=-1) >= 0).all()
+        assert found.metrics["lost_attention"][:, :, -1].min() > 0.05
+        n = int(found.n_context[0])
+        assert found.cliffs["streaming"][f"4 sinks in the shortest prompt, n = {n}"] == 1 - 4 / n
+        assert found.cliffs["chunk"] == {"4 sinks in each chunk of 64": 0.9375}
+        assert found.cliffs["random"] == {}
+
+    def test_random_is_drawn_for_each_item_and_slot(self, tiny_measured):
+        found, _ = tiny_measured
+        place = found.policies.index("random")
+        one, other = found.metrics["lost_attention"][:, place, 1]
+        assert one != other
+        assert 0.3 < found.metrics["alive_evidence"][:, place, 1].mean() < 0.7
+
+    def test_loading_gives_the_same(self, tiny_measured):
+        found, out = tiny_measured
+        again = Measured.load(out)
+        assert again.ids == found.ids
+        assert again.replies == found.replies
+        assert (again.right == found.right).all()
+        for name, values in found.metrics.items():
+            np.testing.assert_array_equal(again.metrics[name], values)
+
+    def test_what_is_there_is_not_measured_again(self, tiny, tiny_measured):
+        _, out = tiny_measured
+        before = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+        measure(tiny, [PROMPT], out, policy_names=SOME, ratios=(0.5, 0.9, 0.995), max_new_tokens=3)
+        assert {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()} == before
+        assert json.loads((out / "run.json").read_text())["runs"][-1]["measured"] == 0
+        with pytest.raises(ValueError, match=r"was measured with max_new_tokens 3, not 4"):
+            measure(tiny, [PROMPT], out, policy_names=SOME, ratios=(0.5, 0.9, 0.995), max_new_tokens=4)
+
+    def test_cells_hold_no_time_host_or_version(self, tiny_measured):
+        _, out = tiny_measured
+        text = next((out / "cells").iterdir()).read_text()
+        for word in ("seconds", "platform", "torch", 'version": "', str(out)):
+            assert word not in text
+        assert {"seconds", "platform", "versions"} <= set(
+            json.loads((out / "run.json").read_text())["runs"][0]
+        )
+
+    def test_document(self, tiny_measured):
+        document = tiny_measured[0].to_dict(resamples=10)
+        json.dumps(document, allow_nan=False)
+        assert [row["policy"] for row in document["results"]] == SOME
+        assert {row["metric"] for row in document["auc"]} == set(METRICS)
+        assert document["results"][0]["hallucination"]["counts"][0] in (0, 1, 2)
+
+    def test_question_aware_rows_are_cache_rows(self, tiny):
+        one = {"policy_names": ["topk"], "ratios": [0.5], "max_new_tokens": 2}
+        plain, aware = (measure(tiny, [PROMPT], question_aware=flag, **one) for flag in (False, True))
+        asks = len(encode(tiny, PROMPT).question) - len(encode(tiny, PROMPT, True).question)
+        assert aware.n_context[0] == plain.n_context[0] + asks
+        assert aware.metrics["margin"][0, 0, 0] == pytest.approx(plain.metrics["margin"][0, 0, 0], abs=1e-3)
+        assert aware.metrics["lost_attention"][0, 0, 1] != plain.metrics["lost_attention"][0, 0, 1]
+
+    def test_carriers(self, tiny):
+        found = measure(tiny, [PROMPT], policy_names=["topk"], ratios=[0.9], carriers=2, max_new_tokens=2)
+        assert found.metrics["alive_carriers"][0, 0, 0] == 1
+        assert found.metrics["alive_carriers"][0, 0, 1] < 1
+
+    def test_policies_that_look_at_no_scores_and_other_scorers(self, tiny):
+        found = measure(tiny, [PROMPT], policy_names=["random"], ratios=[0.9], max_new_tokens=1)
+        assert found.metrics["alive_answer"][0, 0, 1] < 1
+        found = measure(tiny, [PROMPT], policy_names=["adakv@tova"], ratios=[0.9], max_new_tokens=1)
+        assert found.cliffs["adakv@tova"] == {
+            f"a window of 1 in the {end} prompt, n = {found.n_context[0]}": 1 - 1 / found.n_context[0]
+            for end in ("shortest", "longest")
+        }
+
+    def test_not_nested_policies_are_asked_ratio_by_ratio(self, tiny):
+        found = measure(tiny, [PROMPT], policy_names=["pyramid"], ratios=[0.1, 0.2], max_new_tokens=1)
+        assert found.metrics["alive_evidence"][0, 0, 0] == 1
+        assert np.diff(found.metrics["alive_evidence"][0, 0]).max() < 0
+
+    def test_hidden_states_are_the_first_step_only(self, tiny):
+        asked = encode(tiny, PROMPT)
+        kept = np.ones((3, tiny.n_layers, tiny.n_heads, len(asked.context)), dtype=bool)
+        import torch
+
+        cache = prefill.prefill(tiny.model, torch.from_numpy(asked.context)[None])
+        with answer_states(tiny.model) as states:
+            decode(tiny, cache, asked.question, kept, 4, memory=1)  # a batch a variant
+        assert [len(state) for state in states] == [1, 1, 1]
+        whole = np.concatenate([asked.context, asked.question])
+        hidden = tiny.model.base_model(torch.from_numpy(whole)[None]).last_hidden_state[0, -1].numpy()
+        assert states[-1][0] == pytest.approx(hidden, abs=1e-3)
+
+
+def test_attention_lost_is_that_of_the_model(tiny: Loaded) -> None:
+    """The recorded attention of the question's rows is what eager attention gives."""
+    import torch
+
+    asked = encode(tiny, PROMPT)
+    n = len(asked.context)
+    kept = np.ones((1, tiny.n_layers, tiny.n_heads, n), dtype=bool)
+    reads, _ = read_question(tiny, asked.context, asked.question, kept)
+    eager = tiny_model().model
+    eager.set_attn_implementation("eager")
+    ids = torch.from_numpy(np.concatenate([asked.context, asked.question]))[None]
+    weights = torch.stack(eager(ids, output_attentions=True).attentions)[:, 0, :, n:, :n].numpy()
+    assert reads.last == pytest.approx(weights[:, :, -1], abs=1e-5)
+    by_head = weights.reshape(3, 2, 2, -1, n).mean(axis=3).sum(axis=2) / 4
+    assert reads.mass == pytest.approx(by_head, abs=1e-5)
+    assert reads.graph.n_context == n
+
+
+def test_smollm2_answers_and_forgets(smollm2: Loaded, short_prompts: list[Prompt], tmp_path: Path) -> None:
+    found = measure(
+        smollm2,
+        short_prompts[:2],
+        tmp_path / "m",
+        policy_names=["topk", "knorm"],
+        ratios=(0.2, 0.99),
+        max_new_tokens=6,
+    )
+    assert found.right[:, 0, 0].any()
+    assert not found.right[:, :, -1].any()
+    assert found.metrics["margin"][:, :, -1].max() < found.metrics["margin_at_0"][:, 0, 0].max()
+    assert (found.metrics["alive_evidence"][:, :, -1] < 0.1).all()
+
+
+# --- killed and resumed ---------------------------------------------------------------------------------
+
+_SCRIPT = """
+import sys
+import torch
+torch.set_num_threads(1)
+from routegraph.validate.measure.run import measure
+from routegraph.validate.prompts.prompt import read_prompts
+from tests.helpers.models import tiny_model
+measure(tiny_model(), read_prompts(sys.argv[1]), sys.argv[2], policy_names=["topk", "random"], ratios=[0.5, 0.9],
+        max_new_tokens=2)
+"""
+
+
+def test_killed_and_resumed_leaves_the_same_files(tiny: Loaded, tmp_path: Path) -> None:
+    prompts = [replace(PROMPT, id=f"p{k}") for k in range(8)]
+    write_prompts(tmp_path / "p.jsonl", prompts)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen([sys.executable, "-c", _SCRIPT, str(tmp_path / "p.jsonl"), str(killed)])
+    until = time.time() + 300
+    while not list((killed / "cells").glob("*.json")):
+        assert process.poll() is None, "ended before it was killed"
+        assert time.time() < until, "no cell in time"
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = {path.name for path in (killed / "cells").glob("*.json")}
+    assert 0 < len(done) < 8, "killed in the middle"
+    (killed / "cells" / ".half.json.abc.tmp").write_text("{")
+    for out in (killed, whole):
+        measure(tiny, prompts, out, policy_names=["topk", "random"], ratios=[0.5, 0.9], max_new_tokens=2)
+    files = [{path.name: path.read_bytes() for path in (out / "cells").iterdir()} for out in (killed, whole)]
+    assert files[0] == files[1]
+    assert len(files[0]) == 8
+    assert done < set(files[0])
+    assert json.loads((killed / "run.json").read_text())["runs"][-1]["measured"] == 8 - len(done)
+
+
+# --- bad input ------------------------------------------------------------------------------------------
+
+
+class TestBadInput:
+    def refused(self, model: Any, prompt: Prompt, match: str, **more: Any) -> None:
+        with pytest.raises(ValueError, match=match) as caught:
+            measure(model, [prompt], **{"policy_names": ["topk"], "ratios": [0.5], **more})
+        assert "\n" not in str(caught.value)
+
+    def test_the_answer_does_not_occur(self, tiny):
+        for answer in ("Lisbon", "Par"):
+            self.refused(
+                tiny, replace(PROMPT, answer=answer, answer_spans=()), f"'{answer}' does not occur in its"
+            )
+
+    def test_an_answer_without_spans_is_found_as_whole_words(self, tiny):
+        found = [
+            measure(tiny, [prompt], policy_names=["topk"], ratios=[0.9], max_new_tokens=1).metrics[
+                "alive_answer"
+            ]
+            for prompt in (PROMPT, replace(PROMPT, answer_spans=()))
+        ]
+        assert (found[0] == found[1]).all()
+
+    def test_no_evidence(self, tiny):
+        self.refused(tiny, replace(PROMPT, evidence=()), "'p' names no evidence")
+
+    def test_no_answer(self, tiny):
+        self.refused(tiny, replace(PROMPT, answer="?"), "'p' has no answer to match replies by")
+
+    def test_unanswerable_prompts_need_neither(self, tiny):
+        prompt = replace(PROMPT, answer="", evidence=(), answer_spans=(), answerable=False)
+        found = measure(tiny, [prompt], policy_names=["topk"], ratios=[0.5], max_new_tokens=1)
+        assert np.isnan(found.metrics["margin"]).all()
+        assert np.isnan(found.metrics["ger_answer_model"]).all()
+        assert np.isfinite(found.metrics["hidden_drift"]).all()
+
+    def test_too_long(self, tiny):
+        self.refused(
+            tiny, replace(PROMPT, context=CONTEXT * 8), r"'p' has \d+ tokens .* made for 512 at most"
+        )
+
+    def test_a_tokenizer_that_does_not_fit(self):
+        small = wrap(tiny_network("llama", vocabulary=300), byte_level_tokenizer(), "small")
+        self.refused(small, PROMPT, r"gives token \d+, and the model knows 300 only")
+
+    def test_a_tokenizer_without_offsets(self, tiny):
+        def slow(text: str, **more: Any) -> Any:
+            raise NotImplementedError("return_offset_mapping is not available when using Python tokenizers")
+
+        self.refused(replace(tiny, tokenizer=slow), PROMPT, "tells no character offsets; use a fast one")
+
+    def test_too_short_for_a_scorer(self, tiny):
+        short = replace(PROMPT, context=CONTEXT[:60])
+        self.refused(tiny, short, "snapkv sets 64 aside", policy_names=["snapkv"])
+
+    def test_settings(self, tiny):
+        self.refused(tiny, PROMPT, "unknown policy 'best'; choose from", policy_names=["best"])
+        self.refused(tiny, PROMPT, "unknown scorer 'luck'", policy_names=["topk@luck"])
+        self.refused(tiny, PROMPT, r"ratio must be in \[0, 1\)", ratios=[1.0])
+        self.refused(tiny, PROMPT, "at least one policy", policy_names=[])
+        self.refused(tiny, PROMPT, "carriers must be at least 0", carriers=-1)
+        self.refused(tiny, PROMPT, "max_new_tokens must be at least 1", max_new_tokens=0)
+        with pytest.raises(ValueError, match="at least one prompt"):
+            measure(tiny, [])
+
+    def test_folders(self, tiny, tmp_path):
+        (tmp_path / "file").write_text("x")
+        self.refused(tiny, PROMPT, "it is a file", out=tmp_path / "file")
+        self.refused(tiny, PROMPT, "does not exist", out=tmp_path / "no" / "where")
+        self.refused(tiny, PROMPT, "holds no measurement", out=tmp_path)
+        with pytest.raises(ValueError, match="no folder of routegraph measure"):
+            Measured.load(tmp_path)
+
+    def test_damaged_cells(self, tmp_path):
+        cell = sealed({"prompt": {"id": "p"}, "right": [1]}, {"model": "m"})
+        path = tmp_path / "c.json"
+        write_cell(path, cell)
+        assert read_cell(path, {"model": "m"}) == cell
+        with pytest.raises(ValueError, match="other settings"):
+            read_cell(path, {"model": "n"})
+        whole = path.read_text()
+        for text, why in (
+            ("", "no cell"),
+            (whole[:20], "no cell"),
+            (whole.replace("[1]", "[0]"), "checksum"),
+        ):
+            path.write_text(text)
+            with pytest.raises(ValueError, match=why):
+                read_cell(path, {"model": "m"})
+        with pytest.raises(ValueError, match="nothing has been measured"):
+            from_cells({}, [])
+
+
+def test_names_of_policies():
+    assert (Method.named("snapkv").policy, Method.named("snapkv").table) == ("topk", "snapkv")
+    assert Method.named("snapkv@knorm") == Method("snapkv@knorm", "snapkv", "knorm")
+    assert Method.named("chunk", 32).table == "expected_attention/chunk32"
+    assert dict(Method.named("chunk", 32).parameters) == {"chunk_length": 32}
+    assert RATIOS[0] == 0
+    assert RATIOS[-1] == 0.995
+    assert EPS == (0.01, 0.03, 0.1)
+
+
+@given(st.integers(65, 5000))
+def test_chunks_that_can_be_scored(n):
+    length = fitting_chunk(n, 64)
+    assert n % length == 0 or n % length > 4
+    assert length == 64 or 0 < n % 64 <= 4
+    assert length > 58
+
+
+def test_command_line(capsys: Any, tmp_path: Path, short_prompts: list[Prompt]) -> None:
+    write_prompts(tmp_path / "p.jsonl", short_prompts[:1])
+    arguments = [
+        "measure",
+        "smollm2",
+        "--task",
+        tmp_path / "p.jsonl",
+        "--policy",
+        "topk",
+        "--max-new-tokens",
+        "2",
+    ]
+    arguments += [word for ratio in (0.2, 0.5, 0.9) for word in ("--ratio", ratio)]
+    status, out, err = run(
+        capsys, *arguments, "--out", tmp_path / "m", "--plot", tmp_path / "m.svg", "--json"
+    )
+    assert status == 0
+    document = json.loads(out)
+    assert document["results"][0]["policy"] == "topk"
+    assert document["parameters"]["ratios"] == [0, 0.2, 0.5, 0.9]
+    assert "measured 1 items" in err
+    assert "</svg>" in (tmp_path / "m.svg").read_text()
+    status, out, _ = run(capsys, *arguments, "--out", tmp_path / "m")
+    assert status == 0
+    for part in ("Hallucination at the ratio", "Critical ratio", "Which metric tells", "question-agnostic"):
+        assert part in out
+    status, out, err = run(capsys, *arguments[:2], "--task", "nothing", "--out", tmp_path / "n")
+    assert (status, out) == (2, "")
+    assert err.startswith("error: unknown task 'nothing'")
+    assert err.count("\n") == 1
