@@ -20,7 +20,8 @@ import time
 import traceback
 from pathlib import Path
 
-DOCS = Path(__file__).parent.parent / "docs"
+from studies.pages import DOCS
+
 BLOCK = re.compile(
     r"(?P<skip><!-- not run -->\s*)?^```(?P<kind>python|sh)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<code>.*?)^```\n"
     r"(?:\s*^```text\n(?P<shown>.*?)^```\n)?",

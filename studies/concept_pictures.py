@@ -8,7 +8,6 @@ of docs/predictor.md say. Pictures are 4.6 inches wide, to be read on a screen o
 
 import re
 import sys
-from pathlib import Path
 
 import numpy as np
 from matplotlib.colors import ListedColormap
@@ -18,8 +17,8 @@ from routegraph import TokenGraph, eviction_rate, fit_critical, plot, policies, 
 from routegraph.critical.points import half_point
 from routegraph.routes import reach_by_layer
 from routegraph.sim.ensembles import ensembles
+from studies.pages import DOCS
 
-DOCS = Path(__file__).parent.parent / "docs"
 FOLDER = DOCS / "concepts"
 WIDTH = 4.6
 C = plot.COLOURS
