@@ -1,6 +1,7 @@
-"""For the API pages: functions whose signature and docstring are made from declared options are shown as they are made.
+"""For the API pages, two extensions of griffe, which reads the source only.
 
-An extension of griffe, which reads the source only and would show ``**options``.
+Functions whose signature and docstring are made from declared options are shown as they are made, and what a module
+only hands on from another one is shown where it is at home.
 """
 
 from __future__ import annotations
@@ -27,6 +28,19 @@ class DeclaredOptions(griffe.Extension):
         written = {one.name: one for one in func.parameters}
         signature = inspect.signature(made).parameters.values()
         func.parameters = griffe.Parameters(*(_parameter(one, written.get(one.name)) for one in signature))
+
+
+class AtHome(griffe.Extension):
+    """Show nothing twice: a name that a module imports is not one of its own, even where `__all__` lists it."""
+
+    def on_module_members(self, *, mod: griffe.Module, **kwargs: Any) -> None:
+        """Leave imported names out of what a module exports."""
+        if mod.exports is not None and not mod.is_init_module:
+            mod.exports = [
+                name
+                for name in mod.exports
+                if not (str(name) in mod.members and mod.members[str(name)].is_alias)
+            ]
 
 
 def _parameter(one: inspect.Parameter, written: griffe.Parameter | None) -> griffe.Parameter:

@@ -39,6 +39,8 @@ MODULES = re.compile(r"<!-- modules: (.*?) -->")
 REST = "those that no other page names"
 #: What the API leaves out: kernels take arrays and check nothing, faces have a page of their own.
 UNLISTED = ("routegraph.kernels", "routegraph.cli", "routegraph.__main__", "routegraph._version")
+CELL = re.compile(r"<td.*?</td>", re.DOTALL)
+INTERVAL = re.compile(r"[\d.] (\[|± ?)[-+.\d?]+(, [-+.\d?]+)?")
 FENCE = re.compile(r"^(```|~~~).*?^\1\s*$", re.MULTILINE | re.DOTALL)
 
 
@@ -88,6 +90,15 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return "".join([*parts, LINK.sub(linked, markdown[last:])])
 
 
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Keep a figure and its interval on one line of a table."""
+
+    def together(match: re.Match[str]) -> str:
+        return INTERVAL.sub(lambda found: found[0].replace(" ", "&nbsp;"), match[0])
+
+    return CELL.sub(together, html)
+
+
 def _all_modules() -> list[str]:
     """Return every module with documentation of its own, in the order of the alphabet."""
     found = []
@@ -117,7 +128,7 @@ def _modules(names: str) -> list[str]:
         folder = ROOT.joinpath(*package.split("."))
         inside = (path for path in sorted(folder.glob("*.py")) if path.name != "__init__.py")
         found += [f"{package}.{path.stem}" for path in inside] if star else [name]
-    return found
+    return list(dict.fromkeys(found))  # one that is named before its package comes first
 
 
 def commands() -> str:
