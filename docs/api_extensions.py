@@ -1,7 +1,7 @@
-"""For the API pages, two extensions of griffe, which reads the source only.
+"""For the API pages, extensions of griffe, which reads the source only.
 
-Functions whose signature and docstring are made from declared options are shown as they are made, and what a module
-only hands on from another one is shown where it is at home.
+Functions whose signature and docstring are made from declared options are shown as they are made; what a module only
+hands on from another one is shown where it is at home; and a power in a docstring is no bold type.
 """
 
 from __future__ import annotations
@@ -41,6 +41,25 @@ class AtHome(griffe.Extension):
                 for name in mod.exports
                 if not (str(name) in mod.members and mod.members[str(name)].is_alias)
             ]
+
+
+class Formulas(griffe.Extension):
+    """Let n**(1/L), a* and (a[, b][, c]) stand in docstrings as they are written, not as marks of Markdown."""
+
+    STARS = re.compile(r"(?<=[\w)\]])\*\*(?=[\w(-])|(?<=\b[a-z])\*(?![\w*])")
+
+    def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
+        """Escape stars and brackets of formulas outside of code."""
+        if obj.docstring is None:
+            return
+        lines = obj.docstring.value.split("\n")
+        obj.docstring.value = "\n".join(line if ">>>" in line else self._escaped(line) for line in lines)
+
+    def _escaped(self, line: str) -> str:
+        parts = line.split("`")  # every second one is code
+        parts[::2] = [self.STARS.sub(lambda stars: stars[0].replace("*", "\\*"), part) for part in parts[::2]]
+        parts[::2] = [part.replace("][", "]\\[") for part in parts[::2]]
+        return "`".join(parts)
 
 
 def _parameter(one: inspect.Parameter, written: griffe.Parameter | None) -> griffe.Parameter:
