@@ -10,11 +10,13 @@ from routegraph import plot
 from routegraph._version import __version__
 from routegraph.files import atomic_open
 from routegraph.sim.result import Simulation
+from routegraph.tables import Page, note, words
 from routegraph.validate.claims import tables as claims_tables
 from routegraph.validate.claims.case import Claim
 from routegraph.validate.claims.figures import plot_claims
-from routegraph.validate.compare import tables as compare_tables
-from routegraph.validate.compare.result import DEFINITIONS, Comparison, plot_comparison
+from routegraph.validate.compare.figures import plot_comparison
+from routegraph.validate.compare.result import DEFINITIONS, Comparison
+from routegraph.validate.compare.tables import policy_blocks
 from routegraph.validate.measure.result import Measured
 
 _STYLE = """
@@ -87,24 +89,11 @@ def _claims(judged: Sequence[Claim], measured: Sequence[Measured]) -> list[str]:
 
 def _comparison(result: Comparison) -> list[str]:
     parts = ["<h2>A real model, theory and simulation side by side</h2>"]
-    parts.append(_paragraph(compare_tables.comparison_question(result)))
+    parts.append(Page((words(result.question),)).to_html())
     for found in result.policies.values():
         parts += [
             f"<h3>Policy {html.escape(found.policy)}</h3>",
             f"<figure>{plot.to_svg(plot_comparison(found, result.model))}</figure>",
-            *(grid.to_html() for grid in compare_tables.comparison_grids(found)),
-            _list(compare_tables.comparison_reading(found)),
+            Page(tuple(policy_blocks(found, result.has_measured))).to_html(),
         ]
-        if result.has_measured:
-            parts += [grid.to_html() for grid in compare_tables.failure_grids(found)]
-            parts.append(_list(compare_tables.failure_reading(found)))
-    notes = [compare_tables.COMPARISON_FOOTNOTE, *([compare_tables.FAILURES_FOOTNOTE] * result.has_measured)]
-    return [*parts, *(_paragraph(note, "note") for note in notes)]
-
-
-def _paragraph(text: str, kind: str = "") -> str:
-    return f"<p{f' class={kind}' if kind else ''}>{html.escape(text)}</p>"
-
-
-def _list(lines: list[str]) -> str:
-    return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
+    return [*parts, Page((note(*result.notes),)).to_html()]

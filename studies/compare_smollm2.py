@@ -21,9 +21,10 @@ from routegraph.graph import heavier
 from routegraph.stats.intervals import standard_error
 from routegraph.trace import Trace
 from routegraph.validate.compare import tables as tables_
+from routegraph.validate.compare.policy import PolicyComparison
 from routegraph.validate.compare.prediction import Curve
 from routegraph.validate.compare.reach import TOKENS, fit_reads, n_cached, reach_curves
-from routegraph.validate.compare.result import Comparison, PolicyComparison, plot_comparisons
+from routegraph.validate.compare.result import Comparison, plot_comparisons
 from routegraph.validate.compare.run import RATIOS, compare
 from routegraph.validate.compare.simulated import draw_reads, fit_scores, scores_generator
 from routegraph.validate.eviction import Eviction, Method

@@ -21,7 +21,8 @@ from routegraph.files import write_json
 from routegraph.stats.intervals import Interval
 from routegraph.trace import Trace
 from routegraph.validate.compare.failure import KINDS, apart, weights_of
-from routegraph.validate.compare.result import Comparison, PolicyComparison, half_points
+from routegraph.validate.compare.policy import PolicyComparison, half_points
+from routegraph.validate.compare.result import Comparison
 from routegraph.validate.compare.run import compare
 from routegraph.validate.compare.tables import failure_grids, failure_reading
 from routegraph.validate.eviction import BY_SCORER

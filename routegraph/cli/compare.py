@@ -62,9 +62,7 @@ def compare(
     if plot is not None:
         draw(result.plot(), plot)
     if hand_over(result.to_dict(), json_, out):
-        from routegraph.validate.compare import tables
-
-        tables.comparison(console(), result)
+        result.page().show(console())
 
 
 def report(

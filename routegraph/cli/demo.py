@@ -12,9 +12,8 @@ from routegraph.cli.terminal import note, progress
 from routegraph.report import write_report
 from routegraph.sim.simulation import simulate
 from routegraph.trace import Trace
-from routegraph.validate.compare.result import plot_comparison
+from routegraph.validate.compare.figures import plot_comparison
 from routegraph.validate.compare.run import compare
-from routegraph.validate.compare.tables import comparison as show_comparison
 from routegraph.validate.models.load import get_model, use_threads
 from routegraph.validate.traces.extract import extract_to_file
 
@@ -41,7 +40,7 @@ def main() -> None:
 
     console.rule("3. Side by side")
     comparison = compare(Trace.load(trace))
-    show_comparison(console, comparison)
+    comparison.page().show(console)
     report = FOLDER / "report.html"
     write_report(report, simulation, comparison)
     plot.save(plot_comparison(comparison.policies["topk"], comparison.model), FOLDER / "figure.svg")

@@ -77,6 +77,4 @@ def measure(
     if json_:
         print_json(found.to_dict())
         return
-    from routegraph.validate.measure import tables
-
-    tables.measurement(console(), found)
+    found.page().show(console())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,11 @@ class CriticalFit:
             raise ValueError(
                 f"{str(path)!r} is of format {version}; this version reads up to {FORMAT_VERSION}"
             )
+        return cls.of(document)
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> CriticalFit:
+        """Return the fit that `to_dict` told of; what this version does not know is left out."""
         known = {f.name for f in fields(cls)}
         kept = {name: value for name, value in document.items() if name in known}
         for name in ("ci", "nu_ci", "zeta_ci", "inverse_nu_ci", "zeta_over_nu_ci"):

@@ -16,7 +16,8 @@ from routegraph.stats.intervals import NOWHERE, Interval, interval_dict, listed,
 from routegraph.trace import Trace
 from routegraph.validate.compare.prediction import Curve
 from routegraph.validate.eviction import Method
-from routegraph.validate.measure.result import Measured, Rates
+from routegraph.validate.measure.answers import Rates
+from routegraph.validate.measure.result import Measured
 
 #: What is measured: the critical ratio of hallucination, the half point of accuracy.
 KINDS = ("hallucination", "accuracy")
@@ -61,13 +62,22 @@ class Failure:
     items: int
     shared: int
 
+    @property
+    def known(self) -> int:
+        """Items that are right at ratio 0."""
+        return len(self.kept)
+
+    def kept_error(self) -> Curve:
+        """Return the standard error of the share of them that are right, float64[n_ratios]."""
+        return standard_error(self.kept)
+
     def critical(self, kind: str) -> Interval:
         """Return the critical ratio of hallucination, or the half point of accuracy; NaN where there is none.
 
         Of a hallucination rate that is the same at every ratio within its errors (verdict "flat") there is none.
         """
         if kind == "accuracy":
-            return half_point(self.ratios, self.kept) if len(self.kept) else NOWHERE
+            return half_point(self.ratios, self.kept) if self.known else NOWHERE
         if self.fit is None or self.fit.alpha_c is None or self.fit.verdict == "flat":
             return NOWHERE
         low, high = (np.nan if end is None else end for end in self.fit.ci)
@@ -87,7 +97,7 @@ class Failure:
 
     def to_dict(self, half_points: Iterable[tuple[str, str, str, Interval]]) -> dict[str, Any]:
         """Return JSON-ready values, with the difference from every (quantity, tokens, source, half point)."""
-        rates, known = self.hallucination, len(self.kept)
+        rates, known = self.hallucination, self.known
         return {
             "policy": self.policy,
             "items": self.items,
@@ -106,7 +116,7 @@ class Failure:
             "accuracy": {
                 "right_at_0": known,
                 "kept": listed(self.kept.mean(axis=0)) if known else None,
-                "stderr": listed(standard_error(self.kept)) if known else None,
+                "stderr": listed(self.kept_error()) if known else None,
                 "half_point": interval_dict(self.critical("accuracy")),
             },
             "minus": [

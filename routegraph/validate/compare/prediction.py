@@ -158,6 +158,14 @@ class AxisComparison:
         """Return the root mean square difference of a prediction over the judged ratios."""
         return rmse(self.ratios, self.predicted[name], self.target(name))
 
+    def stderr(self, name: str) -> Curve:
+        """Return the standard error over prompts of an observed mean curve, float64[n_ratios]."""
+        return standard_error(self.observed[name])
+
+    def prompts(self, name: str) -> int:
+        """Return how many prompts an observed mean curve is of."""
+        return len(self.observed[name])
+
     def half(self, name: str) -> Interval:
         """Return the half point of an observed curve, bootstrapped over prompts, or of a prediction."""
         curves = self.observed.get(name)
@@ -166,6 +174,10 @@ class AxisComparison:
     def difference(self, name: str) -> Interval:
         """Return the predicted minus the read-off half point; prompts are resampled in pairs."""
         return difference(self.ratios, self.predicted[name], self.target(name))
+
+    def spread(self, name: str) -> Interval:
+        """Return the half point of a prediction, bootstrapped over the prompts it is for."""
+        return half_point(self.ratios, self.predicted[name].curves)
 
     def effective_slots(self) -> Curve:
         """Return M_eff = ln GER / ln p of the evictable tokens at each ratio, NaN where undefined."""

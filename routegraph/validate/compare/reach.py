@@ -24,7 +24,7 @@ from routegraph.critical.points import half_point
 from routegraph.graph import TokenGraph, heavier
 from routegraph.routes import reach_thresholds
 from routegraph.sim.ensembles.empirical import ReadStatistics, read_statistics
-from routegraph.stats.intervals import Interval
+from routegraph.stats.intervals import Interval, standard_error
 from routegraph.survival import Survival, fraction_gone
 from routegraph.theory.reach import cavity
 from routegraph.trace import Trace
@@ -78,6 +78,14 @@ class ReachComparison:
     def half(self, name: str | None = None) -> Interval:
         """Return the half point of a prediction, or, bootstrapped over prompts, of what was read off."""
         return half_point(self.ratios, self.observed if name is None else self.predicted[name].mean[None])
+
+    def stderr(self) -> Curve:
+        """Return the standard error over prompts of the mean curve read off, float64[n_ratios]."""
+        return standard_error(self.observed)
+
+    def spread(self, name: str) -> Interval:
+        """Return the half point of a prediction, bootstrapped over the prompts it is for."""
+        return half_point(self.ratios, self.predicted[name].curves)
 
     def difference(self, name: str) -> Interval:
         """Return the predicted minus the read-off half point."""

@@ -19,9 +19,10 @@ from routegraph.theory import ger as theory
 from routegraph.trace import Trace
 from routegraph.validate.compare import failure
 from routegraph.validate.compare import reach as reach_compare
+from routegraph.validate.compare.policy import PolicyComparison
 from routegraph.validate.compare.prediction import AxisComparison, Curve, Prediction
 from routegraph.validate.compare.reach import EPS
-from routegraph.validate.compare.result import Comparison, PolicyComparison
+from routegraph.validate.compare.result import Comparison
 from routegraph.validate.compare.simulated import ScoreModel, fit_scores, simulate_ger, uniform_scores
 from routegraph.validate.eviction import Eviction, Method
 from routegraph.validate.measure.result import Measured

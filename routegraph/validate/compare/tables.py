@@ -4,34 +4,20 @@ from __future__ import annotations
 
 import math
 
-from rich.console import Console
-
 from routegraph.stats.intervals import Interval
-from routegraph.tables import Grid, compact, interval, show, signed
+from routegraph.tables import Block, Grid, compact, interval, points, signed
 from routegraph.validate.compare.failure import KINDS, Failure, apart
+from routegraph.validate.compare.policy import PolicyComparison, half_points
 from routegraph.validate.compare.prediction import AxisComparison
 from routegraph.validate.compare.reach import TOKENS
-from routegraph.validate.compare.result import Comparison, PolicyComparison, half_points
 
 
-def comparison(console: Console, result: Comparison) -> None:
-    """Print a comparison: what was read off, what theory and simulation say, what it means."""
-    show(console, [comparison_question(result)])
-    for found in result.policies.values():
-        console.print()
-        for grid in comparison_grids(found):
-            console.print(grid.to_rich())
-        show(console, [f"- {line}" for line in comparison_reading(found)])
-        if result.has_measured:
-            for grid in failure_grids(found):
-                console.print(grid.to_rich())
-            show(console, [f"- {line}" for line in failure_reading(found)])
-    console.print()
-    show(console, [COMPARISON_FOOTNOTE], style="dim")
-    if result.has_measured:
-        show(console, [FAILURES_FOOTNOTE], style="dim")
-    if not result.has_reach:
-        show(console, ["Reach is not shown: it needs traces made by extract --graphs."])
+def policy_blocks(found: PolicyComparison, with_answers: bool) -> list[Block]:
+    """Return the tables of one policy and what they mean; `with_answers`: where answers fail, too."""
+    blocks: list[Block] = [*comparison_grids(found), points(comparison_reading(found))]
+    if with_answers:
+        blocks += [*failure_grids(found), points(failure_reading(found))]
+    return blocks
 
 
 COMPARISON_FOOTNOTE = (
@@ -46,18 +32,6 @@ COMPARISON_FOOTNOTE = (
     "the last tokens stand for the question, and a dead slot is gone for them alone. Structural cliffs are put "
     "there by protected rows, not by the model."
 )
-
-
-def comparison_question(result: Comparison) -> str:
-    """Return what was compared, in words."""
-    low, high = result.n_context
-    agnostic = "question-agnostic (each context prefilled once, without its question)"
-    aware = "question-aware (each context prefilled once, its question after it; rows of both are evicted)"
-    return (
-        f"Model {result.model}: {result.n_prompts} prompts of {low} to {high} tokens, "
-        f"{aware if result.question_aware else agnostic}; half of the prompts held out. "
-        "How much is gone from every slot, at every compression ratio?"
-    )
 
 
 def comparison_grids(found: PolicyComparison, at: tuple[float, ...] = (0.8, 0.9, 0.95)) -> list[Grid]:
@@ -109,10 +83,8 @@ def _axis_grid(found: PolicyComparison, axis: AxisComparison, at: tuple[float, .
     for name in ("all tokens", "answer tokens", "evictable tokens"):
         if name not in axis.observed:
             continue
-        curves = axis.observed[name]
-        means = curves.mean(axis=0)
-        errors = curves.std(axis=0, ddof=1) / math.sqrt(len(curves))
-        cells = [compact(means[i], errors[i], len(curves)) for i in columns]
+        means, errors = axis.observed[name].mean(axis=0), axis.stderr(name)
+        cells = [compact(means[i], errors[i], axis.prompts(name)) for i in columns]
         rows.append([f"read off, {name.removesuffix(' tokens')}", *cells, interval(axis.half(name), 3), ""])
     for name, prediction in axis.predicted.items():
         cells = [f"{prediction.mean[i]:.3f}" for i in columns]
@@ -213,17 +185,16 @@ def failure_reading(found: PolicyComparison) -> list[str]:
         return ["Answers under this policy were not measured."]
     lines = [
         f"Measured on {measured.items} items, {measured.shared} of them prompts of this trace; "
-        f"{len(measured.kept)} are right at ratio 0."
+        f"{measured.known} are right at ratio 0."
     ]
     axis = found.axes["model"]
     name = "answer tokens" if "answer tokens" in axis.observed else "evictable tokens"
     half = measured.critical("accuracy")
     if not math.isnan(half.value):
         near = min(range(len(axis.ratios)), key=lambda i: abs(axis.ratios[i] - half.value))
-        gone = axis.observed[name].mean(axis=0)[near]
-        error = axis.observed[name].std(axis=0, ddof=1)[near] / math.sqrt(len(axis.observed[name]))
+        gone, error = axis.observed[name].mean(axis=0)[near], axis.stderr(name)[near]
         lines.append(
-            f"Where half of the right answers are lost, {compact(gone, error, len(axis.observed[name]))} of the "
+            f"Where half of the right answers are lost, {compact(gone, error, axis.prompts(name))} of the "
             f"{name} are gone from all {axis.slots} slots."
         )
     return lines
@@ -251,6 +222,6 @@ def _hallucination(measured: Failure) -> list[str]:
 
 
 def _accuracy(measured: Failure) -> list[str]:
-    if not len(measured.kept):
+    if not measured.known:
         return ["accuracy", "-", "-", "-", "none right at 0"]
     return ["accuracy", interval(measured.critical("accuracy"), 3), "100", "100", ""]

@@ -1,96 +1,50 @@
-"""What was measured: curves with intervals, critical ratios, and which metric tells the failing items."""
+"""The result of `measure`: as numbers, in words, as a figure, as a folder of cells."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from routegraph import plot
 from routegraph._version import __version__
-from routegraph.critical.fit import CriticalFit, fit_critical
+from routegraph.files import digest
 from routegraph.protection import Protection, structural_cliffs
-from routegraph.stats.auc import Auc, pooled_auc
-from routegraph.stats.proportions import wilson
-from routegraph.validate.measure.cells import read_cell, read_run
+from routegraph.stats.intervals import Interval, interval_dict
+from routegraph.tables import Page
+from routegraph.validate.measure.answers import KINDS, LEAST, Answers
+from routegraph.validate.measure.cells import open_folder, read_cell, read_run, write_cell
 from routegraph.validate.measure.metrics import METRICS
+from routegraph.validate.measure.tables import measured_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-#: What is counted, and of which the curves are.
-KINDS = ("accuracy", "hallucination", "abstention")
-
-
-#: A cell of the AUC needs so many items that fail, and so many that do not.
-LEAST = 5
-
-
 @dataclass(frozen=True, eq=False)
-class Rates:
-    """Counts at every ratio, with Wilson's 95 % intervals.
+class Measured(Answers):
+    """The result of `measure`: its numbers are those of `Answers`.
 
     Attributes
     ----------
-    counts : int64[n_ratios]
-    trials : int
-    rate, low, high : float64[n_ratios]
+    cells : tuple of mapping
+        Of every item, as its file has it.
+    names : tuple of str
+        Of these files.
     """
 
-    counts: NDArray[np.int64]
-    trials: int
-    rate: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """The result of `measure`.
-
-    Attributes
-    ----------
-    settings : mapping
-        Model, policies, ratios and all else that the figures depend on.
-    ids, item_tasks : tuple of str
-        Of every item.
-    n_context : int64[n_items]
-    answerable : bool[n_items]
-        Whether the context tells the answer; where it does not, an abstention is right.
-    tags : tuple of tuple of str
-        Direction, type of the answer, difficulty: whatever the task says of its items.
-    right, abstained : bool[n_items, n_policies, n_ratios]
-    replies : tuple of tuple of str
-        Of every item, policies outermost.
-    metrics : mapping of str to float64[n_items, n_policies, n_ratios]
-        See `METRICS`; NaN where an item has none.
-    cliffs : mapping of policy to mapping of str to float
-        Ratios at which the code of a policy, not physics, builds in a cliff.
-    """
-
-    settings: Mapping[str, Any]
-    ids: tuple[str, ...]
-    item_tasks: tuple[str, ...]
-    n_context: NDArray[np.int64]
-    answerable: NDArray[np.bool_]
-    tags: tuple[tuple[str, ...], ...]
-    right: NDArray[np.bool_]
-    abstained: NDArray[np.bool_]
-    replies: tuple[tuple[str, ...], ...]
-    metrics: Mapping[str, NDArray[np.float64]]
-    cliffs: Mapping[str, Mapping[str, float]]
+    cells: tuple[Mapping[str, Any], ...] = ()
+    names: tuple[str, ...] = ()
 
     @staticmethod
     def load(out: str | os.PathLike[str]) -> Measured:
-        """Read every cell of a folder that `measure` wrote, in the order of the items' ids.
+        """Read every cell of a folder that `measure` wrote, in this or an earlier version, sorted by the items' ids.
 
         Raises
         ------
@@ -98,108 +52,51 @@ class Measured:
             If it is no such folder, holds no cell yet, or one is damaged.
         """
         settings = read_run(out)["settings"]
-        cells = [read_cell(path, settings) for path in sorted((Path(out) / "cells").glob("*.json"))]
-        return from_cells(settings, sorted(cells, key=lambda cell: str(cell["prompt"]["id"])))
+        cells = {
+            path.stem: read_cell(path, settings) for path in sorted((Path(out) / "cells").glob("*.json"))
+        }
+        names = sorted(cells, key=lambda name: str(cells[name]["prompt"]["id"]))
+        return from_cells(settings, [cells[name] for name in names], names)
 
-    def only(self, items: ArrayLike) -> Measured:
+    def save(self, out: str | os.PathLike[str]) -> None:
+        """Write the cells into a folder, as `measure` does; cells that are there already are left as they are.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds something else, or what was measured with other settings.
+        """
+        folder = open_folder(Path(out), self.settings)
+        for name, cell in zip(self.names, self.cells, strict=True):
+            path = folder / f"{name}.json"
+            if not path.exists():
+                write_cell(path, cell)
+
+    def only(self, items: ArrayLike) -> Self:
         """Return what was measured of some items, bool[n_items] or their numbers; ValueError where there is none."""
         numbers = np.arange(len(self.ids))[np.asarray(items)]
-        if not numbers.size:
-            raise ValueError("no item is left")
-        return replace(
-            self,
-            ids=tuple(self.ids[i] for i in numbers),
-            item_tasks=tuple(self.item_tasks[i] for i in numbers),
-            n_context=self.n_context[numbers],
-            answerable=self.answerable[numbers],
-            tags=tuple(self.tags[i] for i in numbers),
-            right=self.right[numbers],
-            abstained=self.abstained[numbers],
-            replies=tuple(self.replies[i] for i in numbers),
-            metrics={name: values[numbers] for name, values in self.metrics.items()},
-        )
+        if not self.cells:
+            return super().only(numbers)
+        cells, names = (tuple(told[i] for i in numbers) for told in (self.cells, self.names))
+        return replace(super().only(numbers), cells=cells, names=names)
 
-    @property
-    def policies(self) -> list[str]:
-        """Names of the policies, as asked for."""
-        return list(self.settings["policies"])
+    def page(self) -> Page:
+        """Return answers at every ratio, critical ratios, and which metric tells the failing items."""
+        return measured_page(self)
 
-    @property
-    def ratios(self) -> NDArray[np.float64]:
-        """Sorted compression ratios, the first one 0."""
-        return np.array(self.settings["ratios"], dtype=float)
+    def summary(self) -> str:
+        """Return the result in words and tables, plain text."""
+        return self.page().to_text()
 
-    @property
-    def tasks(self) -> list[str]:
-        """Tasks, in the order in which they first come."""
-        return list(dict.fromkeys(self.item_tasks))
+    def _repr_html_(self) -> str:
+        return self.page().to_html()
 
-    def of(self, kind: str) -> NDArray[np.bool_]:
-        """Return which replies count for "accuracy", "hallucination" or "abstention", [items, policies, ratios]."""
-        if kind not in KINDS:
-            raise ValueError(f"unknown kind {kind!r}; choose from: {', '.join(KINDS)}")
-        if kind == "hallucination":
-            return np.asarray(~(self.right | self.abstained))
-        return self.right if kind == "accuracy" else self.abstained
+    def plot(self, ax: Any = None) -> Figure:
+        """Draw hallucination, GER and routes of every policy against the ratio, built-in cliffs marked.
 
-    def rates(self, kind: str, policy: str, task: str | None = None) -> Rates:
-        """Return a curve of one policy; of the items of one task, where named."""
-        table = self.of(kind)[self._items(task), self._policy(policy)]
-        counts, trials = table.sum(axis=0), len(table)
-        low, high = wilson(counts, np.full(len(counts), trials))
-        return Rates(counts, trials, counts / trials, low, high)
-
-    def critical(
-        self, policy: str, task: str | None = None, kind: str = "hallucination", seed: int = 0
-    ) -> CriticalFit | None:
-        """Fit a cliff and gradual changes to a curve; None where all rates are equal or ratios too few."""
-        found = self.rates(kind, policy, task)
-        if len(self.ratios) < 4 or np.ptp(found.counts) == 0:
-            return None
-        return fit_critical(
-            self.ratios,
-            found.counts,
-            trials=np.full(len(self.ratios), found.trials),
-            seed=seed,
-            observable=f"{kind}, {policy}, {task or 'all tasks'}",
-        )
-
-    @cached_property
-    def fails(self) -> NDArray[np.bool_]:
-        """Which items are right at ratio 0 and not right at this one, bool[n_items, n_policies, n_ratios]."""
-        return np.asarray(self.right[..., :1] & ~self.right)
-
-    def auc_table(
-        self,
-        policy: str | Sequence[str] | None = None,
-        least: int = LEAST,
-        resamples: int = 1000,
-        seed: int = 0,
-    ) -> list[Auc]:
-        """Return, for every metric, how well it tells the items that fail; see `routegraph.stats.auc`.
-
-        Parameters
-        ----------
-        policy : str or sequence of str, optional
-            Cells of this policy, or of these, only.
-        least : int
-            See `pooled_auc`.
-        resamples, seed : int
-            Bootstrap over items.
+        ax : axes to draw on, three a policy.
         """
-        named = self.policies if policy is None else [policy] if isinstance(policy, str) else list(policy)
-        chosen = {self._policy(name) for name in named}
-        return [
-            pooled_auc(
-                name,
-                self._cells(METRICS[name].sign * values, chosen),
-                len(self.ids),
-                least=least,
-                resamples=resamples,
-                seed=seed,
-            )
-            for name, values in self.metrics.items()
-        ]
+        return plot_measured(self, ax)
 
     def to_dict(self, resamples: int = 1000) -> dict[str, Any]:
         """Return everything but the single replies as JSON-ready values."""
@@ -207,7 +104,7 @@ class Measured:
         return {
             "version": __version__,
             "seed": self.settings["seed"],
-            "parameters": {**self.settings, "prompts": len(self.ids), "tasks": self._task_sizes()},
+            "parameters": {**self.settings, "prompts": len(self.ids), "tasks": self.task_sizes},
             "definitions": {**DEFINITIONS, **{f"metric {k}": m.meaning for k, m in METRICS.items()}},
             "results": [self._curve_dict(policy, task) for policy in self.policies for task in groups],
             "auc": [
@@ -216,7 +113,7 @@ class Measured:
                     "metric": row.metric,
                     "kind": METRICS[row.metric].kind,
                     "sign": METRICS[row.metric].sign,
-                    **_interval_dict(row.auc._asdict()),
+                    **_auc_dict(row.auc),
                     "tells": row.tells,
                     "cells": row.cells,
                     "pairs": row.pairs,
@@ -227,13 +124,9 @@ class Measured:
             ],
         }
 
-    def plot(self) -> Figure:
-        """Draw hallucination, GER and routes of every policy against the ratio, built-in cliffs marked."""
-        return plot_measured(self)
-
     def _curve_dict(self, policy: str, task: str | None) -> dict[str, Any]:
         fitted = self.critical(policy, task)
-        chosen = self._items(task)
+        chosen = self.items_of(task)
         shown: dict[str, Any] = {
             "policy": policy,
             "task": task or "all",
@@ -250,45 +143,14 @@ class Measured:
             }
         shown["critical"] = None if fitted is None else fitted.to_dict()
         shown["metrics"] = {
-            name: self.mean_of(values[chosen, self._policy(policy)]) for name, values in self.metrics.items()
+            name: self.mean_of(values[chosen, self.place_of(policy)]) for name, values in self.metrics.items()
         }
         return shown
 
-    @staticmethod
-    def mean_of(values: NDArray[np.float64]) -> dict[str, Any]:
-        """Return mean, standard error and number of items at every ratio; None where no item has a value."""
-        n = np.isfinite(values).sum(axis=0)
-        mean = np.where(n > 0, np.nansum(values, axis=0) / np.maximum(n, 1), np.nan)
-        spread = np.sqrt(np.nansum((values - mean) ** 2, axis=0) / np.maximum(n - 1, 1) / np.maximum(n, 1))
-        return {
-            "mean": [_number(value) for value in mean],
-            "stderr": [_number(value) for value in np.where(n > 1, spread, np.nan)],
-            "items": n.tolist(),
-        }
 
-    def _cells(
-        self, values: NDArray[np.float64], chosen: set[int]
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]]:
-        """Yield the items right at ratio 0 in every cell: their numbers, values, and whether they fail."""
-        known = self.right[:, 0, 0]  # at ratio 0 all policies keep everything
-        for task in self.tasks:
-            items = np.flatnonzero(known & self._items(task))
-            for p in sorted(chosen):
-                for r in range(1, len(self.ratios)):
-                    yield items, values[items, p, r], self.fails[items, p, r]
-
-    def _items(self, task: str | None) -> NDArray[np.bool_]:
-        if task is not None and task not in self.item_tasks:
-            raise ValueError(f"unknown task {task!r}; choose from: {', '.join(self.tasks)}")
-        return np.array([task in (None, own) for own in self.item_tasks])
-
-    def _policy(self, policy: str) -> int:
-        if policy not in self.policies:
-            raise ValueError(f"unknown policy {policy!r}; choose from: {', '.join(self.policies)}")
-        return self.policies.index(policy)
-
-    def _task_sizes(self) -> dict[str, int]:
-        return {task: self.item_tasks.count(task) for task in self.tasks}
+def _auc_dict(found: Interval) -> dict[str, float | None]:
+    told = interval_dict(found)
+    return {"auc": told["value"], "low": told["low"], "high": told["high"]}
 
 
 DEFINITIONS = {
@@ -313,8 +175,10 @@ DEFINITIONS = {
 }
 
 
-def from_cells(settings: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> Measured:
-    """Return the result that cells make up.
+def from_cells(
+    settings: Mapping[str, Any], cells: Sequence[Mapping[str, Any]], names: Sequence[str] = ()
+) -> Measured:
+    """Return the result that cells make up; `names`: of their files.
 
     Raises
     ------
@@ -341,6 +205,8 @@ def from_cells(settings: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) 
             for name in METRICS
         },
         cliffs={policy: _cliffs(cells, policy) for policy in settings["policies"]},
+        cells=tuple(cells),
+        names=tuple(names) or tuple(digest(cell["prompt"]) for cell in cells),
     )
 
 
@@ -348,15 +214,6 @@ def _cliffs(cells: Sequence[Mapping[str, Any]], policy: str) -> dict[str, float]
     """Return the ratios at which a policy's protected rows fill its budget."""
     protections = [Protection.of(cell["protected"][policy]) for cell in cells]
     return structural_cliffs(protections, [int(cell["prompt"]["n_context"]) for cell in cells])
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _interval_dict(parts: Mapping[str, float]) -> dict[str, float | None]:
-    names = {"value": "auc", "low": "low", "high": "high"}
-    return {names[name]: _number(value) for name, value in parts.items()}
 
 
 _COLOURS = {"hallucination": "red", "accuracy": "blue", "abstention": "green"}
@@ -379,13 +236,15 @@ _ROUTES = {
 }
 
 
-def plot_measured(found: Measured) -> Figure:
+def plot_measured(found: Measured, axes: Any = None) -> Figure:
     """Draw every policy of a measurement, a row each; the ratio's axis is logarithmic in what is kept.
 
     Bands of answers are Wilson's 95 % intervals, those of metrics two standard errors over items.
     """
     with plot.style():
-        made, axes = plot.figure(len(found.policies), 3, width=5.0, height=3.0)
+        if axes is None:
+            _, axes = plot.figure(len(found.policies), 3, width=5.0, height=3.0)
+        made: Figure = np.ravel(axes)[0].figure
         grid = np.reshape(axes, (len(found.policies), 3))
         for row, policy in zip(grid, found.policies, strict=True):
             _draw_answers(row[0], found, policy)
@@ -403,8 +262,7 @@ def plot_measured(found: Measured) -> Figure:
             x=0.01,
             ha="left",
         )
-    result: Figure = made
-    return result
+    return made
 
 
 def _draw_answers(ax: Axes, found: Measured, policy: str) -> None:

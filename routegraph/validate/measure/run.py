@@ -98,11 +98,12 @@ def measure(
     }
     items = [Item.read(model, prompt, plan) for prompt in prompts]
     folder = None if out is None else open_folder(Path(out), settings)
-    cells, started, made = [], time.time(), 0
+    cells, names, started, made = [], [], time.time(), 0
     for done, item in enumerate(items):
         if progress:
             progress(done, len(items), item.prompt.id)
-        path = folder / f"{digest(asdict(item.prompt))}.json" if folder else None
+        names.append(digest(asdict(item.prompt)))
+        path = folder / f"{names[-1]}.json" if folder else None
         if path is not None and path.exists():
             cells.append(read_cell(path, settings))
             continue
@@ -115,4 +116,4 @@ def measure(
         progress(len(items), len(items), "done")
     if out is not None:
         note_run(Path(out), len(items), made, time.time() - started)
-    return from_cells(settings, cells)
+    return from_cells(settings, cells, names)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 
-from rich.console import Console
-
 from routegraph.critical.result import CriticalFit
 from routegraph.stats.auc import Auc
 from routegraph.stats.intervals import Interval
-from routegraph.tables import Grid, show
+from routegraph.tables import Grid, Page, note, words
+from routegraph.validate.measure.answers import LEAST, Answers, Rates
 from routegraph.validate.measure.metrics import METRICS
-from routegraph.validate.measure.result import LEAST, Measured, Rates
 
 FOOTNOTE = (
     "Right: the first line of the reply starts with the answer (case, punctuation, articles and white space aside). "
@@ -27,19 +25,21 @@ AUC_FOOTNOTE = (
 )
 
 
-def measurement(console: Console, found: Measured) -> None:
-    """Print the answers at every ratio, critical ratios, and which metric tells the failing items."""
-    show(console, header(found))
-    for grid in [*rate_grids(found), critical_grid(found)]:
-        console.print()
-        console.print(grid.to_rich())
-    show(console, [FOOTNOTE], "dim")
-    console.print()
-    console.print(auc_grid(found.auc_table()).to_rich())
-    show(console, [AUC_FOOTNOTE], "dim")
+def measured_page(found: Answers) -> Page:
+    """Return the answers at every ratio, critical ratios, and which metric tells the failing items."""
+    return Page(
+        (
+            words(*header(found)),
+            *rate_grids(found),
+            critical_grid(found),
+            note(FOOTNOTE),
+            auc_grid(found.auc_table()),
+            note(AUC_FOOTNOTE),
+        )
+    )
 
 
-def header(found: Measured) -> list[str]:
+def header(found: Answers) -> list[str]:
     """Return sentences that say what was measured."""
     n, settings = found.n_context, found.settings
     sizes = ", ".join(f"{task} {found.item_tasks.count(task)}" for task in found.tasks)
@@ -50,7 +50,7 @@ def header(found: Measured) -> list[str]:
     ]
 
 
-def rate_grids(found: Measured) -> list[Grid]:
+def rate_grids(found: Answers) -> list[Grid]:
     """Return hallucination and accuracy, a row a policy and task, in percent, at up to five ratios."""
     last = len(found.ratios) - 1
     at = sorted({round(k * last / 4) for k in range(5)})
@@ -70,7 +70,7 @@ def rate_grids(found: Measured) -> list[Grid]:
     ]
 
 
-def critical_grid(found: Measured) -> Grid:
+def critical_grid(found: Answers) -> Grid:
     """Return critical ratios with their verdicts and the cliffs that are built in."""
     rows = []
     for policy in found.policies:
@@ -104,7 +104,7 @@ def auc_grid(table: list[Auc], title: str = "Which metric tells the items that f
     return Grid(columns, rows or [["none", "", "", "-", "-", "0", "0"]], title=title, right_from=3)
 
 
-def _groups(found: Measured) -> list[str | None]:
+def _groups(found: Answers) -> list[str | None]:
     return [None, *found.tasks] if len(found.tasks) > 1 else [None]
 
 

@@ -9,7 +9,7 @@ from routegraph import TokenGraph
 from routegraph.graph import heavier
 from routegraph.sim.fields import Field
 from routegraph.survival import Survival
-from routegraph.validate.compare import prediction, tables
+from routegraph.validate.compare import prediction
 from routegraph.validate.compare.prediction import Prediction
 from routegraph.validate.compare.reach import n_cached, reach_curves
 from routegraph.validate.compare.run import compare
@@ -225,8 +225,8 @@ def test_traces_that_know_the_question_say_so():
     ratios = [0.3, 0.5, 0.7, 0.9]
     found = compare(traces, policy_names=["topk"], ratios=ratios)
     assert found.to_dict()["parameters"]["question_aware"] is True
-    assert "question-aware" in tables.comparison_question(found)
-    assert "question-agnostic" in tables.comparison_question(replace(found, question_aware=False))
+    assert "question-aware" in found.question
+    assert "question-agnostic" in replace(found, question_aware=False).question
     with pytest.raises(ValueError, match="partly question-aware"):
         compare([*traces[:3], synthetic_trace(9)], policy_names=["topk"], ratios=ratios)
 

@@ -10,7 +10,7 @@ from routegraph import report
 from routegraph.stats.intervals import Interval
 from routegraph.trace import Trace
 from routegraph.validate.compare.failure import apart, measured_as, weights_of
-from routegraph.validate.compare.result import half_points
+from routegraph.validate.compare.policy import half_points
 from routegraph.validate.compare.run import compare
 from routegraph.validate.eviction import Method
 from routegraph.validate.measure.cells import open_folder, sealed, write_cell
@@ -93,7 +93,7 @@ def test_what_was_not_measured_is_a_dash(result, capsys):
     document = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert [row["measured"] is None for row in document["results"]] == [False, True]
     assert "measured hallucination" in document["definitions"]
-    assert result._repr_html_().count("hallucination") == 1
+    assert result._repr_html_().count("<td>hallucination</td>") == 2, "one row a policy"
 
 
 def test_differences_of_independent_estimates():

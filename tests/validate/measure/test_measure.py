@@ -312,7 +312,7 @@ class TestBadInput:
         self.refused(tiny, PROMPT, r"ratio must be in \[0, 1\)", ratios=[1.0])
         self.refused(tiny, PROMPT, "at least one policy", policy_names=[])
         self.refused(tiny, PROMPT, "carriers must be at least 0", carriers=-1)
-        self.refused(tiny, PROMPT, "max_new_tokens must be at least 1", max_new_tokens=0)
+        self.refused(tiny, PROMPT, "max_new_tokens must be a whole number of at least 1", max_new_tokens=0)
         with pytest.raises(ValueError, match="at least one prompt"):
             measure(tiny, [])
 

@@ -1,0 +1,214 @@
+"""What was measured, as numbers: answers of every item, curves, critical ratios, and what tells failures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from routegraph.critical.fit import CriticalFit, fit_counts
+from routegraph.stats.auc import Auc, pooled_auc
+from routegraph.stats.intervals import listed
+from routegraph.stats.proportions import wilson
+from routegraph.validate.measure.metrics import METRICS
+
+#: What is counted, and of which the curves are.
+KINDS = ("accuracy", "hallucination", "abstention")
+
+
+#: A cell of the AUC needs so many items that fail, and so many that do not.
+LEAST = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Rates:
+    """Counts at every ratio, with Wilson's 95 % intervals.
+
+    Attributes
+    ----------
+    counts : int64[n_ratios]
+    trials : int
+    rate, low, high : float64[n_ratios]
+    """
+
+    counts: NDArray[np.int64]
+    trials: int
+    rate: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Answers of every item under every policy and ratio, and what was measured beside them.
+
+    Attributes
+    ----------
+    settings : mapping
+        Model, policies, ratios and all else that the figures depend on.
+    ids, item_tasks : tuple of str
+        Of every item.
+    n_context : int64[n_items]
+    answerable : bool[n_items]
+        Whether the context tells the answer; where it does not, an abstention is right.
+    tags : tuple of tuple of str
+        Direction, type of the answer, difficulty: whatever the task says of its items.
+    right, abstained : bool[n_items, n_policies, n_ratios]
+    replies : tuple of tuple of str
+        Of every item, policies outermost.
+    metrics : mapping of str to float64[n_items, n_policies, n_ratios]
+        See `METRICS`; NaN where an item has none.
+    cliffs : mapping of policy to mapping of str to float
+        Ratios at which the code of a policy, not physics, builds in a cliff.
+    """
+
+    settings: Mapping[str, Any]
+    ids: tuple[str, ...]
+    item_tasks: tuple[str, ...]
+    n_context: NDArray[np.int64]
+    answerable: NDArray[np.bool_]
+    tags: tuple[tuple[str, ...], ...]
+    right: NDArray[np.bool_]
+    abstained: NDArray[np.bool_]
+    replies: tuple[tuple[str, ...], ...]
+    metrics: Mapping[str, NDArray[np.float64]]
+    cliffs: Mapping[str, Mapping[str, float]]
+
+    def only(self, items: ArrayLike) -> Self:
+        """Return what was measured of some items, bool[n_items] or their numbers; ValueError where there is none."""
+        numbers = np.arange(len(self.ids))[np.asarray(items)]
+        if not numbers.size:
+            raise ValueError("no item is left")
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in numbers),
+            item_tasks=tuple(self.item_tasks[i] for i in numbers),
+            n_context=self.n_context[numbers],
+            answerable=self.answerable[numbers],
+            tags=tuple(self.tags[i] for i in numbers),
+            right=self.right[numbers],
+            abstained=self.abstained[numbers],
+            replies=tuple(self.replies[i] for i in numbers),
+            metrics={name: values[numbers] for name, values in self.metrics.items()},
+        )
+
+    @property
+    def policies(self) -> list[str]:
+        """Names of the policies, as asked for."""
+        return list(self.settings["policies"])
+
+    @property
+    def ratios(self) -> NDArray[np.float64]:
+        """Sorted compression ratios, the first one 0."""
+        return np.array(self.settings["ratios"], dtype=float)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks, in the order in which they first come."""
+        return list(dict.fromkeys(self.item_tasks))
+
+    def of(self, kind: str) -> NDArray[np.bool_]:
+        """Return which replies count for "accuracy", "hallucination" or "abstention", [items, policies, ratios]."""
+        if kind not in KINDS:
+            raise ValueError(f"unknown kind {kind!r}; choose from: {', '.join(KINDS)}")
+        if kind == "hallucination":
+            return np.asarray(~(self.right | self.abstained))
+        return self.right if kind == "accuracy" else self.abstained
+
+    def rates(self, kind: str, policy: str, task: str | None = None) -> Rates:
+        """Return a curve of one policy; of the items of one task, where named."""
+        table = self.of(kind)[self.items_of(task), self.place_of(policy)]
+        counts, trials = table.sum(axis=0), len(table)
+        low, high = wilson(counts, np.full(len(counts), trials))
+        return Rates(counts, trials, counts / trials, low, high)
+
+    def critical(
+        self, policy: str, task: str | None = None, kind: str = "hallucination", seed: int = 0
+    ) -> CriticalFit | None:
+        """Fit a cliff and gradual changes to a curve; None where all rates are equal or ratios too few."""
+        found = self.rates(kind, policy, task)
+        if len(self.ratios) < 4 or np.ptp(found.counts) == 0:
+            return None
+        name = f"{kind}, {policy}, {task or 'all tasks'}"
+        return fit_counts(self.ratios, found.counts, found.trials, seed=seed, observable=name)
+
+    @cached_property
+    def fails(self) -> NDArray[np.bool_]:
+        """Which items are right at ratio 0 and not right at this one, bool[n_items, n_policies, n_ratios]."""
+        return np.asarray(self.right[..., :1] & ~self.right)
+
+    def auc_table(
+        self,
+        policy: str | Sequence[str] | None = None,
+        least: int = LEAST,
+        resamples: int = 1000,
+        seed: int = 0,
+    ) -> list[Auc]:
+        """Return, for every metric, how well it tells the items that fail; see `routegraph.stats.auc`.
+
+        Parameters
+        ----------
+        policy : str or sequence of str, optional
+            Cells of this policy, or of these, only.
+        least : int
+            See `pooled_auc`.
+        resamples, seed : int
+            Bootstrap over items.
+        """
+        named = self.policies if policy is None else [policy] if isinstance(policy, str) else list(policy)
+        chosen = {self.place_of(name) for name in named}
+        return [
+            pooled_auc(
+                name,
+                self._cells(METRICS[name].sign * values, chosen),
+                len(self.ids),
+                least=least,
+                resamples=resamples,
+                seed=seed,
+            )
+            for name, values in self.metrics.items()
+        ]
+
+    @staticmethod
+    def mean_of(values: NDArray[np.float64]) -> dict[str, Any]:
+        """Return mean, standard error and number of items at every ratio; None where no item has a value."""
+        n = np.isfinite(values).sum(axis=0)
+        mean = np.where(n > 0, np.nansum(values, axis=0) / np.maximum(n, 1), np.nan)
+        spread = np.sqrt(np.nansum((values - mean) ** 2, axis=0) / np.maximum(n - 1, 1) / np.maximum(n, 1))
+        return {
+            "mean": listed(mean),
+            "stderr": listed(np.where(n > 1, spread, np.nan)),
+            "items": n.tolist(),
+        }
+
+    def _cells(
+        self, values: NDArray[np.float64], chosen: set[int]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]]:
+        """Yield the items right at ratio 0 in every cell: their numbers, values, and whether they fail."""
+        known = self.right[:, 0, 0]  # at ratio 0 all policies keep everything
+        for task in self.tasks:
+            items = np.flatnonzero(known & self.items_of(task))
+            for p in sorted(chosen):
+                for r in range(1, len(self.ratios)):
+                    yield items, values[items, p, r], self.fails[items, p, r]
+
+    def items_of(self, task: str | None) -> NDArray[np.bool_]:
+        """Return which items are of a task, bool[n_items]; ValueError if it is unknown, all where none is named."""
+        if task is not None and task not in self.item_tasks:
+            raise ValueError(f"unknown task {task!r}; choose from: {', '.join(self.tasks)}")
+        return np.array([task in (None, own) for own in self.item_tasks])
+
+    def place_of(self, policy: str) -> int:
+        """Return which of the policies it is; ValueError if it is unknown."""
+        if policy not in self.policies:
+            raise ValueError(f"unknown policy {policy!r}; choose from: {', '.join(self.policies)}")
+        return self.policies.index(policy)
+
+    @property
+    def task_sizes(self) -> dict[str, int]:
+        """Items of each task."""
+        return {task: self.item_tasks.count(task) for task in self.tasks}
