@@ -10,8 +10,8 @@ help:
 	@echo "make demo    simulate, read a real model, compare; ends in a table and demo/report.html"
 	@echo "make test    the ordinary test run (CI)"
 	@echo "make lint    ruff, mypy, import-linter"
-	@echo "make docs    the documentation site, strictly, into site/"
-	@echo "make notebooks   the examples as notebooks, into notebooks/"
+	@echo "make docs    this documentation as a site, built strictly into site/"
+	@echo "make notebooks  the examples as notebooks, into notebooks/"
 	@echo "make fuzz    the property tests on new random examples, ten times as many"
 	@echo "make verify  slow checks against theory and literature"
 	@echo "make bench   speed against named peers"
@@ -46,10 +46,12 @@ lint: .venv/.installed
 docs: .venv/.docs
 	$(BIN)/mkdocs build --strict
 
+KERNEL := {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 notebooks: .venv/.installed
 	@mkdir -p notebooks
-	for example in examples/*.py; do \
-	$(BIN)/jupytext --quiet --to ipynb --output notebooks/$$(basename $$example .py).ipynb $$example || exit 1; \
+	@for example in examples/*.py; do \
+	made=notebooks/$$(basename $$example .py).ipynb; echo "$$made"; \
+	$(BIN)/jupytext --quiet --to ipynb --update-metadata '$(KERNEL)' --output $$made $$example || exit 1; \
 	done
 
 verify: .venv/.installed
