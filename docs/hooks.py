@@ -50,7 +50,7 @@ def _outside() -> dict[str, str]:
     for pattern, target in OUTSIDE.items():
         for path in sorted(ROOT.glob(pattern)):
             source = path.relative_to(ROOT).as_posix()
-            found[source] = target or source
+            found[source] = target or source.replace("/README.md", ".md")
     return found
 
 
@@ -80,7 +80,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             start = posixpath.dirname(page.file.src_uri) or "."
             return f"{picture}[{text}]({posixpath.relpath(inside, start)}{anchor or ''})"
         if (ROOT / path).exists():  # part of the repository, not of the site: name it
-            return text if path in text else f"{text} (`{path}`)"
+            return f"`{path}`" if path.endswith(text.strip("`")) else f"{text} (`{path}`)"
         return match[0]  # wrong: the build says so
 
     parts, last = [], 0
