@@ -56,6 +56,7 @@ class Formulas(griffe.Extension):
         obj.docstring.value = "\n".join(line if ">>>" in line else self._escaped(line) for line in lines)
 
     def _escaped(self, line: str) -> str:
+        line = line[:-1] if line.endswith("::") else line  # before an indented block of code
         parts = line.split("`")  # every second one is code
         parts[::2] = [self.STARS.sub(lambda stars: stars[0].replace("*", "\\*"), part) for part in parts[::2]]
         parts[::2] = [part.replace("][", "]\\[") for part in parts[::2]]
