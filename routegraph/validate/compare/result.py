@@ -135,7 +135,7 @@ class Comparison:
                 "queries": QUERIES,
                 "question_aware": self.question_aware,
             },
-            "definitions": DEFINITIONS,
+            "definitions": COMPARISON_DEFINITIONS,
             "results": [
                 {
                     "policy": found.policy,
@@ -152,7 +152,7 @@ class Comparison:
         }
 
 
-DEFINITIONS = {
+COMPARISON_DEFINITIONS = {
     "ratio": "fraction of cache rows the policy is asked to remove",
     "gone": "fraction of evictable rows (not protected as sinks by the scorer) really gone from a slot",
     "all tokens": "eviction rate: fraction of all context tokens gone from every slot of the head axis",
@@ -185,7 +185,7 @@ DEFINITIONS = {
     "replicates": "simulated prompts for each held-out prompt",
     "rmse": f"over ratios {JUDGED[0]} to {JUDGED[1]} not used for fitting, against held-out prompts",
     "intervals": "95 %, bootstrap over prompts",
-    **failure.DEFINITIONS,
+    **failure.FAILURE_DEFINITIONS,
 }
 
 

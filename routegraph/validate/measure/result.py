@@ -105,7 +105,7 @@ class Measured(Answers):
             "version": __version__,
             "seed": self.settings["seed"],
             "parameters": {**self.settings, "prompts": len(self.ids), "tasks": self.task_sizes},
-            "definitions": {**DEFINITIONS, **{f"metric {k}": m.meaning for k, m in METRICS.items()}},
+            "definitions": {**MEASURE_DEFINITIONS, **{f"metric {k}": m.meaning for k, m in METRICS.items()}},
             "results": [self._curve_dict(policy, task) for policy in self.policies for task in groups],
             "auc": [
                 {
@@ -153,7 +153,7 @@ def _auc_dict(found: Interval) -> dict[str, float | None]:
     return {"auc": told["value"], "low": told["low"], "high": told["high"]}
 
 
-DEFINITIONS = {
+MEASURE_DEFINITIONS = {
     "ratio": "fraction of cache rows the policy is asked to remove",
     "right": "the first line of the reply starts with the answer, after normalisation (case, punctuation, articles, "
     "white space); where the context does not tell: the reply abstains",

@@ -28,11 +28,11 @@ from routegraph.validate.plan import Plan
 from routegraph.validate.prompts.prompt import Prompt
 
 #: The paper's two policies, and what they are compared with.
-POLICIES = ("chunk", "adakv", "topk", "snapkv", "knorm", "random", "streaming")
+MEASURED_POLICIES = ("chunk", "adakv", "topk", "snapkv", "knorm", "random", "streaming")
 
 
 #: Dense beyond .9, where the paper's grid ends.
-RATIOS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99, 0.995)
+MEASURED_RATIOS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99, 0.995)
 
 
 @takes(Plan)
@@ -41,8 +41,8 @@ def measure(
     prompts: Sequence[Prompt],
     out: str | os.PathLike[str] | None = None,
     *,
-    policy_names: Sequence[str] = POLICIES,
-    ratios: Sequence[float] = RATIOS,
+    policy_names: Sequence[str] = MEASURED_POLICIES,
+    ratios: Sequence[float] = MEASURED_RATIOS,
     carriers: int = 0,
     progress: Progress | None = None,
     **options: Any,
