@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaln, ndtr, ndtri
 
 from routegraph.theory.copula import (
+    MonteCarlo,
     fit_degrees,
     gaussian_copula,
     normal_scores,
