@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export MPLBACKEND := Agg
+export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test lint fuzz bench verify zoo paper clean
+.PHONY: help demo test lint docs notebooks fuzz bench verify zoo paper clean
 
 help:
 	@echo "make demo    simulate, read a real model, compare; ends in a table and demo/report.html"
 	@echo "make test    the ordinary test run (CI)"
 	@echo "make lint    ruff, mypy, import-linter"
+	@echo "make docs    the documentation site, strictly, into site/"
+	@echo "make notebooks   the examples as notebooks, into notebooks/"
 	@echo "make fuzz    the property tests on new random examples, ten times as many"
 	@echo "make verify  slow checks against theory and literature"
 	@echo "make bench   speed against named peers"
@@ -36,6 +39,19 @@ lint: .venv/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+.venv/.docs: .venv/.installed
+	$(BIN)/pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs: .venv/.docs
+	$(BIN)/mkdocs build --strict
+
+notebooks: .venv/.installed
+	@mkdir -p notebooks
+	for example in examples/*.py; do \
+	$(BIN)/jupytext --quiet --to ipynb --output notebooks/$$(basename $$example .py).ipynb $$example || exit 1; \
+	done
+
 verify: .venv/.installed
 	$(BIN)/python -m pytest -q -m verify tests --durations=0
 
@@ -57,5 +73,5 @@ bench: .venv/.peers
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo site notebooks build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,6 +7,8 @@
 # %% [markdown]
 # # Bring your own policy, ensemble and observable
 #
+# As a notebook: `make notebooks` writes `notebooks/bring_your_own.ipynb`. As a script it runs as it is.
+#
 # Each is one function and one decorator. Once registered it runs through `simulate`, the command line's
 # names, and the laws that every policy and ensemble of routegraph must obey.
 

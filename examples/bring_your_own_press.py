@@ -7,6 +7,8 @@
 # %% [markdown]
 # # Bring your own press
 #
+# As a notebook: `make notebooks` writes `notebooks/bring_your_own_press.ipynb`. As a script it runs as it is.
+#
 # You have written a compression policy for kvpress and want to know how far it can go before you deploy it. Here it
 # is: keep rows whose values are large, and recent ones.
 

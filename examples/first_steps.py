@@ -7,6 +7,8 @@
 # %% [markdown]
 # # First steps
 #
+# As a notebook: `make notebooks` writes `notebooks/first_steps.ipynb`. As a script it runs as it is.
+#
 # A KV cache keeps, for every token, one row in each (layer, KV head): a *slot*. Eviction removes rows, slot by slot.
 # Two things can go wrong: a token is gone from **every** slot (global eviction, GER), or rows are left and no route
 # of reads leads from the query to them (reachability). `simulate` counts both, theory beside it.

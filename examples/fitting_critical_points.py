@@ -7,6 +7,8 @@
 # %% [markdown]
 # # Fitting critical points, slowly
 #
+# As a notebook: `make notebooks` writes `notebooks/fitting_critical_points.ipynb`. As a script it runs as it is.
+#
 # From a raw sweep to a critical ratio with an interval that can be believed, on a case whose answer is known:
 # 1+1 directed bond percolation. Every read has a slot of its own, slots die independently with probability *ratio*,
 # nothing but reads carries a token down. The query is a single seed; the system is critical at

@@ -7,6 +7,8 @@
 # %% [markdown]
 # # A phase diagram
 #
+# As a notebook: `make notebooks` writes `notebooks/phase_diagram.ipynb`. As a script it runs as it is.
+#
 # 40 x 40 points at n = 4096 in (heads, ratio) and in (correlation, ratio): what is lost from every slot, and what the
 # query still reaches. A cell of the sweep answers all ratios at once, so that 1,600 points cost 40 cells.
 

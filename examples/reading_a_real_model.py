@@ -7,6 +7,8 @@
 # %% [markdown]
 # # Reading a real model
 #
+# As a notebook: `make notebooks` writes `notebooks/reading_a_real_model.ipynb`. As a script it runs as it is.
+#
 # One prefill of a context shows everything that eviction will act on: who reads whom, what each row is worth to
 # each head, which heads agree. Here SmolLM2-135M (LLaMA architecture, fetched without a hub) reads eight short
 # documents; any LLaMA, Mistral, Qwen2 or Qwen3 model will do, by hub id, folder, GGUF file, or already in memory.

@@ -7,6 +7,8 @@
 # %% [markdown]
 # # Two families: early consensus against late consensus
 #
+# As a notebook: `make notebooks` writes `notebooks/two_families.ipynb`. As a script it runs as it is.
+#
 # The paper (arXiv 2603.01426, claim C5) reports that LLaMA models reach consensus early and diversify late, and
 # Qwen models the reverse. What does the *order* change, if nothing else differs? The profiles `llama` and `qwen`
 # are mirror images: the same agreements between heads, .8 to .2, in opposite layer order. Agreement here means
