@@ -24,7 +24,7 @@ from routegraph.validate.models.load import load, use_threads
 from routegraph.validate.presses import survivors
 from routegraph.validate.presses.kvpress_fixes import kvpress
 from routegraph.validate.prompts.prompt import bundled_prompts
-from routegraph.validate.prompts.tokens import encode
+from routegraph.validate.prompts.tokens import tokenise
 from routegraph.validate.traces.extract import extract
 
 ScorerPress = kvpress().ScorerPress
@@ -89,7 +89,7 @@ for scorer in ("expected_attention", "LoudAndRecent"):
 
 # %%
 number = 5
-asked = encode(model, prompts[number])
+asked = tokenise(model, prompts[number])
 ratios = [0.0, 0.3, 0.5, 0.7, 0.9]
 print(f"asked: {prompts[number].question} Right: {prompts[number].answer}")
 for scorer in ("expected_attention", "LoudAndRecent"):

@@ -87,9 +87,9 @@ figure
 # probability .9^90, which is never. They agree, so it happens as if there were far fewer.
 
 # %%
-from routegraph.validate.traces.inspect import RATIOS
+from routegraph.validate.traces.inspect import SLOTS_AT
 
 for ratio in (0.8, 0.9, 0.95):
-    at = int(np.argmin(np.abs(np.array(RATIOS) - ratio)))
+    at = int(np.argmin(np.abs(np.array(SLOTS_AT) - ratio)))
     slots, error = found.effective_slots.mean[at], found.effective_slots.stderr[at]
     print(f"ratio {ratio}: {slots:.0f} ± {error:.0f} effective slots of {first.n_layers * first.n_heads}")

@@ -15,7 +15,7 @@ from routegraph.validate.claims import tables as claims_tables
 from routegraph.validate.claims.case import Claim
 from routegraph.validate.claims.figures import plot_claims
 from routegraph.validate.compare.figures import plot_comparison
-from routegraph.validate.compare.result import DEFINITIONS, Comparison
+from routegraph.validate.compare.result import COMPARISON_DEFINITIONS, Comparison
 from routegraph.validate.compare.tables import policy_blocks
 from routegraph.validate.measure.result import Measured
 
@@ -58,7 +58,7 @@ def write_report(
         *_claims(judged, measured),
         *([] if simulation is None else _simulation(simulation)),
         "<h2>Definitions</h2><dl>",
-        *(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in DEFINITIONS.items()),
+        *(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in COMPARISON_DEFINITIONS.items()),
         "</dl>",
     ]
     page = (

@@ -25,7 +25,7 @@ from routegraph.validate.compare.policy import PolicyComparison
 from routegraph.validate.compare.prediction import Curve
 from routegraph.validate.compare.reach import TOKENS, fit_reads, n_cached, reach_curves
 from routegraph.validate.compare.result import Comparison, plot_comparisons
-from routegraph.validate.compare.run import RATIOS, compare
+from routegraph.validate.compare.run import COMPARED_RATIOS, compare
 from routegraph.validate.compare.simulated import draw_reads, fit_scores, scores_generator
 from routegraph.validate.eviction import Eviction, Method
 from routegraph.validate.models.load import load, use_threads
@@ -146,7 +146,7 @@ def tables(result: Comparison, by_length: list[Comparison]) -> str:
 def crossed(traces: list[Trace]) -> str:
     """Return the table of reach of all context tokens with graph and scores each read off or drawn."""
     training, held_out = traces[::2], traces[1::2]
-    ratios = np.array(RATIOS)
+    ratios = np.array(COMPARED_RATIOS)
     shown = [int(np.argmin(abs(ratios - ratio))) for ratio in (0.8, 0.9, 0.95)]
     rows = []
     for policy, prune, eps in CROSSED:

@@ -51,8 +51,8 @@ def compare(
 
     result = comparing.compare(
         Trace.load(trace),
-        policy_names=policy or comparing.POLICIES,
-        ratios=ratio or comparing.RATIOS,
+        policy_names=policy or comparing.COMPARED_POLICIES,
+        ratios=ratio or comparing.COMPARED_RATIOS,
         eps=eps or EPS,
         scorer=scorer,
         measured=measured,

@@ -69,8 +69,8 @@ def probe(
         found = run.probe(
             load(model, dtype=dtype, device=device, progress=advance),
             prompts,
-            policy_names=policy or run.POLICIES,
-            ratios=ratio or run.RATIOS,
+            policy_names=policy or run.PROBED_POLICIES,
+            ratios=ratio or run.PROBED_RATIOS,
             target=target,
             progress=advance,
             **options,

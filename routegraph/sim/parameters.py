@@ -123,8 +123,12 @@ class Parameters:
     @property
     def independent(self) -> bool:
         """Whether all slots are evicted in independent random orders."""
-        plain = self.attention_tie == 0 and self.answer_shift == 0
-        return plain and not self.agreement().any()
+        return self.plain_scores and not self.agreement().any()
+
+    @property
+    def plain_scores(self) -> bool:
+        """Whether the scores are those of the field, which theory knows, and no option alters them."""
+        return self.attention_tie == 0 and self.answer_shift == 0
 
     def agreement(self) -> NDArray[np.float64]:
         """Return how much the heads of each layer agree, float64[n_layers] in [0, 1]."""

@@ -22,8 +22,7 @@ def predict(parameters: Parameters, observable: str, levels: NDArray[np.int64]) 
         "ger_layer": n_heads,
         "eviction_rate_layer": n_heads,
     }
-    plain = parameters.attention_tie == 0 and parameters.answer_shift == 0
-    if observable in slots and plain:
+    if observable in slots and parameters.plain_scores:
         if parameters.profile == "flat" and parameters.correlation_floor == 1:
             return ger.one_factor(gone, slots[observable], parameters.score_correlation)
         return _field_copula(parameters, observable.endswith("layer"), gone)

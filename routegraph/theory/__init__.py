@@ -2,6 +2,5 @@
 
 `ger`, `copula`, `correlation`: eviction; independent slots, factor models, copulas, small correlation fields.
 `reach`, `fluctuations`, `loads`: reachability; the cavity recursion, with the first layers' fluctuations, and the
-reads it takes. `growth`, `markov`: non-causal reads. `routes`: the paper's propositions. `critical`, `collapse`,
-`scaling`, `resampling`, `cliff`: critical points of measured and simulated curves.
+reads it takes. `growth`, `markov`: non-causal reads. `propositions`: what the paper proposes.
 """

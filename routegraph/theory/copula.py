@@ -18,7 +18,7 @@ from routegraph.kernels.copula import count_all_below
 Curve = NDArray[np.float64]
 
 
-class Estimate(NamedTuple):
+class MonteCarlo(NamedTuple):
     """A Monte Carlo value with its standard error, each float64[n_ratios]."""
 
     mean: Curve
@@ -32,7 +32,7 @@ def gaussian_copula(
     shift: ArrayLike = 0.0,
     draws: int = 100_000,
     seed: int = 0,
-) -> Estimate:
+) -> MonteCarlo:
     """Return GER when the normal scores of a token's slots have a measured correlation matrix.
 
     Parameters
@@ -48,7 +48,7 @@ def gaussian_copula(
 
     Returns
     -------
-    Estimate
+    MonteCarlo
         Pr[all M normal scores lie below their thresholds Phi^-1(p)], and its standard error.
 
     Notes
@@ -67,7 +67,7 @@ def student_copula(
     shift: ArrayLike = 0.0,
     draws: int = 100_000,
     seed: int = 0,
-) -> Estimate:
+) -> MonteCarlo:
     """Return GER as `gaussian_copula` does, with the Student-t copula: extremes go together.
 
     Parameters
@@ -131,7 +131,9 @@ def _marginals(correlation: NDArray[np.float64], p: ArrayLike, shift: ArrayLike)
     return np.asarray(ndtr(ndtri(gone) - offset[:, None])) if offset.any() else gone
 
 
-def _draw(correlation: NDArray[np.float64], chance: Curve, degrees: float, draws: int, seed: int) -> Estimate:
+def _draw(
+    correlation: NDArray[np.float64], chance: Curve, degrees: float, draws: int, seed: int
+) -> MonteCarlo:
     thresholds = ndtri(chance) if np.isinf(degrees) else stdtrit(degrees, chance)
     # stdtrit is NaN at 0 and 1.
     thresholds = np.where(chance <= 0, -np.inf, np.where(chance >= 1, np.inf, thresholds)).T
@@ -146,7 +148,7 @@ def _draw(correlation: NDArray[np.float64], chance: Curve, degrees: float, draws
             scores /= np.sqrt(rng.chisquare(degrees, (size, 1)) / degrees)
         hits += count_all_below(scores, np.ascontiguousarray(thresholds))
     mean = hits / draws
-    return Estimate(mean, np.sqrt(mean * (1 - mean) / draws))
+    return MonteCarlo(mean, np.sqrt(mean * (1 - mean) / draws))
 
 
 def _square_root(correlation: NDArray[np.float64]) -> NDArray[np.float64]:

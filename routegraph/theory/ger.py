@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaln, ndtr, ndtri
 
 from routegraph.theory.copula import (
-    Estimate,
+    MonteCarlo,
     fit_degrees,
     gaussian_copula,
     normal_scores,
@@ -22,7 +22,7 @@ from routegraph.theory.copula import (
 )
 
 __all__ = [
-    "Estimate",
+    "MonteCarlo",
     "all_gone",
     "all_gone_one_factor",
     "beta_binomial",
@@ -32,8 +32,8 @@ __all__ = [
     "fit_one_factor",
     "fit_two_factor",
     "gaussian_copula",
-    "half_point",
     "independent",
+    "independent_half_point",
     "independent_variance",
     "normal_scores",
     "one_factor",
@@ -130,7 +130,7 @@ def independent_variance(level: ArrayLike, n: int, slots: int, tokens: int, laye
     return np.asarray(np.maximum((m * p1 + m * (m - 1) * p2) / m**2 - p1**2, 0) / layers)
 
 
-def half_point(slots: float) -> float:
+def independent_half_point(slots: float) -> float:
     """Return the ratio at which half of all tokens are gone from M independent slots, 2**(-1/M)."""
     return float(2 ** (-1 / slots))
 

@@ -16,30 +16,15 @@ from routegraph.validate.compare.run import compare
 from routegraph.validate.eviction import Eviction, Method
 from routegraph.validate.measure.result import from_cells
 from routegraph.validate.traces.read_off import read_off
-
-SHAPE = (4, 3)
+from tests.helpers.traces import synthetic_trace
 
 
 def trace(number: int, n: int = 100, scorer: str = "expected_attention", **recorded: int) -> Trace:
     """A prompt of independent scores; what the scorer protects stands above them all."""
-    scores = np.random.default_rng(number).random((*SHAPE, n)).astype(np.float32)
+    plain = synthetic_trace(number, rho=0, n=n, sinks=0, answers=(50, 51))
+    scores = plain.scores["expected_attention"].copy()
     scores[..., Protection.of(recorded).rows(n)] = 2
-    return Trace(
-        id=f"p{number}",
-        task="none",
-        model="made",
-        context="x" * n,
-        n_layers=SHAPE[0],
-        n_heads=SHAPE[1],
-        n_query_heads=SHAPE[1],
-        n_context=n,
-        token_ids=np.zeros(n, dtype=np.int64),
-        offsets=np.stack([np.arange(n), np.arange(1, n + 1)], axis=1),
-        answer=np.array([50, 51], dtype=np.int64),
-        evidence=np.array([50, 51], dtype=np.int64),
-        scores={scorer: scores},
-        scorers={scorer: recorded},
-    )
+    return replace(plain, id=f"p{number}", scores={scorer: scores}, scorers={scorer: recorded})
 
 
 class TestPoliciesThatDraw:

@@ -9,7 +9,7 @@ from routegraph.validate.decoding.decode import decode
 from routegraph.validate.models.load import load
 from routegraph.validate.presses import prefill
 from routegraph.validate.prompts.prompt import bundled_prompts
-from routegraph.validate.prompts.tokens import encode
+from routegraph.validate.prompts.tokens import tokenise
 from tests.helpers.decoding import QUESTION, TOLERANCE, against_kvpress, context, small, survivals
 
 pytestmark = pytest.mark.verify
@@ -29,7 +29,7 @@ def smollm2():
 def items(smollm2):
     """The shortest prompts whose contexts can be cut into chunks of 64."""
     asked = sorted(
-        (encode(smollm2, prompt) for prompt in bundled_prompts()), key=lambda found: len(found.context)
+        (tokenise(smollm2, prompt) for prompt in bundled_prompts()), key=lambda found: len(found.context)
     )
     return [found for found in asked if not 0 < len(found.context) % 64 <= 4][:ITEMS]
 

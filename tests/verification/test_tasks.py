@@ -6,7 +6,7 @@ import pytest
 from routegraph.validate.decoding.decode import decode
 from routegraph.validate.models.load import Loaded, load
 from routegraph.validate.prompts.prompt import Prompt
-from routegraph.validate.prompts.tokens import encode
+from routegraph.validate.prompts.tokens import tokenise
 from routegraph.validate.tasks import load_task
 from tests.helpers.reader import ENGLISH
 
@@ -27,7 +27,7 @@ def model() -> Loaded:
 
 def says(model: Loaded, prompt: Prompt, answer: str) -> bool:
     """Whether the reply with nothing evicted begins with an answer."""
-    asked = encode(model, prompt)
+    asked = tokenise(model, prompt)
     whole = np.ones((1, model.n_layers, model.n_heads, len(asked.context)), dtype=bool)
     n_tokens = len(model.tokenizer.encode(f" {answer}", add_special_tokens=False))
     reply = decode(model, asked.context, asked.question, whole, n_tokens).texts[0].strip()

@@ -24,7 +24,7 @@ HOLDS, FAILS, UNDECIDED, UNTESTABLE, MIXED = (
     "mixed",
 )
 #: The paper's two policies; claims are judged on them, and others are baselines.
-POLICIES = ("chunk", "adakv")
+PAPER_POLICIES = ("chunk", "adakv")
 BASELINE = "random"
 #: A group of items with a smaller share of right answers at ratio 0 is at floor.
 FLOOR = 0.6
@@ -281,7 +281,7 @@ def label(found: Measured, *more: str) -> str:
 
 def judged(found: Measured) -> list[str]:
     """Return the policies of a measurement that claims are judged on."""
-    return [policy for policy in POLICIES if policy in found.policies]
+    return [policy for policy in PAPER_POLICIES if policy in found.policies]
 
 
 def nearest(found: Measured, ratio: float, within: float = 0.051) -> int | None:

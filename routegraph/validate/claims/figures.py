@@ -9,8 +9,8 @@ import numpy as np
 
 from routegraph import plot
 from routegraph.trace import Trace
-from routegraph.validate.claims.case import BASELINE, POLICIES, Array, label
-from routegraph.validate.claims.traces import RATIOS, eviction_rates
+from routegraph.validate.claims.case import BASELINE, PAPER_POLICIES, Array, label
+from routegraph.validate.claims.traces import RATE_RATIOS, eviction_rates
 from routegraph.validate.measure.result import Measured
 from routegraph.validate.traces.inspect import by_layer
 
@@ -85,7 +85,7 @@ def plot_traces(runs: Sequence[Sequence[Trace]]) -> Figure:
         made, axes = plot.figure(len(runs), 3, width=4.4, height=2.8)
         for row, traces in zip(np.reshape(axes, (len(runs), 3)), runs, strict=True):
             _draw_depth(row[0], traces)
-            for ax, policy in zip(row[1:], POLICIES, strict=True):
+            for ax, policy in zip(row[1:], PAPER_POLICIES, strict=True):
                 _draw_eviction(ax, traces, policy)
     result: Figure = made
     return result
@@ -114,14 +114,14 @@ def _draw_eviction(ax: Axes, traces: Sequence[Trace], policy: str) -> None:
     rates = eviction_rates(traces, policy)
     if rates is None:
         return
-    ax.plot(RATIOS, RATIOS, color="0.6", linewidth=1, label="the ratio itself")
+    ax.plot(RATE_RATIOS, RATE_RATIOS, color="0.6", linewidth=1, label="the ratio itself")
     tasks = [trace.task for trace in traces]
     colours = [name for name in plot.COLOURS if name != "yellow"]
     for k, task in enumerate(dict.fromkeys(tasks)):
         own = np.array([name == task for name in tasks])
         for axis, style in (("model", "-"), ("layer", "--")):
             name = (task or "all") if axis == "model" else ""
-            _band(ax, RATIOS, rates[axis][own], colours[k % len(colours)], name, style)
+            _band(ax, RATE_RATIOS, rates[axis][own], colours[k % len(colours)], name, style)
     ax.legend(loc="best")
 
 

@@ -16,7 +16,7 @@ from routegraph.validate.claims.case import (
     FAILS,
     FLOOR,
     HOLDS,
-    POLICIES,
+    PAPER_POLICIES,
     UNDECIDED,
     UNTESTABLE,
     Array,
@@ -211,8 +211,8 @@ def hop_groups(found: Measured) -> tuple[Measured | None, Measured | None, list[
 
 
 def _hop_cases(found: Measured, policy: str, one: Measured, many: Measured, seed: int) -> list[Case]:
-    half_one, lost_one = half_points(one, policy, seed)
-    half_many, lost_many = half_points(many, policy, seed + 1)
+    half_one, lost_one = answer_half_points(one, policy, seed)
+    half_many, lost_many = answer_half_points(many, policy, seed + 1)
     apart = interval(half_many - half_one)
     n = len(many.ids)
     verdict = HOLDS if apart.high < 0 else FAILS if apart.low > 0 else UNDECIDED
@@ -247,7 +247,7 @@ def _hop_cases(found: Measured, policy: str, one: Measured, many: Measured, seed
     ]
 
 
-def half_points(found: Measured, policy: str, seed: int = 0) -> tuple[Array, Array]:
+def answer_half_points(found: Measured, policy: str, seed: int = 0) -> tuple[Array, Array]:
     """Return where accuracy is half of that at ratio 0, and GER of the worst fact there, float64[1 + resamples].
 
     The first is that of the data, the others are those of bootstrap resamples of the items.
@@ -271,10 +271,10 @@ def presses(sources: Sequence[Measured], seed: int = 0) -> Claim:
     """C11: chunk and AdaKV differ at moderate ratios and converge at .9."""
     cases = []
     for found in sources:
-        if not set(POLICIES) <= set(found.policies) or not found.answerable.any():
+        if not set(PAPER_POLICIES) <= set(found.policies) or not found.answerable.any():
             continue
         known = found.only(found.answerable)
-        top = max(float(known.rates("hallucination", policy).high.max()) for policy in POLICIES)
+        top = max(float(known.rates("hallucination", policy).high.max()) for policy in PAPER_POLICIES)
         end = nearest(known, 0.9, 0.011)
         parts = [("at .5 to .7", between(known, *MIDDLE))]
         parts += [("at .9", np.arange(len(known.ratios)) == end)] if end is not None else []

@@ -19,7 +19,7 @@ from routegraph.trace import Trace
 from routegraph.validate.claims.case import (
     FAILS,
     HOLDS,
-    POLICIES,
+    PAPER_POLICIES,
     UNDECIDED,
     UNTESTABLE,
     Array,
@@ -37,7 +37,7 @@ from routegraph.validate.claims.case import (
     weights,
     would_decide,
 )
-from routegraph.validate.claims.pairs import half_points
+from routegraph.validate.claims.pairs import answer_half_points
 from routegraph.validate.eviction import Eviction, Method
 from routegraph.validate.measure.result import Measured
 from routegraph.validate.traces.inspect import by_layer, slope
@@ -45,7 +45,7 @@ from routegraph.validate.traces.inspect import by_layer, slope
 #: Fewer layers have no early and late part worth the name.
 LEAST_LAYERS = 12
 #: The paper's ratios.
-RATIOS = np.round(np.arange(0.1, 0.95, 0.1), 1)
+RATE_RATIOS = np.round(np.arange(0.1, 0.95, 0.1), 1)
 #: Linear: this much of the curve's variance is a straight line's; alike: means of tasks are this near.
 STRAIGHT, ALIKE = 0.95, 0.05
 LEAST_PROMPTS = 5
@@ -107,7 +107,7 @@ def eviction_rate(runs: Sequence[Sequence[Trace]], seed: int = 0) -> Claim:
     """C6: the eviction rate grows about linearly and hardly depends on the task."""
     cases = []
     for traces in runs:
-        for policy in POLICIES:
+        for policy in PAPER_POLICIES:
             rates = eviction_rates(traces, policy)
             if rates is None:
                 continue
@@ -132,7 +132,7 @@ def eviction_rate(runs: Sequence[Sequence[Trace]], seed: int = 0) -> Claim:
 
 
 def eviction_rates(traces: Sequence[Trace], policy: str) -> dict[str, Array] | None:
-    """Return eviction rates at RATIOS by head axis, float64[n_prompts, n_ratios]; None without the policy's scores."""
+    """Return eviction rates by head axis, float64[n_prompts, n_ratios]; None without the policy's scores."""
     try:
         method = Method.of_scores(traces[0], policy)
     except ValueError:
@@ -140,7 +140,7 @@ def eviction_rates(traces: Sequence[Trace], policy: str) -> dict[str, Array] | N
     found: dict[str, list[Array]] = {axis: [] for axis in AXES}
     for trace in traces:
         survival = Eviction.of(method, trace).survival()
-        levels = survival.levels(RATIOS)
+        levels = survival.levels(RATE_RATIOS)
         for axis in AXES:
             found[axis].append(fraction_gone(survival.last(axis), levels))
     return {axis: np.array(rows) for axis, rows in found.items()}
@@ -149,13 +149,13 @@ def eviction_rates(traces: Sequence[Trace], policy: str) -> dict[str, Array] | N
 def _straight(rates: Array, where: str, seed: int) -> Case:
     n = len(rates)
     curves = weights(n, seed) @ rates
-    centred = RATIOS - RATIOS.mean()
+    centred = RATE_RATIOS - RATE_RATIOS.mean()
     apart = curves - curves.mean(axis=1, keepdims=True)
     slopes = apart @ centred / (centred @ centred)
     total = (apart**2).sum(axis=1)
     left = ((apart - slopes[:, None] * centred) ** 2).sum(axis=1)
     fit = interval(np.where(total > 1e-12, 1 - left / np.maximum(total, 1e-12), 0.0))
-    off = interval(np.abs(curves - RATIOS).max(axis=1))
+    off = interval(np.abs(curves - RATE_RATIOS).max(axis=1))
     verdict = above(fit, STRAIGHT) if n > 1 else UNDECIDED
     told = f"R2 {show(fit, 3)}, slope {show(interval(slopes))}; {n} prompts{would_decide(verdict, fit, STRAIGHT, n)}"
     beside = f"largest distance from the ratio itself {show(off)}"
@@ -266,7 +266,7 @@ def scale(sources: Sequence[Measured], seed: int = 0) -> Claim:
     for found in sources:
         items = standing(found).items
         for policy in judged(found):
-            half = NOWHERE if items is None else interval(half_points(items, policy, seed)[0])
+            half = NOWHERE if items is None else interval(answer_half_points(items, policy, seed)[0])
             told = f"accuracy halves at {show(half, 3)}" if not math.isnan(half.value) else "no half point"
             cases.append(Case(label(found, policy), UNTESTABLE, told, "as context only", half))
     needed = "needs two or more sizes of one family, such as Qwen2.5 3B, 7B and 14B (6, 15, 30 GB of weights)"

@@ -23,7 +23,7 @@ from routegraph.validate.measure.result import Measured
 KINDS = ("hallucination", "accuracy")
 
 
-DEFINITIONS = {
+FAILURE_DEFINITIONS = {
     "measured": "answers of the same model under the same policy, by routegraph measure",
     "measured hallucination": "critical ratio: midpoint of a logistic from one level of the rate to another, on the "
     "counts of all items (neither right nor abstained), profile-likelihood interval; none where the verdict is flat",

@@ -135,7 +135,7 @@ class Comparison:
                 "queries": QUERIES,
                 "question_aware": self.question_aware,
             },
-            "definitions": DEFINITIONS,
+            "definitions": COMPARISON_DEFINITIONS,
             "results": [
                 {
                     "policy": found.policy,
@@ -152,15 +152,16 @@ class Comparison:
         }
 
 
-DEFINITIONS = {
+COMPARISON_DEFINITIONS = {
     "ratio": "fraction of cache rows the policy is asked to remove",
-    "gone": "fraction of evictable rows (not protected as sinks by the scorer) really gone from a slot",
+    "gone": "fraction of evictable rows (protected neither by the scorer nor by the policy) really gone from a slot",
     "all tokens": "eviction rate: fraction of all context tokens gone from every slot of the head axis",
     "answer tokens": "GER: the same over the tokens of the answer spans",
-    "evictable tokens": "the same over tokens that no scorer protects, prompts held out from fitting",
+    "evictable tokens": "the same over tokens that nothing protects, prompts held out from fitting",
     "head_axis": "model: gone from all layers * heads slots; layer: gone from all heads of a layer, averaged "
     "over layers",
-    "sink": "protected rows (sinks) are out of 'evictable tokens' and of every prediction, in for 'all tokens'",
+    "sink": "protected rows (sinks and windows, the same on every side) are out of 'evictable tokens' and of every "
+    "prediction, in for 'all tokens'",
     "independent": "p**M with p = gone",
     "one factor": "Gaussian one-factor copula, rho fitted on the training half of the prompts at every other "
     "ratio",
@@ -185,7 +186,7 @@ DEFINITIONS = {
     "replicates": "simulated prompts for each held-out prompt",
     "rmse": f"over ratios {JUDGED[0]} to {JUDGED[1]} not used for fitting, against held-out prompts",
     "intervals": "95 %, bootstrap over prompts",
-    **failure.DEFINITIONS,
+    **failure.FAILURE_DEFINITIONS,
 }
 
 

@@ -29,16 +29,18 @@ from routegraph.validate.measure.result import Measured
 from routegraph.validate.traces.read_off import ReadOff, read_off
 
 #: Ratios at which everything is read off by default, dense where things happen.
-RATIOS = tuple(np.round(np.concatenate([np.arange(0.05, 0.6, 0.05), np.arange(0.6, 0.995, 0.01)]), 4))
+COMPARED_RATIOS = tuple(
+    np.round(np.concatenate([np.arange(0.05, 0.6, 0.05), np.arange(0.6, 0.995, 0.01)]), 4)
+)
 #: Policies compared by default; each takes the score table made for it.
-POLICIES = ("topk", "adakv", "chunk")
+COMPARED_POLICIES = ("topk", "adakv", "chunk")
 
 
 def compare(
     traces: Sequence[Trace],
     *,
-    policy_names: Iterable[str] = POLICIES,
-    ratios: Iterable[float] = RATIOS,
+    policy_names: Iterable[str] = COMPARED_POLICIES,
+    ratios: Iterable[float] = COMPARED_RATIOS,
     eps: Iterable[float] = EPS,
     scorer: str | None = None,
     measured: Measured | str | os.PathLike[str] | None = None,

@@ -132,7 +132,7 @@ def decode(
         Context tokens, or the cache that `prefill.prefill` returned for them; it is not changed. Where the
         eviction is to act on the question, too, the caller counts it as context.
     question : int[n_question]
-        Tokens after the context, at positions n_context and on: `routegraph.validate.prompts.tokens.encode` gives both.
+        Tokens after the context, at positions n_context and on: `prompts.tokens.tokenise` gives both.
     kept : bool[n_variants, n_layers, n_kv_heads, n_context]
         Which cache rows each variant can read.
     max_new_tokens : int

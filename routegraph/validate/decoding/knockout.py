@@ -18,7 +18,7 @@ from routegraph.validate.decoding.decode import MEMORY, score
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.presses import prefill
 from routegraph.validate.prompts.prompt import Prompt
-from routegraph.validate.prompts.tokens import Asked, encode, tokens_in
+from routegraph.validate.prompts.tokens import Asked, tokenise, tokens_in
 
 Positions = NDArray[np.int64]
 
@@ -108,7 +108,7 @@ def evidence_groups(model: Loaded, prompt: Prompt) -> list[Positions]:
     ValueError
         If the prompt asks nothing or names no evidence.
     """
-    asked = encode(model, prompt)
+    asked = tokenise(model, prompt)
     if not prompt.evidence:
         raise ValueError(f"prompt {prompt.id!r} names no evidence")
     return [tokens_in(prompt.context, asked.offsets, [span]) for span in prompt.evidence]
@@ -200,7 +200,7 @@ def _prefilled(model: Loaded, prompt: Prompt, answer: ArrayLike | None) -> tuple
     """Return a prompt's tokens, the cache of its context, and the answer to follow."""
     import torch
 
-    asked = encode(model, prompt)
+    asked = tokenise(model, prompt)
     given = asked.answer if answer is None else np.asarray(answer)
     if given.size == 0:
         raise ValueError(f"prompt {prompt.id!r} has no answer to knock out")

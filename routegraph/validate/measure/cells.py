@@ -12,6 +12,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,60 @@ from routegraph.files import atomic_open, cells_folder, digest, write_json
 FORMAT, FORMAT_VERSION = "routegraph measurement", 1
 
 
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a run: where they are kept, and what they were measured with.
+
+    Attributes
+    ----------
+    settings : mapping
+    out : Path or None
+        Folder of the run; None: nothing is kept.
+    """
+
+    settings: Mapping[str, Any]
+    out: Path | None = None
+
+    @classmethod
+    def open(cls, out: str | os.PathLike[str] | None, settings: Mapping[str, Any]) -> Cells:
+        """Open a folder, made if missing; ValueError as `open_folder`."""
+        if out is None:
+            return cls(settings)
+        open_folder(Path(out), settings)
+        return cls(settings, Path(out))
+
+    def find(self, name: str) -> dict[str, Any] | None:
+        """Return a cell that is there already, None where it is not; ValueError as `read_cell`."""
+        path = self._path(name)
+        return read_cell(path, self.settings) if path is not None and path.exists() else None
+
+    def keep(self, name: str, content: Mapping[str, Any]) -> dict[str, Any]:
+        """Seal the content of a cell, write it, and return it."""
+        cell, path = sealed(content, self.settings), self._path(name)
+        if path is not None:
+            write_cell(path, cell)
+        return cell
+
+    def note_run(self, prompts: int, measured: int, seconds: float) -> None:
+        """Note a run of so many prompts, some of them measured in it."""
+        if self.out is not None:
+            note_run(self.out, prompts, measured, seconds)
+
+    def _path(self, name: str) -> Path | None:
+        return None if self.out is None else self.out / "cells" / f"{name}.json"
+
+
 def sealed(content: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of a cell with what it is, the settings' digest and a checksum."""
     head = {"format": f"{FORMAT} cell", "format_version": FORMAT_VERSION, "settings": digest(dict(settings))}
     cell = {**head, **content}
     return {**cell, "checksum": digest(cell)}
+
+
+def unsealed(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a cell that was sealed."""
+    seal = ("format", "format_version", "settings", "checksum")
+    return {name: value for name, value in cell.items() if name not in seal}
 
 
 def write_cell(path: Path, cell: Mapping[str, Any]) -> None:

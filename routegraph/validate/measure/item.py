@@ -22,7 +22,7 @@ from routegraph.validate.plan import Plan
 from routegraph.validate.presses import prefill
 from routegraph.validate.presses.scorers import ScoreTable, check_table, score_tables
 from routegraph.validate.prompts.prompt import Prompt, occurrences
-from routegraph.validate.prompts.tokens import Asked, encode, tokens_in
+from routegraph.validate.prompts.tokens import Asked, tokenise, tokens_in
 from routegraph.validate.prompts.verdict import judge, normalise
 
 
@@ -59,7 +59,7 @@ class Item:
             if not prompt.evidence:
                 raise ValueError(f"{what} names no evidence; give the spans the answer follows from")
         try:
-            asked = encode(model, prompt, plan.question_aware)
+            asked = tokenise(model, prompt, plan.question_aware)
         except NotImplementedError as error:
             raise ValueError(
                 f"the tokenizer of model {model.name!r} tells no character offsets; use a fast one"

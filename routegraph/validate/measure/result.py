@@ -18,7 +18,7 @@ from routegraph.protection import Protection, structural_cliffs
 from routegraph.stats.intervals import Interval, interval_dict
 from routegraph.tables import Page
 from routegraph.validate.measure.answers import KINDS, LEAST, Answers
-from routegraph.validate.measure.cells import open_folder, read_cell, read_run, write_cell
+from routegraph.validate.measure.cells import Cells, read_cell, read_run, unsealed
 from routegraph.validate.measure.metrics import METRICS
 from routegraph.validate.measure.tables import measured_page
 
@@ -66,11 +66,10 @@ class Measured(Answers):
         ValueError
             If the folder holds something else, or what was measured with other settings.
         """
-        folder = open_folder(Path(out), self.settings)
+        kept = Cells.open(out, self.settings)
         for name, cell in zip(self.names, self.cells, strict=True):
-            path = folder / f"{name}.json"
-            if not path.exists():
-                write_cell(path, cell)
+            if kept.find(name) is None:
+                kept.keep(name, unsealed(cell))
 
     def only(self, items: ArrayLike) -> Self:
         """Return what was measured of some items, bool[n_items] or their numbers; ValueError where there is none."""
@@ -105,7 +104,7 @@ class Measured(Answers):
             "version": __version__,
             "seed": self.settings["seed"],
             "parameters": {**self.settings, "prompts": len(self.ids), "tasks": self.task_sizes},
-            "definitions": {**DEFINITIONS, **{f"metric {k}": m.meaning for k, m in METRICS.items()}},
+            "definitions": {**MEASURE_DEFINITIONS, **{f"metric {k}": m.meaning for k, m in METRICS.items()}},
             "results": [self._curve_dict(policy, task) for policy in self.policies for task in groups],
             "auc": [
                 {
@@ -153,7 +152,7 @@ def _auc_dict(found: Interval) -> dict[str, float | None]:
     return {"auc": told["value"], "low": told["low"], "high": told["high"]}
 
 
-DEFINITIONS = {
+MEASURE_DEFINITIONS = {
     "ratio": "fraction of cache rows the policy is asked to remove",
     "right": "the first line of the reply starts with the answer, after normalisation (case, punctuation, articles, "
     "white space); where the context does not tell: the reply abstains",

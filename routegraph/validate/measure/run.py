@@ -12,13 +12,12 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from routegraph.files import digest
 from routegraph.options import check_names, takes
 from routegraph.survival import check_ratios
-from routegraph.validate.measure.cells import note_run, open_folder, read_cell, sealed, write_cell
+from routegraph.validate.measure.cells import Cells
 from routegraph.validate.measure.item import Item, measure_item
 from routegraph.validate.measure.metrics import EPS
 from routegraph.validate.measure.result import Measured, from_cells
@@ -28,11 +27,11 @@ from routegraph.validate.plan import Plan
 from routegraph.validate.prompts.prompt import Prompt
 
 #: The paper's two policies, and what they are compared with.
-POLICIES = ("chunk", "adakv", "topk", "snapkv", "knorm", "random", "streaming")
+MEASURED_POLICIES = ("chunk", "adakv", "topk", "snapkv", "knorm", "random", "streaming")
 
 
 #: Dense beyond .9, where the paper's grid ends.
-RATIOS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99, 0.995)
+MEASURED_RATIOS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99, 0.995)
 
 
 @takes(Plan)
@@ -41,8 +40,8 @@ def measure(
     prompts: Sequence[Prompt],
     out: str | os.PathLike[str] | None = None,
     *,
-    policy_names: Sequence[str] = POLICIES,
-    ratios: Sequence[float] = RATIOS,
+    policy_names: Sequence[str] = MEASURED_POLICIES,
+    ratios: Sequence[float] = MEASURED_RATIOS,
     carriers: int = 0,
     progress: Progress | None = None,
     **options: Any,
@@ -97,23 +96,18 @@ def measure(
         "eps": list(EPS),
     }
     items = [Item.read(model, prompt, plan) for prompt in prompts]
-    folder = None if out is None else open_folder(Path(out), settings)
-    cells, names, started, made = [], [], time.time(), 0
-    for done, item in enumerate(items):
+    kept = Cells.open(out, settings)
+    names = [digest(asdict(item.prompt)) for item in items]
+    cells, started, made = [], time.time(), 0
+    for done, (name, item) in enumerate(zip(names, items, strict=True)):
         if progress:
             progress(done, len(items), item.prompt.id)
-        names.append(digest(asdict(item.prompt)))
-        path = folder / f"{names[-1]}.json" if folder else None
-        if path is not None and path.exists():
-            cells.append(read_cell(path, settings))
-            continue
-        cell = sealed(measure_item(model, item, plan, carriers), settings)
-        if path is not None:
-            write_cell(path, cell)
+        cell = kept.find(name)
+        if cell is None:
+            cell = kept.keep(name, measure_item(model, item, plan, carriers))
+            made += 1
         cells.append(cell)
-        made += 1
     if progress:
         progress(len(items), len(items), "done")
-    if out is not None:
-        note_run(Path(out), len(items), made, time.time() - started)
+    kept.note_run(len(items), made, time.time() - started)
     return from_cells(settings, cells, names)

@@ -69,11 +69,17 @@ def reference_press(policy: str, ratio: float, chunk_length: int = 64, scores: A
     scores.compression_ratio = check_ratio(ratio)
     press = policies.declared(policy).press
     if press is None:
-        known = ", ".join(name for name in policies.policies if policies.declared(name).press is not None)
-        raise ValueError(f"policy {policy!r} has no press to compare with; choose from: {known}")
+        raise ValueError(
+            f"policy {policy!r} has no press to compare with; choose from: {', '.join(with_press())}"
+        )
     if not press:
         return scores
     return getattr(kvpress(), press)(scores, **_chunk(policy, chunk_length))
+
+
+def with_press() -> list[str]:
+    """Return the policies that kvpress has, too."""
+    return [name for name in policies.policies if policies.declared(name).press is not None]
 
 
 def _chunk(policy: str, chunk_length: int) -> dict[str, int]:
@@ -196,11 +202,8 @@ def _recorded_gather() -> Iterator[list[Any]]:
         torch.Tensor.gather = original
 
 
-#: Policies that kvpress has, too.
-POLICIES = ("topk", "adakv", "chunk")
-
-
-RATIOS = (0.3, 0.5, 0.7, 0.9, 0.95)
+#: Ratios at which kept rows are compared.
+REFERENCE_RATIOS = (0.3, 0.5, 0.7, 0.9, 0.95)
 
 
 @dataclass(frozen=True)
@@ -262,7 +265,7 @@ def competitors(policy: str, shape: tuple[int, int, int], chunk_length: int = 64
 def compare_with_kvpress(
     model: Any,
     input_ids: Any,
-    ratios: Sequence[float] = RATIOS,
+    ratios: Sequence[float] = REFERENCE_RATIOS,
     chunk_length: int = 64,
     scorer: str | None = None,
 ) -> list[tuple[str, float, KeptComparison]]:
@@ -290,7 +293,7 @@ def compare_with_kvpress(
     """
     tables = prefill_scores(model, input_ids, SCORERS["expected_attention"](), [chunk_length])
     rows = []
-    for policy in POLICIES:
+    for policy in with_press():
         own = _chunk(policy, chunk_length)
         scores = tables[own.get("chunk_length")]
         survival = policies.apply(policy, scores, **own)

@@ -16,7 +16,7 @@ from routegraph.survival import Survival, check_ratios
 from routegraph.validate.models.load import Loaded, check_attention
 from routegraph.validate.presses import prefill, reference
 from routegraph.validate.presses.prefill import one_context
-from routegraph.validate.presses.reference import RATIOS
+from routegraph.validate.presses.reference import REFERENCE_RATIOS
 
 Kept = NDArray[np.bool_]
 
@@ -95,7 +95,7 @@ class Survivors:
 
 
 def survivors(
-    model: Any, prompt: Any, press_factory: Callable[[float], Any], ratios: Sequence[float] = RATIOS
+    model: Any, prompt: Any, press_factory: Callable[[float], Any], ratios: Sequence[float] = REFERENCE_RATIOS
 ) -> Survivors:
     """Ask any kvpress press what it keeps of one context at each ratio.
 

@@ -163,7 +163,7 @@ class Probed:
                 "labels": self.labels,
                 "left_out": self.left_out,
             },
-            "definitions": DEFINITIONS,
+            "definitions": PROBE_DEFINITIONS,
             "most_frequent": self.frequent,
             "question_only": interval_dict(self.question),
             "results": [row.to_dict(self.question) for row in self.rows],
@@ -211,7 +211,7 @@ class Probed:
         return plot_probed(self, ax)
 
 
-DEFINITIONS = {
+PROBE_DEFINITIONS = {
     "hidden": "hidden states of the rows after the context (question and answer prefix) over the surviving cache, mean "
     "over the rows; after the middle layer, and after the last one and its norm",
     "cache": "values of every (layer, KV head), mean over its surviving rows; zeros where none survives. It has not "

@@ -26,8 +26,8 @@ from routegraph.validate.prompts.prompt import Prompt
 from routegraph.validate.prompts.verdict import normalise
 from routegraph.validate.tasks import lexicon
 
-POLICIES = ("adakv", "chunk")
-RATIOS = (0.0, 0.5, 0.8, 0.9, 0.95)
+PROBED_POLICIES = ("adakv", "chunk")
+PROBED_RATIOS = (0.0, 0.5, 0.8, 0.9, 0.95)
 
 
 #: Types of an answer that tasks tag their prompts with.
@@ -72,8 +72,8 @@ def probe(
     model: Any,
     prompts: Sequence[Prompt],
     *,
-    policy_names: Sequence[str] = POLICIES,
-    ratios: Sequence[float] = RATIOS,
+    policy_names: Sequence[str] = PROBED_POLICIES,
+    ratios: Sequence[float] = PROBED_RATIOS,
     target: str | None = None,
     progress: Progress | None = None,
     **options: Any,

@@ -90,7 +90,7 @@ def read_context(model: Loaded, prompt: Prompt, question_aware: bool = False) ->
     )
 
 
-def encode(model: Loaded, prompt: Prompt, question_aware: bool = False) -> Asked:
+def tokenise(model: Loaded, prompt: Prompt, question_aware: bool = False) -> Asked:
     r"""Tokenise a prompt: its context, then "\nQuestion: <question>\n<answer prefix>", then the answer.
 
     question_aware: the question belongs to the context, see `read_context`.

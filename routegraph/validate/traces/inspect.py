@@ -31,14 +31,14 @@ _FIRST_QUERY = 32
 
 
 #: Ratios at which effective slots are given.
-RATIOS = tuple(np.round(np.arange(0.7, 0.985, 0.01), 2).tolist())
+SLOTS_AT = tuple(np.round(np.arange(0.7, 0.985, 0.01), 2).tolist())
 
 
 #: Points of the Lorenz curves.
 _FRACTIONS = np.linspace(0, 1, 101)
 
 
-class Measured(NamedTuple):
+class Means(NamedTuple):
     """Means over prompts with their standard errors, float64[...] each; NaN errors for a single prompt."""
 
     mean: Curve
@@ -62,22 +62,22 @@ class Inspection:
         Id, cache rows and answer tokens of each.
     scorers : mapping of str to mapping
         Parameters by score table.
-    sink_share : Measured or None
+    sink_share : Means or None
         Share of the kept attention mass that goes to the first `N_SINK` positions, [1].
-    by_distance : Measured or None
+    by_distance : Means or None
         Shares of the other mass by octave of distance: bin b holds distances 2**b - 1 .. 2**(b + 1) - 2.
-    lorenz : mapping of "with sink" / "without sink" to Measured, or None
+    lorenz : mapping of "with sink" / "without sink" to Means, or None
         Share of a (layer, KV head)'s attention mass that the most attended fraction of its rows receives, at
         `fractions`; mean over layers and heads. Earlier rows can be read by more queries: not corrected for.
-    gini : mapping of the same to Measured, or None
+    gini : mapping of the same to Means, or None
         Gini coefficient of that, [1]; 0 all rows alike, 1 one row takes all.
-    correlation : Measured
+    correlation : Means
         Correlation of the scores of slots d layers apart, d = 0 .. n_layers - 1 (0: other heads of a layer).
-    effective_slots : Measured
-        ln GER / ln p of the evictable tokens at RATIOS; standard error by bootstrap over prompts.
-    by_layer : mapping of str to Measured, or None
+    effective_slots : Means
+        ln GER / ln p of the evictable tokens at SLOTS_AT; standard error by bootstrap over prompts.
+    by_layer : mapping of str to Means, or None
         "consensus", "agreement" and both "... without sink", [n_layers]; means over all queries.
-    slopes : mapping of the same to Measured, or None
+    slopes : mapping of the same to Means, or None
         Slope of each over relative depth (0 first layer, 1 last), [1].
     survivors : int64[n_layers, n_context]
         KV heads in which each token of one prompt is alive.
@@ -89,14 +89,14 @@ class Inspection:
     sizes: tuple[int, int, int]
     prompts: list[tuple[str, int, int]]
     scorers: dict[str, dict[str, Any]]
-    sink_share: Measured | None
-    by_distance: Measured | None
-    lorenz: dict[str, Measured] | None
-    gini: dict[str, Measured] | None
-    correlation: Measured
-    effective_slots: Measured
-    by_layer: dict[str, Measured] | None
-    slopes: dict[str, Measured] | None
+    sink_share: Means | None
+    by_distance: Means | None
+    lorenz: dict[str, Means] | None
+    gini: dict[str, Means] | None
+    correlation: Means
+    effective_slots: Means
+    by_layer: dict[str, Means] | None
+    slopes: dict[str, Means] | None
     survivors: NDArray[np.int64]
     shown: tuple[str, str, float]
 
@@ -108,7 +108,7 @@ class Inspection:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
 
-        def several(found: dict[str, Measured] | None) -> dict[str, Any] | None:
+        def several(found: dict[str, Means] | None) -> dict[str, Any] | None:
             return None if found is None else {name: value.to_dict() for name, value in found.items()}
 
         prompt, policy, ratio = self.shown
@@ -125,7 +125,7 @@ class Inspection:
             "lorenz_fractions": listed(self.fractions),
             "gini": several(self.gini),
             "correlation_by_layer_distance": self.correlation.to_dict(),
-            "effective_slots": {"ratio": list(RATIOS), **self.effective_slots.to_dict()},
+            "effective_slots": {"ratio": list(SLOTS_AT), **self.effective_slots.to_dict()},
             "by_layer": several(self.by_layer),
             "slope_over_depth": several(self.slopes),
             "survivors": {
@@ -134,11 +134,11 @@ class Inspection:
                 "ratio": ratio,
                 "heads_alive": self.survivors.tolist(),
             },
-            "definitions": DEFINITIONS,
+            "definitions": INSPECTION_DEFINITIONS,
         }
 
 
-DEFINITIONS = {
+INSPECTION_DEFINITIONS = {
     "stderr": "over prompts",
     "sink": f"the first {N_SINK} positions",
     "attention": "of the edges a trace keeps: the heaviest keys of every query row and all weights of .01 and more",
@@ -186,7 +186,7 @@ def inspect_traces(
     shown = traces[0 if prompt is None else ids.index(prompt)]
     survival = Eviction.of(Method.of_scores(shown, policy), shown).survival(ratio)
     plain = Method.of_scores(traces[0], "topk")
-    read = [read_off(trace, Eviction.of(plain, trace), RATIOS) for trace in traces]
+    read = [read_off(trace, Eviction.of(plain, trace), SLOTS_AT) for trace in traces]
     first = traces[0]
     heads = [trace for trace in traces if trace.tops is not None and trace.tops_without_sink is not None]
     graphs = [trace.graph for trace in traces if trace.graph is not None and trace.graph.weight is not None]
@@ -269,7 +269,7 @@ def correlation_by_distance(scores: Curve, n_heads: int) -> Curve:
     return np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
 
 
-def effective_slots(gone_everywhere: Curve, gone: Curve, resamples: int = 400, seed: int = 0) -> Measured:
+def effective_slots(gone_everywhere: Curve, gone: Curve, resamples: int = 400, seed: int = 0) -> Means:
     """Return ln GER / ln p of mean curves, float64[n_ratios], with bootstrap standard errors over prompts.
 
     gone_everywhere, gone : float64[n_prompts, n_ratios]. The error is NaN for a single prompt, or where resamples
@@ -278,9 +278,9 @@ def effective_slots(gone_everywhere: Curve, gone: Curve, resamples: int = 400, s
     rows = len(gone)
     value = theory.effective_slots(gone_everywhere.mean(axis=0), gone.mean(axis=0))
     if rows < 2:
-        return Measured(value, np.full(len(value), np.nan))
+        return Means(value, np.full(len(value), np.nan))
     drawn = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=resamples) / rows
-    return Measured(value, theory.effective_slots(drawn @ gone_everywhere, drawn @ gone).std(axis=0))
+    return Means(value, theory.effective_slots(drawn @ gone_everywhere, drawn @ gone).std(axis=0))
 
 
 def by_layer(trace: Trace) -> dict[str, Curve]:
@@ -300,15 +300,15 @@ def slope(curve: Curve) -> float:
     return float(depth @ curve / (depth @ depth)) if len(curve) > 1 else 0.0
 
 
-def _over(rows: Sequence[Any]) -> Measured | None:
+def _over(rows: Sequence[Any]) -> Means | None:
     """Return the mean over prompts with its standard error; None without rows."""
     if not len(rows):
         return None
     table = np.array(rows, dtype=float)
-    return Measured(table.mean(axis=0), standard_error(table))
+    return Means(table.mean(axis=0), standard_error(table))
 
 
-def _known(found: Measured | None) -> Measured:
+def _known(found: Means | None) -> Means:
     assert found is not None
     return found
 
@@ -318,7 +318,7 @@ def _padded(rows: list[Curve]) -> list[Curve]:
     return [np.pad(row, (0, width - len(row))) for row in rows]
 
 
-def _each(rows: Sequence[dict[str, Any]]) -> dict[str, Measured] | None:
+def _each(rows: Sequence[dict[str, Any]]) -> dict[str, Means] | None:
     if not rows:
         return None
     return {name: _known(_over([row[name] for row in rows])) for name in rows[0]}
@@ -355,7 +355,7 @@ def plot_inspection(found: Inspection) -> Figure:
         correlation.set(xlabel="layers apart (0: heads of a layer)", ylabel="correlation of slots' scores")
         correlation.set_title("slot correlation")
         mean, error = found.effective_slots
-        plot.band(slots, RATIOS, mean, 2 * error, color=green, marker=".")
+        plot.band(slots, SLOTS_AT, mean, 2 * error, color=green, marker=".")
         slots.set(xlabel="compression ratio", ylabel="ln GER / ln p")
         slots.set_title(f"effective slots of {found.sizes[0] * found.sizes[1]}, topk")
         if found.by_layer is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from routegraph.tables import Grid, compact, show
-from routegraph.validate.traces.inspect import RATIOS, Inspection, Measured
+from routegraph.validate.traces.inspect import SLOTS_AT, Inspection, Means
 
 #: Shades of the survivors map, from no head alive to all of them.
 _SHADES = " .:+#@"
@@ -143,7 +143,7 @@ def _attention_grids(found: Inspection) -> list[Grid]:
 def _slot_grids(found: Inspection) -> list[Grid]:
     layers = len(found.correlation.mean)
     apart = [d for d in (0, 1, 2, 4, 8, 16, 32, 64) if d < layers]
-    ratios = [(i, ratio) for i, ratio in enumerate(RATIOS) if ratio in (0.8, 0.9, 0.95)]
+    ratios = [(i, ratio) for i, ratio in enumerate(SLOTS_AT) if ratio in (0.8, 0.9, 0.95)]
     columns = ["layers apart", *(str(d) if d else "0 (heads)" for d in apart)]
     slots = found.sizes[0] * found.sizes[1]
     return [
@@ -167,7 +167,7 @@ def _head_grids(found: Inspection) -> list[Grid]:
     return [Grid(["by layer", *(f"layer {i + 1}" for i in at), "slope"], rows)]
 
 
-def _cell(found: Measured, i: int, digits: int = 3) -> str:
+def _cell(found: Means, i: int, digits: int = 3) -> str:
     """Return one value with its standard error."""
     mean, error = float(found.mean[i]), float(found.stderr[i])
     if math.isnan(mean):

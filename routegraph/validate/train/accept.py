@@ -17,7 +17,7 @@ from routegraph.stats.proportions import Proportion, proportion
 from routegraph.validate.decoding.decode import decode
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.prompts.prompt import Prompt
-from routegraph.validate.prompts.tokens import encode, tokens_in
+from routegraph.validate.prompts.tokens import tokenise, tokens_in
 from routegraph.validate.tasks.lexicon import (
     ATTRIBUTES,
     IDK,
@@ -199,7 +199,7 @@ def accept(
 
 def replies(model: Loaded, prompt: Prompt) -> list[tuple[bool, bool]]:
     """Ask with nothing evicted, then with each piece of evidence: whether the answer comes, and whether "<idk>"."""
-    asked = encode(model, prompt)
+    asked = tokenise(model, prompt)
     facts = [tokens_in(prompt.context, asked.offsets, [span]) for span in prompt.evidence]
     kept = np.ones((1 + len(facts), model.n_layers, model.n_heads, len(asked.context)), dtype=bool)
     for variant, rows in enumerate(facts, start=1):

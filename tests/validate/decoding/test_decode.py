@@ -15,7 +15,7 @@ from routegraph.validate.decoding.decode import Decoded, bytes_per_variant, deco
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.presses import prefill, reference
 from routegraph.validate.prompts.prompt import Prompt
-from routegraph.validate.prompts.tokens import encode
+from routegraph.validate.prompts.tokens import tokenise
 from tests.helpers.decoding import QUESTION, TOLERANCE, against_kvpress, context, small
 from tests.helpers.models import N_RANDOM, random_ids
 
@@ -106,7 +106,7 @@ class TestAgainstKvpress:
         assert all(row[0] == "chunk" and row[1] == 0.9 for row in rows if row[3])
 
     def test_smollm2(self, smollm2: Loaded, short_prompts: list[Prompt]) -> None:
-        asked = encode(smollm2, short_prompts[0])
+        asked = tokenise(smollm2, short_prompts[0])
         rows = against_kvpress(smollm2, asked.context, asked.question, (0.7,), 5)
         assert [row[2] for row in rows] == [True] * 3
         assert max(row[4] for row in rows) < TOLERANCE

@@ -13,7 +13,7 @@ from routegraph.validate.decoding.knockout import blocks, carriers, evidence_gro
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.presses import prefill as presses
 from routegraph.validate.prompts.prompt import Prompt
-from routegraph.validate.prompts.tokens import encode
+from routegraph.validate.prompts.tokens import tokenise
 
 PROMPT = Prompt(
     "p",
@@ -28,7 +28,7 @@ PROMPT = Prompt(
 
 def alone(model: Loaded, group: Any, layers: Any, heads: Any) -> tuple[float, float]:
     """Log-probability and margin of the answer with a group masked in some slots, one variant by itself."""
-    asked = encode(model, PROMPT)
+    asked = tokenise(model, PROMPT)
     kept = np.ones((1, model.n_layers, model.n_heads, len(asked.context)), dtype=bool)
     for layer in layers:
         for head in heads:
@@ -73,7 +73,7 @@ class TestLaws:
     @settings(max_examples=10)
     @given(data=st.data())
     def test_order_and_repetition_do_not_matter(self, tiny: Loaded, data: st.DataObject) -> None:
-        n = len(encode(tiny, PROMPT).context)
+        n = len(tokenise(tiny, PROMPT).context)
         group = data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=n, unique=True))
         shuffled = data.draw(st.permutations(group))
         found = knockout(tiny, PROMPT, [group, [0], shuffled + shuffled[:1]])
@@ -81,12 +81,12 @@ class TestLaws:
         assert found.fall[1] == pytest.approx(knockout(tiny, PROMPT, [[0]]).fall[0], abs=1e-4)
 
     def test_everything_but_the_sink(self, tiny: Loaded) -> None:
-        n = len(encode(tiny, PROMPT).context)
+        n = len(tokenise(tiny, PROMPT).context)
         found = knockout(tiny, PROMPT, [np.arange(1, n)])
         assert abs(found.fall[0]) > 0.1
 
     def test_batches_of_groups(self, tiny: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-        groups = blocks(len(encode(tiny, PROMPT).context), 2)
+        groups = blocks(len(tokenise(tiny, PROMPT).context), 2)
         together = knockout(tiny, PROMPT, groups, "layer")
         monkeypatch.setattr("routegraph.validate.decoding.knockout._AT_ONCE", 6)
         apart = knockout(tiny, PROMPT, groups, "layer", memory=1)
@@ -94,7 +94,7 @@ class TestLaws:
 
     def test_following_the_models_own_reply(self, tiny: Loaded) -> None:
         """A reply is what is said with nothing masked; where it is still said is what decoding says."""
-        asked = encode(tiny, PROMPT)
+        asked = tokenise(tiny, PROMPT)
         n = len(asked.context)
         groups = blocks(n)
         kept = np.ones((n + 1, 3, 2, n), dtype=bool)
@@ -118,7 +118,7 @@ class TestGroups:
                 blocks(*bad)
 
     def test_evidence(self, tiny: Loaded) -> None:
-        ids = encode(tiny, PROMPT).context
+        ids = tokenise(tiny, PROMPT).context
         texts = [tiny.tokenizer.decode(ids[group]) for group in evidence_groups(tiny, PROMPT)]
         assert texts == ["Ada lives in Paris.", " Bob lives in Rome."]
         with pytest.raises(ValueError, match="'p' names no evidence"):
@@ -129,7 +129,7 @@ class TestCarriers:
     def test_order(self, tiny: Loaded) -> None:
         found = carriers(tiny, PROMPT, limit=4, sinks=0)
         singles = found.each.fall
-        assert singles.shape == (len(encode(tiny, PROMPT).context),)
+        assert singles.shape == (len(tokenise(tiny, PROMPT).context),)
         assert found.tokens.tolist() == np.argsort(-singles)[:4].tolist()
         assert [group.tolist() for group in found.without.groups] == [
             found.tokens[:k].tolist() for k in (1, 2, 3, 4)
@@ -137,7 +137,7 @@ class TestCarriers:
         assert found.without.fall[0] == pytest.approx(singles[found.tokens[0]], abs=1e-4)
 
     def test_sinks_are_not_named_and_stay(self, tiny: Loaded) -> None:
-        n = len(encode(tiny, PROMPT).context)
+        n = len(tokenise(tiny, PROMPT).context)
         found = carriers(tiny, PROMPT, limit=n - 4, sinks=3)
         singles = found.each.fall
         assert len(set(found.tokens)) == n - 4
@@ -156,7 +156,7 @@ class TestCarriers:
     ) -> None:
         prompt = next(prompt for prompt in short_prompts if prompt.id == "documents-0-039")
         (fact,) = evidence_groups(smollm2, prompt)
-        n = len(encode(smollm2, prompt).context)
+        n = len(tokenise(smollm2, prompt).context)
         others = [block for block in blocks(n, 16) if block[0] > 0 and not np.isin(block, fact).any()]
         found = knockout(smollm2, prompt, [fact, np.arange(1, n), *others])
         assert found.says
@@ -170,7 +170,7 @@ class TestCarriers:
 
 class TestBadInput:
     def test_messages(self, tiny: Loaded) -> None:
-        n = len(encode(tiny, PROMPT).context)
+        n = len(tokenise(tiny, PROMPT).context)
         for message, call in (
             ("'p' has no answer", lambda: knockout(tiny, replace(PROMPT, answer=""), [[0]])),
             ("'p' asks nothing", lambda: knockout(tiny, replace(PROMPT, question="", answer_prefix=""), [])),

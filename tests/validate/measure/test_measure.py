@@ -23,11 +23,11 @@ from routegraph.validate.measure.item import fitting_chunk
 from routegraph.validate.measure.metrics import EPS, METRICS, answer_states
 from routegraph.validate.measure.result import Measured, from_cells
 from routegraph.validate.measure.routed import read_question
-from routegraph.validate.measure.run import RATIOS, measure
+from routegraph.validate.measure.run import MEASURED_RATIOS, measure
 from routegraph.validate.models.load import Loaded, wrap
 from routegraph.validate.presses import prefill
 from routegraph.validate.prompts.prompt import Prompt, write_prompts
-from routegraph.validate.prompts.tokens import encode
+from routegraph.validate.prompts.tokens import tokenise
 from routegraph.validate.traces.extract import extract
 from tests.helpers.commands import run
 from tests.helpers.models import tiny_model, tiny_network
@@ -79,7 +79,7 @@ class TestTiny:
 
     def test_replies_and_margins_are_those_of_decoding(self, tiny, tiny_measured):
         found, _ = tiny_measured
-        asked = encode(tiny, PROMPT)
+        asked = tokenise(tiny, PROMPT)
         (trace,) = extract(tiny, [PROMPT])
         survival = policies.apply("adakv", trace.scores["expected_attention"])
         kept = np.stack([survival.alive(ratio) for ratio in found.ratios])
@@ -141,7 +141,7 @@ class TestTiny:
     def test_question_aware_rows_are_cache_rows(self, tiny):
         one = {"policy_names": ["topk"], "ratios": [0.5], "max_new_tokens": 2}
         plain, aware = (measure(tiny, [PROMPT], question_aware=flag, **one) for flag in (False, True))
-        asks = len(encode(tiny, PROMPT).question) - len(encode(tiny, PROMPT, True).question)
+        asks = len(tokenise(tiny, PROMPT).question) - len(tokenise(tiny, PROMPT, True).question)
         assert aware.n_context[0] == plain.n_context[0] + asks
         assert aware.metrics["margin"][0, 0, 0] == pytest.approx(plain.metrics["margin"][0, 0, 0], abs=1e-3)
         assert aware.metrics["lost_attention"][0, 0, 1] != plain.metrics["lost_attention"][0, 0, 1]
@@ -166,7 +166,7 @@ class TestTiny:
         assert np.diff(found.metrics["alive_evidence"][0, 0]).max() < 0
 
     def test_hidden_states_are_the_first_step_only(self, tiny):
-        asked = encode(tiny, PROMPT)
+        asked = tokenise(tiny, PROMPT)
         kept = np.ones((3, tiny.n_layers, tiny.n_heads, len(asked.context)), dtype=bool)
         import torch
 
@@ -183,7 +183,7 @@ def test_attention_lost_is_that_of_the_model(tiny: Loaded) -> None:
     """The recorded attention of the question's rows is what eager attention gives."""
     import torch
 
-    asked = encode(tiny, PROMPT)
+    asked = tokenise(tiny, PROMPT)
     n = len(asked.context)
     kept = np.ones((1, tiny.n_layers, tiny.n_heads, n), dtype=bool)
     reads, _ = read_question(tiny, asked.context, asked.question, kept)
@@ -349,8 +349,8 @@ def test_names_of_policies():
     assert Method.named("snapkv@knorm") == Method("snapkv@knorm", "snapkv", "knorm")
     assert Method.named("chunk", 32).table == "expected_attention/chunk32"
     assert dict(Method.named("chunk", 32).parameters) == {"chunk_length": 32}
-    assert RATIOS[0] == 0
-    assert RATIOS[-1] == 0.995
+    assert MEASURED_RATIOS[0] == 0
+    assert MEASURED_RATIOS[-1] == 0.995
     assert EPS == (0.01, 0.03, 0.1)
 
 

@@ -14,7 +14,7 @@ from routegraph.validate.presses import prefill
 from routegraph.validate.presses import reference as reference_
 from routegraph.validate.presses.kvpress_fixes import kvpress
 from routegraph.validate.presses.reference import (
-    RATIOS,
+    REFERENCE_RATIOS,
     KeptComparison,
     compare_kept,
     compare_with_kvpress,
@@ -26,13 +26,13 @@ from tests.helpers.models import N_RANDOM, random_ids, tiny_network, token_ids
 Rows = list[tuple[str, float, KeptComparison]]
 
 
-def check(rows: Rows, n: int, ratios: tuple[float, ...] = RATIOS, chunk_length: int = 64) -> int:
+def check(rows: Rows, n: int, ratios: tuple[float, ...] = REFERENCE_RATIOS, chunk_length: int = 64) -> int:
     """Demand that nothing differs but ties, and those only where a cut goes through a chunk's four sinks.
 
     Returns the number of tied slots.
     """
     assert [row[:2] for row in rows] == [
-        (policy, ratio) for policy in reference_.POLICIES for ratio in ratios
+        (policy, ratio) for policy in reference_.with_press() for ratio in ratios
     ]
     assert [row[:2] for row in rows if row[2].mismatches] == []
     chunks = {min(chunk_length, n - start) for start in range(0, n, chunk_length)}
@@ -61,7 +61,7 @@ class TestAgainstKvpress:
         ties, slots = 0, 0
         for prompt in prompts:
             ids = token_ids(smollm2, prompt)
-            rows = compare_with_kvpress(smollm2.model, ids, RATIOS, scorer=scorer)
+            rows = compare_with_kvpress(smollm2.model, ids, REFERENCE_RATIOS, scorer=scorer)
             assert {row[2].slots for row in rows} == {30 * 3 * ids.shape[1]}
             ties += check(rows, ids.shape[1])
             slots += sum(row[2].slots for row in rows)
@@ -70,7 +70,7 @@ class TestAgainstKvpress:
 
     @pytest.mark.parametrize("family", readable_types())
     def test_random_models(self, family: str) -> None:
-        check(compare_with_kvpress(tiny_network(family), random_ids(), RATIOS), N_RANDOM)
+        check(compare_with_kvpress(tiny_network(family), random_ids(), REFERENCE_RATIOS), N_RANDOM)
 
     @pytest.mark.parametrize("chunk_length", [5, 50, 170, 1000])
     def test_other_chunk_lengths(self, chunk_length: int) -> None:
@@ -209,6 +209,6 @@ def test_masks_hold_in_decoding_only_under_patched_attention() -> None:
 def test_streaming_policy_keeps_what_streaming_llm_keeps() -> None:
     model, ids = tiny_network("llama"), random_ids()
     ours = policies.apply("streaming", np.zeros((3, 2, N_RANDOM)))
-    for ratio in RATIOS:
+    for ratio in REFERENCE_RATIOS:
         theirs = reference_.reference_kept(model, ids, kvpress().StreamingLLMPress(ratio, n_sink=4))
         np.testing.assert_array_equal(ours.alive(ratio), theirs)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.prompts.prompt import Prompt
-from routegraph.validate.prompts.tokens import encode, tokens_in
+from routegraph.validate.prompts.tokens import tokenise, tokens_in
 
 
 class TestTokensIn:
@@ -46,7 +46,7 @@ class TestEncode:
     prompt = Prompt("p", "Ada lives in Paris.", "Where does Ada live?", "Paris", "Answer: Ada lives in")
 
     def test_question_after_the_context(self, tiny: Loaded) -> None:
-        asked = encode(tiny, self.prompt)
+        asked = tokenise(tiny, self.prompt)
         assert asked.context.tolist() == tiny.tokenizer(self.prompt.context)["input_ids"]
         assert tiny.tokenizer.decode(asked.context) == self.prompt.context
         text = "\nQuestion: Where does Ada live?\nAnswer: Ada lives in"
@@ -56,14 +56,14 @@ class TestEncode:
 
     def test_parts_may_be_missing(self, tiny: Loaded) -> None:
         def text(**fields: str) -> str:
-            return str(tiny.tokenizer.decode(encode(tiny, replace(self.prompt, **fields)).question))
+            return str(tiny.tokenizer.decode(tokenise(tiny, replace(self.prompt, **fields)).question))
 
         assert text(answer_prefix="") == "\nQuestion: Where does Ada live?\nAnswer:"
         assert text(question=" ") == "\nAnswer: Ada lives in"
-        assert encode(tiny, replace(self.prompt, answer=" ")).answer.size == 0
+        assert tokenise(tiny, replace(self.prompt, answer=" ")).answer.size == 0
         with pytest.raises(ValueError, match="'p' asks nothing: it has neither question nor answer prefix"):
             text(question="", answer_prefix=" ")
 
     def test_answer_that_shares_a_token_with_the_prefix(self, tiny: Loaded) -> None:
-        asked = encode(tiny, replace(self.prompt, answer_prefix="Answer: "))
+        asked = tokenise(tiny, replace(self.prompt, answer_prefix="Answer: "))
         assert tiny.tokenizer.decode(asked.answer).strip() == "Paris"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from routegraph.validate.prompts.tokens import encode
+from routegraph.validate.prompts.tokens import tokenise
 from routegraph.validate.tasks import load_task, words
 from routegraph.validate.tasks.lexicon import (
     ATTRIBUTES,
@@ -111,7 +111,7 @@ def test_prompts_are_the_token_arrays_to_the_tokenizer(task, seed):
     for batch in words.draw_batches(task, 20, seed):
         for row in range(len(batch.tokens)):
             prompt = next(prompts)
-            asked = encode(model, prompt)
+            asked = tokenise(model, prompt)
             np.testing.assert_array_equal(np.concatenate([asked.context, asked.question]), batch.tokens[row])
             assert asked.answer.tolist() == [batch.answer[row, 0]]
             assert [prompt.context[a:b] for a, b in asked.offsets[1:]] == prompt.context.split()
