@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph import plot
+from routegraph import plot, policies
 from routegraph._version import __version__
 from routegraph.critical.points import Susceptibility, half_point, susceptibility
 from routegraph.files import read_result, write_json
 from routegraph.policies import declared, is_nested
+from routegraph.protection import Protection, structural_cliffs
 from routegraph.sim.measures import measures as measure_registry
 from routegraph.sim.observables import Sample, observables
 from routegraph.sim.parameters import Parameters, definitions, from_document
@@ -29,17 +30,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-#: The observables of a result row, in the order of the contract.
-ROW = (
-    "ger",
-    "eviction_rate",
-    "ger_layer",
-    "eviction_rate_layer",
-    "reach_fraction",
-    "reach_any",
-    "reach_all",
-    "reach_answers",
-)
+#: The observables of a result row, in the order of the contract, and what each means.
+MEANING = {
+    "ger": "answer tokens gone from every slot (GER)",
+    "eviction_rate": "context tokens gone from every slot",
+    "ger_layer": "answer tokens gone from all heads of a layer",
+    "eviction_rate_layer": "context tokens gone from all heads of a layer",
+    "reach_fraction": "context tokens the query still reaches",
+    "reach_any": "at least one answer token reached",
+    "reach_all": "every answer token reached",
+    "reach_answers": "answer tokens reached",
+}
+ROW = tuple(MEANING)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +91,11 @@ class Simulation:
             parameters, measures, ratios, replicates, seed, workers=workers, progress=progress
         )
         return cls(parameters, ratios, replicates, seed, samples, parameters.levels_of(), measured)
+
+    @property
+    def protection(self) -> Protection:
+        """Rows that the policy protects."""
+        return policies.protection(self.parameters.policy, dict(self.parameters.policy_parameters))
 
     @property
     def nested(self) -> bool:
@@ -227,19 +234,6 @@ def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-#: What each observable of a simulation means, in one line.
-MEANING = {
-    "ger": "answer tokens gone from every slot (GER)",
-    "eviction_rate": "context tokens gone from every slot",
-    "ger_layer": "answer tokens gone from all heads of a layer",
-    "eviction_rate_layer": "context tokens gone from all heads of a layer",
-    "reach_fraction": "context tokens the query still reaches",
-    "reach_any": "at least one answer token reached",
-    "reach_all": "every answer token reached",
-    "reach_answers": "answer tokens reached",
-}
-
-
 def _question(result: Simulation) -> str:
     """Return what a simulation was asked, in words."""
     p = result.parameters
@@ -314,10 +308,17 @@ def _reading(result: Simulation) -> list[str]:
 def _footnote(result: Simulation) -> str:
     """Return how to read the table."""
     p = result.parameters
+    protection = result.protection
+    last = "no row is protected."
+    if protection.words:
+        (cliff,) = set(structural_cliffs([protection], [p.n_tokens]).values())
+        last = (
+            f"{protection.words} go last, so that all else is gone at ratio {cliff:.4g}: a cliff of the code."
+        )
     return (
         f"± is one standard error over {result.replicates} replicates; < and > are 95 % bounds where none or all "
         f"were counted; - where no theory applies. Pruning {p.prune!r}, "
-        f"{'with' if p.residual else 'without'} residual edges, no sinks."
+        f"{'with' if p.residual else 'without'} residual edges; {last}"
     )
 
 

@@ -126,6 +126,13 @@ class TestProtectedRows:
         assert told(policy="streaming") == "the policy protects 4 sinks: these rows go last"
         assert "no row is protected" in told(policy="topk")
 
+    def test_the_words_of_a_simulation_name_the_cliff_that_is_built_in(self):
+        """Red before: "no sinks", whatever the policy."""
+        small = {"n_layers": 2, "n_heads": 2, "replicates": 1}
+        text = " ".join(simulate(100, 0.5, policy="streaming", **small).summary().split())
+        assert "4 sinks go last, so that all else is gone at ratio 0.96" in text
+        assert "no row is protected" in simulate(100, 0.5, **small).summary()
+
     def test_a_policy_can_only_protect_by_its_own_parameters(self):
         with pytest.raises(
             ValueError, match="policy 'loose' protects 'window'; it must be a parameter of its own"
