@@ -75,12 +75,7 @@ def executor(workers: int = 1, processes: bool = False, dask: str | None = None)
         Use processes instead of threads.
     dask : str, optional
         "local" for a cluster of `workers` processes on this machine, or the address of a scheduler
-        ("tcp://host:8786"). Under SLURM, start one with dask-jobqueue and pass its address::
-
-            from dask_jobqueue import SLURMCluster
-            cluster = SLURMCluster(cores=1, memory="4GB", walltime="02:00:00")
-            cluster.scale(64)
-            sweep("results", n_tokens=[...], dask=cluster.scheduler_address)
+        ("tcp://host:8786").
 
     Raises
     ------
@@ -88,6 +83,15 @@ def executor(workers: int = 1, processes: bool = False, dask: str | None = None)
         If dask is asked for and not installed, or both processes and dask are asked for.
     OSError
         If the scheduler does not answer.
+
+    Notes
+    -----
+    Under SLURM, start a scheduler with dask-jobqueue and pass its address:
+
+    >>> from dask_jobqueue import SLURMCluster  # doctest: +SKIP
+    >>> cluster = SLURMCluster(cores=1, memory="4GB", walltime="02:00:00")  # doctest: +SKIP
+    >>> cluster.scale(64)  # doctest: +SKIP
+    >>> sweep("results", n_tokens=[512, 1024], dask=cluster.scheduler_address)  # doctest: +SKIP
     """
     if dask is not None and processes:
         raise ValueError("choose either processes or dask, not both")

@@ -1,6 +1,7 @@
 """Model families: which architectures can be read, and what is particular to each.
 
-To read another one, write an adapter in a file of your own and import it before the model is loaded::
+To read another one, write an adapter in a file of your own; ``--load FILE.py`` tells a command of it, an import tells a
+notebook::
 
     from routegraph.validate.models.families import Family, family, project, rotate
 

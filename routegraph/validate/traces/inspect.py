@@ -198,8 +198,8 @@ def inspect_traces(
         sizes=(first.n_layers, first.n_heads, first.n_query_heads),
         prompts=[(trace.id, trace.n_context, len(trace.answer)) for trace in traces],
         scorers={name: dict(first.scorers.get(name, {})) for name in first.scores},
-        sink_share=_over([[sink_share(graph)] for graph in graphs]),
-        by_distance=_over(_padded([by_distance(graph) for graph in graphs])),
+        sink_share=_over(_told([[sink_share(graph)] for graph in graphs])),
+        by_distance=_over(_padded(_told([by_distance(graph) for graph in graphs]))),
         lorenz=_each(curves),
         gini=_each([{name: [gini(curve)] for name, curve in found.items()} for found in curves]),
         correlation=_known(
@@ -217,21 +217,24 @@ def inspect_traces(
 
 
 def sink_share(graph: TokenGraph, n_sink: int = N_SINK) -> float:
-    """Return the share of a graph's attention mass that goes to its first positions (late queries only)."""
+    """Return the share of a graph's attention mass that goes to its first positions; NaN without late queries."""
     _, _, query, key = graph.edges()
     assert graph.weight is not None
     weight = np.where(query >= _FIRST_QUERY, graph.weight, 0.0)
-    return float(weight[key < n_sink].sum() / max(weight.sum(), 1e-30))
+    return float(weight[key < n_sink].sum() / weight.sum()) if weight.any() else np.nan
 
 
 def by_distance(graph: TokenGraph, n_sink: int = N_SINK) -> Curve:
-    """Return the shares of attention mass beyond the sink by octave of distance, float64[n_bins]."""
+    """Return the shares of attention mass beyond the sink by octave of distance, float64[n_bins].
+
+    Queries from position 32 on only; NaN where there are none.
+    """
     _, _, query, key = graph.edges()
     used = (query >= _FIRST_QUERY) & (key >= n_sink)
     assert graph.weight is not None
     octave = np.log2(query[used] - key[used] + 1).astype(np.int64)
     mass = np.bincount(octave, graph.weight[used], minlength=int(np.log2(graph.n_tokens)) + 1)
-    return np.asarray(mass / max(mass.sum(), 1e-30))
+    return np.asarray(mass / mass.sum()) if mass.any() else np.full(len(mass), np.nan)
 
 
 def lorenz(graph: TokenGraph, skip_first: int = 0) -> Curve:
@@ -311,6 +314,11 @@ def _over(rows: Sequence[Any]) -> Means | None:
 def _known(found: Means | None) -> Means:
     assert found is not None
     return found
+
+
+def _told(rows: list[Any]) -> list[Any]:
+    """Return the rows without NaN: prompts too short to tell are left out, unless all of them are."""
+    return [row for row in rows if not np.isnan(row).any()] or rows
 
 
 def _padded(rows: list[Curve]) -> list[Curve]:

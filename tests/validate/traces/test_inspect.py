@@ -58,6 +58,19 @@ def test_attention_is_counted_by_mass():
     assert shares[5] == pytest.approx(0.75 * 28 / 32)
 
 
+def test_prompts_too_short_to_tell_are_no_zeros():
+    """Red before: a prompt without queries from 32 on had 0.000 everywhere, and drew the mean of others down."""
+    short = TokenGraph.from_edges(1, 2, 20, [1], [0], [9], [5], [1.0])
+    assert np.isnan(sink_share(short))
+    assert np.isnan(by_distance(short)).all()
+    long = replace(synthetic_trace(0), graph=traced(0).graph)
+    brief = synthetic_trace(1, n=20, answers=(5,))
+    brief = replace(brief, graph=TokenGraph.from_edges(*SHAPE, 20, [1], [0], [9], [5], [1.0]))
+    found = inspect_traces([long, brief])
+    assert found.sink_share.mean[0] == pytest.approx(sink_share(long.graph))
+    assert np.isnan(inspect_traces([brief]).by_distance.mean).all()
+
+
 def test_lorenz_curves_tell_who_is_read():
     one_taker = TokenGraph.from_edges(1, 1, 100, [1] * 100, [0] * 100, range(100), [0] * 100, [1.0] * 100)
     alike = TokenGraph.from_edges(1, 1, 100, [1] * 100, [0] * 100, range(100), range(100), [1.0] * 100)
