@@ -4,13 +4,14 @@ BIN := .venv/bin
 export MPLBACKEND := Agg
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test lint docs notebooks fuzz bench verify zoo paper clean
+.PHONY: help demo test lint docs pages notebooks fuzz bench verify zoo paper clean
 
 help:
 	@echo "make demo    simulate, read a real model, compare; ends in a table and demo/report.html"
 	@echo "make test    the ordinary test run (CI)"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make docs    this documentation as a site, built strictly into site/"
+	@echo "make pages   run what the pages of docs/ show, and compare it with the output that they show: three minutes"
 	@echo "make notebooks  the examples as notebooks, into notebooks/"
 	@echo "make fuzz    the property tests on new random examples, ten times as many"
 	@echo "make verify  slow checks against theory and literature"
@@ -45,6 +46,9 @@ lint: .venv/.installed
 
 docs: .venv/.docs
 	$(BIN)/mkdocs build --strict
+
+pages: .venv/.installed
+	$(BIN)/python -m studies.check_docs
 
 KERNEL := {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 notebooks: .venv/.installed

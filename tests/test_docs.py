@@ -1,0 +1,72 @@
+"""The files that the pages on extending show are loaded as they stand there; the commands follow by name."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from routegraph import plugins
+from routegraph.cli.main import COMMANDS
+from routegraph.policies import policies
+from routegraph.sim.ensembles import ensembles
+from routegraph.sim.measures import measures
+from routegraph.sim.observables import observables
+from routegraph.sim.profiles import profiles
+from routegraph.testing import check_laws
+from routegraph.validate.models.families import families
+from routegraph.validate.presses.scorers import SCORERS
+from routegraph.validate.tasks import tasks
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"^```python title=\"(?P<title>[^\"]+)\"\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"^ {4}(routegraph .*)$", re.MULTILINE)
+FILES = [
+    pytest.param(match["code"], id=f"{page.stem}-{match['title']}")
+    for page in sorted((ROOT / "docs" / "extend").glob("*.md"))
+    for match in BLOCK.finditer(page.read_text(encoding="utf-8"))
+    if not match["title"].startswith("make_")
+]
+REGISTRIES = (policies, ensembles, profiles, observables, measures, SCORERS, families, tasks)
+
+
+@pytest.fixture
+def restored():
+    """What a page registers is gone after its test."""
+    before = [(dict(one._functions), dict(one._origins)) for one in REGISTRIES]
+    yield
+    for one, (functions, origins) in zip(REGISTRIES, before, strict=True):
+        one._functions.clear()
+        one._functions.update(functions)
+        one._origins.clear()
+        one._origins.update(origins)
+    plugins._loaded.clear()
+
+
+@pytest.mark.parametrize("code", FILES)
+def test_what_a_page_shows_registers(code, restored, tmp_path):
+    path = tmp_path / "shown.py"
+    path.write_text(code)
+    registered = plugins.load(path)
+    assert registered
+    for kind, _, name in (one.partition(" ") for one in registered):
+        registry = next(one for one in REGISTRIES if one.kind == kind)
+        assert registry.origin(name) == str(path)
+        assert registry.summary(name), "a line for `routegraph list`"
+        if kind in ("policy", "ensemble"):
+            check_laws(name, examples=5)
+
+
+def test_there_are_such_pages():
+    assert len(FILES) >= 7
+
+
+def test_commands_that_pages_name_are_commands():
+    known = {*COMMANDS, "model", "COMMAND"}
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    named = set()
+    for page in pages:
+        text = page.read_text("utf-8")
+        shown = "\n".join([*re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S), *INDENTED.findall(text)])
+        named |= {(page.name, name) for name in re.findall(r"^routegraph ([a-z]+)\b", shown, re.M)}
+    assert {name for _, name in named} >= {"simulate", "sweep", "fit", "measure", "compare"}
+    assert not {(page, name) for page, name in named if name not in known}
