@@ -11,11 +11,13 @@ import hashlib
 import os
 import sys
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from routegraph import registry
+from routegraph.files import digest
 
 _loaded: dict[str, Source] = {}
 
@@ -80,6 +82,15 @@ def ensure(sources: Iterable[Source]) -> None:
     """Load in this process what was loaded in another, from its text; what is here already is left alone."""
     for source in sources:
         _run(source)
+
+
+def fingerprints(functions: Iterable[Callable[..., Any]]) -> dict[str, str]:
+    """Return the loaded files that some registered functions come from, by name, with a digest of their text.
+
+    A result says with it what it was computed with: a file that has changed since gives other results.
+    """
+    sources = [_loaded[function.__module__] for function in functions if function.__module__ in _loaded]
+    return {Path(source.path).name: digest(source.text) for source in sources}
 
 
 def _run(source: Source) -> list[str]:

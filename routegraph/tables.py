@@ -100,7 +100,7 @@ Block = Heading | Words | Grid
 
 @dataclass(frozen=True)
 class Page:
-    """A result in words and tables, before it is shown anywhere: every result has one.
+    """A result in words and tables, before it is shown anywhere.
 
     Attributes
     ----------
@@ -137,6 +137,24 @@ class Page:
     def to_html(self) -> str:
         """Return it as HTML."""
         return "".join(_block_html(block) for block in self.blocks)
+
+
+class Shown:
+    """A result that has a page: told in words as text, drawn as HTML in a notebook."""
+
+    def page(self) -> Page:
+        """Return the result in words and tables."""
+        raise NotImplementedError
+
+    def summary(self) -> str:
+        """Return the result in words and tables, plain text."""
+        return self.page().to_text()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: summary() tells it in words, plot() draws it>"
+
+    def _repr_html_(self) -> str:
+        return self.page().to_html()
 
 
 def _block_html(block: Block) -> str:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from routegraph.cli.main import COMMANDS
 from routegraph.registry import Registry
 from routegraph.sim.ensembles import ensembles
 from routegraph.sim.observables import observables
+from routegraph.validate.plan import Plan
 
 MINE = '''
 import numpy as np
@@ -201,6 +203,49 @@ class TestWorkers:
             [sys.executable, "-c", code], input=pickle.dumps(sources), capture_output=True, cwd=ROOT
         )
         assert done.stdout.decode().strip() == str(mine), done.stderr
+
+
+class TestAChangedFile:
+    """Cells keep what they were computed with: another text of the same file is another run."""
+
+    def refused(self, done, *said):
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert [line for line in said if line not in done.stderr] == []
+        assert "Traceback" not in done.stderr
+
+    def test_does_not_continue_a_sweep(self, mine, tmp_path):
+        asked = [*("sweep", *SMALL, "--policy", "every_third", "--load", mine), "--out", tmp_path / "out"]
+        assert routegraph(*asked).returncode == 0
+        cells = {path: path.read_bytes() for path in (tmp_path / "out" / "cells").iterdir()}
+        assert routegraph(*asked).returncode == 0, "the same text goes on"
+        mine.write_text(MINE.replace("% step == 0", "% step == 1"))
+        self.refused(routegraph(*asked), "another text of 'mine.py'", "choose a new folder")
+        assert {path: path.read_bytes() for path in (tmp_path / "out" / "cells").iterdir()} == cells
+        own = [*("sweep", *SMALL, "--policy", "topk"), "--out", tmp_path / "out"]
+        assert routegraph(*own).returncode == 0, "a policy of ours does not depend on it"
+
+    def test_does_not_continue_a_measurement(self, mine, restored, monkeypatch):
+        monkeypatch.setattr("routegraph.validate.models.load.fingerprint", lambda model: "weights")
+        model = SimpleNamespace(name="a model")
+        plugins.load(mine)
+        first = Plan(("every_third",), (0.5,)).settings(model)
+        assert list(first["plugins"]) == ["mine.py"]
+        assert Plan(("every_third",), (0.5,)).settings(model) == first
+        policies.policies._functions.pop("every_third")
+        observables._functions.pop("reach_none")
+        mine.write_text(MINE.replace("% step == 0", "% step == 1"))
+        plugins.load(mine)
+        assert Plan(("every_third",), (0.5,)).settings(model)["plugins"] != first["plugins"]
+        assert "plugins" not in Plan(("topk",), (0.5,)).settings(model)
+
+    def test_a_name_of_ones_own_needs_its_file(self, mine, tmp_path):
+        asked = ["sweep", *SMALL, "--policy", "every_third", "--out", tmp_path / "out"]
+        assert routegraph(*asked, "--load", mine).returncode == 0
+        self.refused(
+            routegraph("fit", tmp_path / "out", "--observable", "ger"),
+            "unknown policy 'every_third'",
+            "--load FILE.py",
+        )
 
 
 class TestInstalledPackages:

@@ -47,6 +47,10 @@ def test_every_result_has_the_same_shape(result):
     assert isinstance(result.plot(), matplotlib.figure.Figure)
 
 
+def test_a_result_shown_by_itself_does_not_print_its_arrays():
+    assert len(repr(Simulation.load(OLD / "simulation.json"))) < 80
+
+
 def test_a_figure_is_drawn_where_it_is_told(result):
     own = result.plot()
     panels = len(own.axes)

@@ -101,7 +101,8 @@ class Parameters:
         ensembles.check_parameters(self.ensemble, dict(self.ensemble_parameters))
         if declared(self.policy).draws == "levels" and not self.independent:
             raise ValueError(
-                f"policy {self.policy!r} evicts every slot on its own; it takes no correlated scores"
+                f"policy {self.policy!r} evicts every slot on its own; it takes no correlated scores, and none that an "
+                "option alters"
             )
         # Dry runs check the values of the settings before anything is computed.
         agreement = self.agreement()
@@ -244,6 +245,10 @@ def from_document(document: Mapping[str, Any]) -> Parameters:
         return Parameters(**everything)
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a result of simulate, or of another version: {error}") from None
+    except ValueError as error:
+        if str(error).startswith("unknown "):
+            raise ValueError(f"{error}; a name of your own needs its file, --load FILE.py") from None
+        raise
 
 
 def definitions(parameters: Parameters) -> dict[str, str]:

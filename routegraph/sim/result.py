@@ -24,7 +24,7 @@ from routegraph.sim.predict import predict
 from routegraph.sim.run import Progress, run_cell, run_measures
 from routegraph.stats.intervals import NOWHERE
 from routegraph.survival import Survival, check_ratios
-from routegraph.tables import Grid, Heading, Page, interval, note, number, points, words
+from routegraph.tables import Grid, Heading, Page, Shown, interval, note, number, points, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,8 +44,8 @@ MEANING = {
 ROW = tuple(MEANING)
 
 
-@dataclass(frozen=True, eq=False)
-class Simulation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Simulation(Shown):
     """The result of `simulate`.
 
     Attributes
@@ -188,13 +188,6 @@ class Simulation:
             )
         )
 
-    def summary(self) -> str:
-        """Return the result in words and tables, plain text."""
-        return self.page().to_text()
-
-    def _repr_html_(self) -> str:
-        return self.page().to_html()
-
     def plot(self, ax: Any = None) -> Figure:
         """Draw retention and accessibility against the ratio; `ax`: a pair of axes to draw on."""
         return plot_simulation(self, ax)
@@ -237,15 +230,18 @@ def _or_none(value: float) -> float | None:
 def _question(result: Simulation) -> str:
     """Return what a simulation was asked, in words."""
     p = result.parameters
-    order = "in random order" if declared(p.policy).draws == "orders" else f"by the policy {p.policy!r}"
-    if p.independent:
+    known = declared(p.policy)
+    order = "in random order" if known.draws == "orders" else f"by the policy {p.policy!r}"
+    if known.scores is None and known.draws is None:
+        agreement = "which looks at no scores"
+    elif p.independent:
         agreement = "independently in every slot"
     elif p.profile == "flat" and p.score_correlation:
         agreement = f"scores of one token correlated {p.score_correlation:g} between its slots"
     elif p.profile != "flat":
         agreement = f"scores of one token correlated between its slots by the depth profile {p.profile!r}"
     else:
-        agreement = "scores as set by attention_tie and answer_shift"
+        agreement = "scores as options alter them"
     return (
         f"A context of {p.n_tokens:,} cached tokens, a model of {p.n_layers} layers x {p.n_heads} KV heads: every "
         f"token has {p.n_layers * p.n_heads} slots (layer, head). Slots lose the given fraction of their rows "
@@ -298,10 +294,19 @@ def _reading(result: Simulation) -> list[str]:
         "Half of the context is in reach, or out of it, at every ratio looked at."
         if math.isnan(half.value)
         else f"Half of the context is out of reach from ratio {interval(half)} on (95 % interval).",
-        "Real heads agree more than this: with --score-correlation above 0, whole tokens die sooner."
-        if p.independent
-        else "One shared correlation is the simplest model of heads that agree; a real model's can be measured "
-        "with extract and compare.",
+        *_agreement(p),
+    ]
+
+
+def _agreement(p: Parameters) -> list[str]:
+    """Return what to know about how far the heads agree, where the policy looks at their scores."""
+    if declared(p.policy).scores is None and declared(p.policy).draws != "orders":
+        return []
+    if p.independent:
+        return ["Real heads agree more than this: with --score-correlation above 0, whole tokens die sooner."]
+    return [
+        "One shared correlation is the simplest model of heads that agree; a real model's can be measured "
+        "with extract and compare."
     ]
 
 
@@ -386,10 +391,8 @@ def _draw(simulation: Simulation, axes: Any) -> Figure:
     made: Figure = axes[0].figure
     p = simulation.parameters
     made.suptitle(
-        f"{p.ensemble} reads, {p.policy} eviction: n = {p.n_tokens}, {p.n_layers} layers x {p.n_heads} heads,"
-        f" "
-        f"degree {p.degree}, correlation {p.score_correlation:g}, {p.prune}, "
-        f"{simulation.replicates} replicates",
+        f"{p.ensemble} reads, {p.policy} eviction: n = {p.n_tokens}, {p.n_layers} layers x {p.n_heads} heads, "
+        f"degree {p.degree}, correlation {p.score_correlation:g}, {p.prune}, {simulation.replicates} replicates",
         fontsize="small",
         x=0.01,
         ha="left",

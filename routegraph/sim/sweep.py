@@ -18,10 +18,12 @@ from routegraph import plugins
 from routegraph._version import __version__
 from routegraph.files import write_json
 from routegraph.options import options, takes
-from routegraph.policies import is_nested
+from routegraph.policies import is_nested, policies
 from routegraph.sim import store
+from routegraph.sim.ensembles import ensembles
 from routegraph.sim.executors import executor
 from routegraph.sim.parameters import Parameters, check_count, split_settings
+from routegraph.sim.profiles import profiles
 from routegraph.sim.run import run_replicate
 from routegraph.sim.store import Cell, DamagedCellError, Packed
 from routegraph.sim.sweep_result import FORMAT, SweepResult, load_sweep, open_folder
@@ -180,7 +182,18 @@ def sweep(
             raise ValueError(f"policy {parameters.policy!r} is not nested: name the ratios to sweep")
         else:
             cells += [(parameters, at) for at in check_ratios(ratio)]
+    loaded = plugins.fingerprints(
+        registry[name]
+        for parameters, _ in cells
+        for registry, name in (
+            (policies, parameters.policy),
+            (ensembles, parameters.ensemble),
+            (profiles, parameters.profile),
+        )
+    )
     folder = None if out is None else open_folder(Path(out))
+    if out is not None:
+        _check_plugins(Path(out), loaded)
     found: dict[str, Cell] = {}
     damaged: list[str] = []
     for parameters, at in cells:
@@ -200,7 +213,7 @@ def sweep(
     if out is not None:
         asked = {"axes": axes, "settings": settings, "together": list(together), "ratio": ratio}
         how = {"replicates": replicates, "workers": workers, "processes": processes, "dask": dask}
-        _note_run(Path(out), {"seed": seed, **asked, **how})
+        _note_run(Path(out), {"seed": seed, **asked, **how, **({"plugins": loaded} if loaded else {})})
     _compute_all(cells, found, replicates, int(seed), folder, workers, processes, dask, progress)
     done = tuple(found[store.cell_name(parameters, at)] for parameters, at in cells)
     return SweepResult(done, replicates, tuple(damaged))
@@ -269,6 +282,19 @@ def _compute_all(
                     "a worker died; finished cells are kept, run the sweep again to resume"
                 ) from error
             raise
+
+
+def _check_plugins(out: Path, loaded: Mapping[str, str]) -> None:
+    """Refuse a folder whose cells were computed with another text of a loaded file."""
+    path = out / "run.json"
+    if not loaded or not path.is_file():
+        return
+    for run in json.loads(path.read_text()).get("runs", ()):
+        for name, text in run.get("plugins", {}).items():
+            if loaded.get(name, text) != text:
+                raise ValueError(
+                    f"{str(out)!r} holds cells computed with another text of {name!r}; choose a new folder"
+                )
 
 
 def _note_run(out: Path, asked: dict[str, Any]) -> None:

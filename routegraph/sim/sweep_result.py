@@ -20,7 +20,7 @@ from routegraph.sim.parameters import Parameters
 from routegraph.sim.store import Cell, DamagedCellError
 from routegraph.stats.intervals import standard_error
 from routegraph.survival import check_ratios
-from routegraph.tables import Grid, Page, words
+from routegraph.tables import Grid, Page, Shown, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,8 +31,8 @@ _COLOURS = [colour for name, colour in plot.COLOURS.items() if name not in ("bla
 _SIZES = ("n_tokens", "n_layers", "n_heads")
 
 
-@dataclass(frozen=True, eq=False)
-class SweepResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class SweepResult(Shown):
     """Cells of a sweep, sorted by size.
 
     Attributes
@@ -185,13 +185,6 @@ class SweepResult:
         title = f"{len(self.cells)} cells, {self.replicates} replicates each, seed {self.seed}"
         told = [f"{len(self.damaged)} damaged cell files are left out."] if self.damaged else []
         return Page((Grid(["cell", *varied, "replicates"], rows, title=title), words(*told)))
-
-    def summary(self) -> str:
-        """Return what was swept as a table, plain text."""
-        return self.page().to_text()
-
-    def _repr_html_(self) -> str:
-        return self.page().to_html()
 
     def plot(
         self, ax: Any = None, observable: str = "reach_fraction", ratios: Iterable[float] | None = None

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from routegraph import plugins
 from routegraph.options import check, option
-from routegraph.validate.presses.scorers import CHUNK_LENGTH, checked_tables
+from routegraph.validate.presses.scorers import CHUNK_LENGTH, SCORERS, checked_tables
 
 if TYPE_CHECKING:
     from routegraph.validate.eviction import Method
@@ -69,7 +70,9 @@ class Plan:
         """Return what a result depends on, as JSON-ready values."""
         from routegraph.validate.models.load import fingerprint
 
+        loaded = self._loaded()
         return {
+            **({"plugins": loaded} if loaded else {}),
             "model": model.name,
             "weights": fingerprint(model),
             "policies": list(self.policy_names),
@@ -79,3 +82,11 @@ class Plan:
             "chunk_length": self.chunk_length,
             "seed": self.seed,
         }
+
+    def _loaded(self) -> dict[str, str]:
+        """Return the loaded files that the policies and their scorers come from, with their digests."""
+        from routegraph.policies import policies
+
+        methods = self.methods()
+        scorers = [SCORERS[one.table.partition("/")[0]] for one in methods if one.scored]
+        return plugins.fingerprints([*(policies[one.policy] for one in methods), *scorers])

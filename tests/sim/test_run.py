@@ -387,3 +387,24 @@ def test_all_gone_is_rarer_than_gone():
     erased, gone = (result.curves(name, [0.6, 0.8, 0.9]).mean(axis=0) for name in ("all_gone", "ger"))
     assert np.all(erased <= gone)
     assert 0 < erased[-1] < gone[-1]
+
+
+@pytest.mark.parametrize(
+    ("policy", "more", "said", "unsaid"),
+    [
+        ("topk", {}, "independently in every slot", "looks at no scores"),
+        ("topk", {"score_correlation": 0.5}, "correlated 0.5 between its slots", "Real heads agree more"),
+        ("random", {}, "--score-correlation above 0", "looks at no scores"),
+        ("streaming", {}, "which looks at no scores", "--score-correlation"),
+        ("bernoulli", {}, "independently in every slot", "--score-correlation"),
+        ("topk", {"attention_tie": 0.5}, "scores as options alter them", "independently"),
+    ],
+)
+def test_the_words_are_those_of_the_policy(policy, more, said, unsaid):
+    told = " ".join(
+        simulate(n_tokens=30, ratio=0.5, policy=policy, replicates=2, n_layers=2, n_heads=2, **more)
+        .summary()
+        .split()
+    )
+    assert said in told
+    assert unsaid not in told

@@ -12,7 +12,7 @@ from routegraph import plot
 from routegraph._version import __version__
 from routegraph.files import read_result, write_json
 from routegraph.stats import intervals
-from routegraph.tables import Block, Page, note, words
+from routegraph.tables import Block, Page, Shown, note, words
 from routegraph.validate.compare import failure
 from routegraph.validate.compare.figures import plot_comparison
 from routegraph.validate.compare.policy import PolicyComparison, half_points
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Shown):
     """The result of `compare`."""
 
     model: str
@@ -73,13 +73,6 @@ class Comparison:
         for found in self.policies.values():
             blocks += policy_blocks(found, self.has_measured)
         return Page((*blocks, note(*self.notes)))
-
-    def summary(self) -> str:
-        """Return the result in words and tables, plain text."""
-        return self.page().to_text()
-
-    def _repr_html_(self) -> str:
-        return self.page().to_html()
 
     def plot(self, ax: Any = None) -> Figure:
         """Draw every policy, a row each; `ax`: axes to draw on, two a policy, four with reach."""

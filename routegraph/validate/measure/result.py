@@ -16,7 +16,7 @@ from routegraph._version import __version__
 from routegraph.files import digest
 from routegraph.protection import Protection, structural_cliffs
 from routegraph.stats.intervals import Interval, interval_dict
-from routegraph.tables import Page
+from routegraph.tables import Page, Shown
 from routegraph.validate.measure.answers import KINDS, LEAST, Answers
 from routegraph.validate.measure.cells import Cells, read_cell, read_run, unsealed
 from routegraph.validate.measure.metrics import METRICS
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True, eq=False)
-class Measured(Answers):
+@dataclass(frozen=True, eq=False, repr=False)
+class Measured(Shown, Answers):
     """The result of `measure`: its numbers are those of `Answers`.
 
     Attributes
@@ -82,13 +82,6 @@ class Measured(Answers):
     def page(self) -> Page:
         """Return answers at every ratio, critical ratios, and which metric tells the failing items."""
         return measured_page(self)
-
-    def summary(self) -> str:
-        """Return the result in words and tables, plain text."""
-        return self.page().to_text()
-
-    def _repr_html_(self) -> str:
-        return self.page().to_html()
 
     def plot(self, ax: Any = None) -> Figure:
         """Draw hallucination, GER and routes of every policy against the ratio, built-in cliffs marked.

@@ -15,7 +15,7 @@ from routegraph._version import __version__
 from routegraph.files import read_result, write_json
 from routegraph.stats.intervals import Interval, interval_dict, interval_of
 from routegraph.stats.proportions import wilson
-from routegraph.tables import Grid, Page, note, points, signed, words
+from routegraph.tables import Grid, Page, Shown, note, points, signed, words
 from routegraph.validate.probe.fit import FOLDS, INNER, STRENGTHS, Probe
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ class Row:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Probed:
+@dataclass(frozen=True, eq=False, repr=False)
+class Probed(Shown):
     """The result of `probe`.
 
     Attributes
@@ -198,13 +198,6 @@ class Probed:
     def page(self) -> Page:
         """Return the macro-F1 of every probe beside the accuracy of the same items, in words and tables."""
         return Page((words(*_header(self)), _grid(self), points(_reading(self)), note(FOOTNOTE)))
-
-    def summary(self) -> str:
-        """Return the result in words and tables, plain text."""
-        return self.page().to_text()
-
-    def _repr_html_(self) -> str:
-        return self.page().to_html()
 
     def plot(self, ax: Any = None) -> Figure:
         """Draw macro-F1 and accuracy against the ratio; `ax`: axes to draw on, one a policy."""
