@@ -89,8 +89,11 @@ def fingerprints(functions: Iterable[Callable[..., Any]]) -> dict[str, str]:
 
     A result says with it what it was computed with: a file that has changed since gives other results.
     """
-    sources = [_loaded[function.__module__] for function in functions if function.__module__ in _loaded]
-    return {Path(source.path).name: digest(source.text) for source in sources}
+    texts: dict[str, set[str]] = {}
+    for function in functions:
+        if source := _loaded.get(function.__module__):
+            texts.setdefault(Path(source.path).name, set()).add(source.text)
+    return {name: digest(sorted(found)) for name, found in texts.items()}
 
 
 def _run(source: Source) -> list[str]:
