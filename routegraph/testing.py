@@ -1,6 +1,6 @@
 """What routegraph tests itself with, for those who extend it: hypothesis strategies and the laws.
 
-Needs hypothesis (``pip install 'routegraph[dev]'``).
+Needs hypothesis (``pip install -e '.[dev]'`` in the repository).
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from routegraph.cli.main import COMMANDS
 from routegraph.registry import Registry
 from routegraph.sim.ensembles import ensembles
 from routegraph.sim.observables import observables
+from routegraph.validate.measure.cells import open_folder
 from routegraph.validate.plan import Plan
 
 MINE = '''
@@ -224,7 +225,7 @@ class TestAChangedFile:
         own = [*("sweep", *SMALL, "--policy", "topk"), "--out", tmp_path / "out"]
         assert routegraph(*own).returncode == 0, "a policy of ours does not depend on it"
 
-    def test_does_not_continue_a_measurement(self, mine, restored, monkeypatch):
+    def test_does_not_continue_a_measurement(self, mine, restored, monkeypatch, tmp_path):
         monkeypatch.setattr("routegraph.validate.models.load.fingerprint", lambda model: "weights")
         model = SimpleNamespace(name="a model")
         plugins.load(mine)
@@ -235,7 +236,14 @@ class TestAChangedFile:
         observables._functions.pop("reach_none")
         mine.write_text(MINE.replace("% step == 0", "% step == 1"))
         plugins.load(mine)
-        assert Plan(("every_third",), (0.5,)).settings(model)["plugins"] != first["plugins"]
+        again = Plan(("every_third",), (0.5,)).settings(model)
+        assert again["plugins"] != first["plugins"]
+        open_folder(tmp_path / "out", first)
+        open_folder(tmp_path / "out", first)
+        with pytest.raises(
+            ValueError, match=r"was measured with another text of 'mine.py'; choose another folder"
+        ):
+            open_folder(tmp_path / "out", again)
         assert "plugins" not in Plan(("topk",), (0.5,)).settings(model)
 
     def test_a_name_of_ones_own_needs_its_file(self, mine, tmp_path):

@@ -137,6 +137,11 @@ def open_folder(out: Path, settings: Mapping[str, Any]) -> Path:
     if run.is_file():
         known = read_run(out)["settings"]
         for name, value in settings.items():
+            if name == "plugins" and known.get(name) not in (None, value):
+                files = ", ".join(map(repr, value))
+                raise ValueError(
+                    f"{str(out)!r} was measured with another text of {files}; choose another folder"
+                )
             if known.get(name) != value:
                 raise ValueError(
                     f"{str(out)!r} was measured with {name} {known.get(name)}, not {value}; choose another folder"
