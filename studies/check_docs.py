@@ -115,6 +115,9 @@ def check(page, write):
 def main(arguments):
     names = [name for name in arguments if name != "--write"]
     write = "--write" in arguments
+    for name in names:
+        if not Path(name).is_file():
+            sys.exit(f"no page {name!r}")
     if len(names) == 1:
         return check(Path(names[0]).resolve(), write)
     pages = [Path(name) for name in names] or [
