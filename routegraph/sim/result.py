@@ -20,7 +20,7 @@ from routegraph.protection import Protection, structural_cliffs
 from routegraph.sim.measures import measures as measure_registry
 from routegraph.sim.observables import Sample, observables
 from routegraph.sim.parameters import Parameters, definitions, from_document
-from routegraph.sim.predict import predict
+from routegraph.sim.predict import DRAWS, predict, prediction_error
 from routegraph.sim.run import Progress, run_cell, run_measures
 from routegraph.stats.intervals import NOWHERE
 from routegraph.survival import Survival, check_ratios
@@ -259,10 +259,10 @@ def _grids(result: Simulation) -> list[Grid]:
         meanings = MEANING | {name: _lower(measure_registry.summary(name)) for name in result.measured}
         for name, meaning in meanings.items():
             cell = row[name]
-            theory = "-" if cell["theory"] is None else f"{cell['theory']:.4g}"
-            value = math.nan if cell["mean"] is None else cell["mean"]
-            trials = _trials(result, name)
-            lines.append([name, meaning, number(value, cell["stderr"], trials), theory])
+            value, theory = (math.nan if cell[key] is None else cell[key] for key in ("mean", "theory"))
+            drawn = prediction_error(result.parameters, name, theory)
+            predicted = number(theory, drawn, 0 if drawn is None else DRAWS)
+            lines.append([name, meaning, number(value, cell["stderr"], _trials(result, name)), predicted])
         grids.append(Grid([f"ratio {row['ratio']:g}", "meaning", "simulated", "theory"], lines, right_from=2))
     return grids
 
@@ -313,16 +313,16 @@ def _agreement(p: Parameters) -> list[str]:
 def _footnote(result: Simulation) -> str:
     """Return how to read the table."""
     p = result.parameters
-    protection = result.protection
-    last = "no row is protected."
+    last, protection = "no row is protected.", result.protection
     if protection.words:
         (cliff,) = set(structural_cliffs([protection], [p.n_tokens]).values())
         last = (
             f"{protection.words} go last, so that all else is gone at ratio {cliff:.4g}: a cliff of the code."
         )
+    draws = "" if prediction_error(p, "ger", 0.5) is None else f" (of theory over {DRAWS:,} draws)"
     return (
-        f"± is one standard error over {result.replicates} replicates; < and > are 95 % bounds where none or all "
-        f"were counted; - where no theory applies. Pruning {p.prune!r}, "
+        f"± is one standard error over {result.replicates} replicates{draws}; < and > are 95 % bounds where none or "
+        f"all were counted; - where no theory applies. Pruning {p.prune!r}, "
         f"{'with' if p.residual else 'without'} residual edges; {last}"
     )
 

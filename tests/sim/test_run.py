@@ -15,8 +15,10 @@ from routegraph.sim.ensembles import ensembles
 from routegraph.sim.measures import measures
 from routegraph.sim.observables import observables
 from routegraph.sim.parameters import Parameters, split_settings
+from routegraph.sim.predict import predict, prediction_error
 from routegraph.sim.result import ROW
 from routegraph.survival import eviction_rate, ger
+from routegraph.theory.ger import gaussian_copula
 from tests import naive
 
 CELLS = st.builds(
@@ -408,3 +410,31 @@ def test_the_words_are_those_of_the_policy(policy, more, said, unsaid):
     )
     assert said in told
     assert unsaid not in told
+
+
+def test_a_theory_that_is_drawn_tells_its_error():
+    asked = {"n_tokens": 60, "ratio": 0.8, "n_layers": 3, "n_heads": 2, "replicates": 2}
+    lines = {
+        profile: {
+            line.split()[0]: line
+            for line in simulate(profile=profile, **asked).summary().splitlines()
+            if line
+        }
+        for profile in ("flat", "llama")
+    }
+    assert lines["llama"]["ger"].count("±") + lines["llama"]["ger"].count("<") == 2
+    assert "(of theory over 20,000 draws)" in " ".join(lines["llama"].values())
+    assert "draws" not in " ".join(lines["flat"].values())
+    for profile, name in (("flat", "ger"), ("flat", "eviction_rate"), ("llama", "ger_layer")):
+        assert lines[profile][name].count("±") + lines[profile][name].count("<") == 1, (
+            "a formula has no error"
+        )
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_error_of_a_drawn_theory_is_that_of_its_draws(seed):
+    cell = Parameters(n_tokens=60, n_layers=3, n_heads=2, profile="llama")
+    (mean,) = predict(cell, "ger", np.array([48]))
+    again = gaussian_copula(cell.field().correlation(2), np.array([0.8]), draws=200_000, seed=seed).mean[0]
+    assert abs(mean - again) < 4 * prediction_error(cell, "ger", mean)
+    assert prediction_error(cell, "ger", mean) == pytest.approx(np.sqrt(mean * (1 - mean) / 20_000))
