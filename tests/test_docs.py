@@ -7,15 +7,7 @@ import pytest
 
 from routegraph import plugins
 from routegraph.cli.main import COMMANDS
-from routegraph.policies import policies
-from routegraph.sim.ensembles import ensembles
-from routegraph.sim.measures import measures
-from routegraph.sim.observables import observables
-from routegraph.sim.profiles import profiles
 from routegraph.testing import check_laws
-from routegraph.validate.models.families import families
-from routegraph.validate.presses.scorers import SCORERS
-from routegraph.validate.tasks import tasks
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python title=\"(?P<title>[^\"]+)\"\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
@@ -26,20 +18,6 @@ FILES = [
     for match in BLOCK.finditer(page.read_text(encoding="utf-8"))
     if not match["title"].startswith("make_")
 ]
-REGISTRIES = (policies, ensembles, profiles, observables, measures, SCORERS, families, tasks)
-
-
-@pytest.fixture
-def restored():
-    """What a page registers is gone after its test."""
-    before = [(dict(one._functions), dict(one._origins)) for one in REGISTRIES]
-    yield
-    for one, (functions, origins) in zip(REGISTRIES, before, strict=True):
-        one._functions.clear()
-        one._functions.update(functions)
-        one._origins.clear()
-        one._origins.update(origins)
-    plugins._loaded.clear()
 
 
 @pytest.mark.parametrize("code", FILES)
@@ -49,7 +27,7 @@ def test_what_a_page_shows_registers(code, restored, tmp_path):
     registered = plugins.load(path)
     assert registered
     for kind, _, name in (one.partition(" ") for one in registered):
-        registry = next(one for one in REGISTRIES if one.kind == kind)
+        registry = restored[kind]
         assert registry.origin(name) == str(path)
         assert registry.summary(name), "a line for `routegraph list`"
         if kind in ("policy", "ensemble"):

@@ -12,7 +12,6 @@ import pytest
 from routegraph import plugins, policies
 from routegraph.cli.main import COMMANDS, main
 from routegraph.registry import Registry
-from routegraph.sim.ensembles import ensembles
 from routegraph.sim.observables import observables
 from routegraph.validate.measure.cells import open_folder
 from routegraph.validate.plan import Plan
@@ -47,20 +46,6 @@ def mine(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(MINE)
     return path
-
-
-@pytest.fixture
-def restored():
-    """What a test registers is gone after it."""
-    registries = (policies.policies, observables, ensembles)
-    before = [(dict(r._functions), dict(r._origins)) for r in registries]
-    yield
-    for registry, (functions, origins) in zip(registries, before, strict=True):
-        registry._functions.clear()
-        registry._functions.update(functions)
-        registry._origins.clear()
-        registry._origins.update(origins)
-    plugins._loaded.clear()
 
 
 def routegraph(*arguments, **environment):
