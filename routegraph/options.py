@@ -84,10 +84,7 @@ class Declared:
             if not isinstance(value, bool):
                 raise ValueError(f"{name} must be True or False, got {value!r}")
         elif self.type is int:
-            whole = not isinstance(value, bool) and isinstance(value, Integral)
-            if not whole or (one.low is not None and value < one.low):
-                least = "" if one.low is None else f" of at least {one.low:g}"
-                raise ValueError(f"{name} must be a whole number{least}, got {value!r}")
+            check_whole(name, value, one.low)
         elif self.type is float:
             _check_number(name, value, one)
         elif one.choices and value not in one.choices:
@@ -124,6 +121,14 @@ def check(instance: Any) -> None:
     """Raise ValueError unless every option of a dataclass has a value it may have."""
     for one in options(type(instance)):
         one.check(getattr(instance, one.name))
+
+
+def check_whole(name: str, value: Any, low: float | None = None) -> None:
+    """Raise ValueError, naming the value, unless it is a whole number of at least `low`."""
+    whole = not isinstance(value, bool) and isinstance(value, Integral)
+    if not whole or (low is not None and value < low):
+        least = "" if low is None else f" of at least {low:g}"
+        raise ValueError(f"{name} must be a whole number{least}, got {value!r}")
 
 
 def takes(declaring: type, many: bool = False) -> Callable[[F], F]:

@@ -168,8 +168,10 @@ def _block_html(block: Block) -> str:
     return "".join(f"<p{kind}>{html.escape(line)}</p>" for line in block.sentences)
 
 
-def number(value: float, error: float | None, trials: int) -> str:
+def number(value: float | None, error: float | None, trials: int) -> str:
     """Return a mean with its uncertainty; none or all out of `trials` becomes a 95 % bound (trials = 0: no share)."""
+    if value is None:
+        return "-"
     if trials == 0 or math.isnan(value):
         return "-" if math.isnan(value) else f"{value:.4g}" + ("" if error is None else f" ± {error:.2g}")
     bound = 1 - 0.05 ** (1 / trials)

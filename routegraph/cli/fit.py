@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from routegraph.cli.options import Json, Out, Plot, count, real
-from routegraph.cli.terminal import note, parse_settings, print_json
+from routegraph.cli.terminal import check_outputs, draw, note, parse_settings, print_json
 
 
 def fit(
@@ -45,13 +45,7 @@ def fit(
     out: Out = None,
 ) -> None:
     """Fit a critical ratio to a sweep, with intervals, evidence and warnings."""
-    from routegraph import files
-    from routegraph.plot import check_figure_path
-
-    if plot is not None:
-        check_figure_path(plot)
-    if out is not None:
-        files.check_writable(out)
+    check_outputs(plot, out)
     chosen = parse_settings(where or [])
     from routegraph.sim.sweep_fit import fit_sweep
 
@@ -76,10 +70,7 @@ def fit(
         found.save(out)
         note(f"wrote {out}")
     if plot is not None:
-        from routegraph.plot import save
-
-        save(found.plot(), plot)
-        note(f"drew {plot}")
+        draw(found.plot(), plot)
     if json_:
         print_json(found.to_dict())
     else:

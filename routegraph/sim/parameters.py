@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from routegraph.choices import PRUNING, SOURCES
@@ -181,12 +180,6 @@ class Parameters:
 
         scores = np.zeros((self.n_layers, 1, self.n_tokens), dtype=np.float32)
         return apply(self.policy, scores, ratio=0.0, **dict(self.policy_parameters))
-
-
-def check_count(name: str, value: Any) -> None:
-    """Raise ValueError unless `value` is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 def split_settings(

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +21,9 @@ from routegraph.protection import Protection, structural_cliffs
 from routegraph.sim.measures import measures as measure_registry
 from routegraph.sim.observables import Sample, observables
 from routegraph.sim.parameters import Parameters, definitions, from_document
-from routegraph.sim.predict import DRAWS, predict, prediction_error
+from routegraph.sim.predict import DRAWS, predict
 from routegraph.sim.run import Progress, run_cell, run_measures
-from routegraph.stats.intervals import NOWHERE
+from routegraph.stats.intervals import NOWHERE, listed, standard_error
 from routegraph.survival import Survival, check_ratios
 from routegraph.tables import Grid, Heading, Page, Shown, interval, note, number, points, words
 
@@ -124,9 +125,25 @@ class Simulation(Shown):
 
     def theory(self, observable: str, ratios: float | Iterable[float]) -> NDArray[np.float64] | None:
         """Return what theory predicts, float64[n_ratios], or None where no theory applies."""
+        found = self._predicted(observable, ratios)
+        return None if found is None else found[0]
+
+    def _predicted(
+        self, observable: str, ratios: float | Iterable[float]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None] | None:
         if observable in self.measured or not self.nested:
             return None
         return predict(self.parameters, observable, self.level_of.levels(ratios))
+
+    @cached_property
+    def _columns(self) -> dict[str, tuple[list[float | None], ...]]:
+        """Mean, standard error, theory and its error at `ratios`, worked out once: to draw a theory takes time."""
+        nothing = np.full(len(self.ratios), np.nan)
+        columns = {}
+        for name in (*ROW, *self.measured):
+            found = (*self.estimate(name, self.ratios), *(self._predicted(name, self.ratios) or (None, None)))
+            columns[name] = tuple(listed(nothing if values is None else values) for values in found)
+        return columns
 
     def estimate(
         self, observable: str, ratios: float | Iterable[float]
@@ -135,7 +152,7 @@ class Simulation(Shown):
         values = self.curves(observable, ratios)
         if len(values) == 1:
             return values[0], None
-        return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
+        return values.mean(axis=0), standard_error(values)
 
     def susceptibility(self, observable: str, ratios: Iterable[float]) -> Susceptibility:
         """Return the susceptibility of an observable as a derivative and as n times its variance."""
@@ -147,19 +164,11 @@ class Simulation(Shown):
         shown = asdict(self.parameters)
         owners = ("ensemble_parameters", "policy_parameters", "profile_parameters")
         settings = {name: value for owner in owners for name, value in shown.pop(owner)}
-        columns = {
-            name: (*self.estimate(name, self.ratios), self.theory(name, self.ratios))
-            for name in (*ROW, *self.measured)
-        }
         rows: list[dict[str, Any]] = []
         for i, ratio in enumerate(self.ratios):
             cells = {
-                name: {
-                    "mean": _or_none(mean[i]),
-                    "stderr": None if error is None else _or_none(error[i]),
-                    "theory": None if theory is None else float(theory[i]),
-                }
-                for name, (mean, error, theory) in columns.items()
+                name: {"mean": mean[i], "stderr": error[i], "theory": theory[i]}
+                for name, (mean, error, theory, _) in self._columns.items()
             }
             rows.append({"ratio": ratio, **cells})
         return {
@@ -223,10 +232,6 @@ class Simulation(Shown):
         return cls.drawn(parameters, ratios, replicates, seed, taken, workers, progress)
 
 
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
 def _question(result: Simulation) -> str:
     """Return what a simulation was asked, in words."""
     p = result.parameters
@@ -253,17 +258,15 @@ def _question(result: Simulation) -> str:
 
 def _grids(result: Simulation) -> list[Grid]:
     """Return one table a ratio."""
+    meanings = MEANING | {name: _lower(measure_registry.summary(name)) for name in result.measured}
     grids = []
-    for row in result.to_dict()["results"]:
+    for i, ratio in enumerate(result.ratios):
         lines = []
-        meanings = MEANING | {name: _lower(measure_registry.summary(name)) for name in result.measured}
         for name, meaning in meanings.items():
-            cell = row[name]
-            value, theory = (math.nan if cell[key] is None else cell[key] for key in ("mean", "theory"))
-            drawn = prediction_error(result.parameters, name, theory)
-            predicted = number(theory, drawn, 0 if drawn is None else DRAWS)
-            lines.append([name, meaning, number(value, cell["stderr"], _trials(result, name)), predicted])
-        grids.append(Grid([f"ratio {row['ratio']:g}", "meaning", "simulated", "theory"], lines, right_from=2))
+            mean, error, theory, drawn = (values[i] for values in result._columns[name])
+            value = number(mean, error, _trials(result, name))
+            lines.append([name, meaning, value, number(theory, drawn, 0 if drawn is None else DRAWS)])
+        grids.append(Grid([f"ratio {ratio:g}", "meaning", "simulated", "theory"], lines, right_from=2))
     return grids
 
 
@@ -274,23 +277,23 @@ def _lower(sentence: str) -> str:
 def _reading(result: Simulation) -> list[str]:
     """Return sentences that say what the figures at the last ratio mean."""
     p = result.parameters
-    row: dict[str, Any] = result.to_dict()["results"][-1]
+    row: dict[str, Any] = {name: mean[-1] for name, (mean, *_) in result._columns.items()}
     grid = [k / 400 for k in range(400)] if result.nested else sorted(result.ratios)
     half = NOWHERE
     if len(grid) > 1:
         half = half_point(grid, result.curves("reach_fraction", grid))
-    lost = row["ger"]["mean"]
+    lost = row["ger"]
     whole = (
         "no answer token was lost from every slot"
         if lost == 0
         else f"{lost:.1%} of the answer tokens are gone from every slot"
     )
     return [
-        f"Retention at ratio {row['ratio']:g}: {whole}; in a single layer {row['ger_layer']['mean']:.1%} are gone "
+        f"Retention at ratio {result.ratios[-1]:g}: {whole}; in a single layer {row['ger_layer']:.1%} are gone "
         f"from all {p.n_heads} heads.",
-        f"Accessibility: the query still reaches {row['reach_fraction']['mean']:.1%} of the context; some answer "
-        f"token in {row['reach_any']['mean']:.0%} of the replicates, all {p.n_answers} of them in "
-        f"{row['reach_all']['mean']:.0%}.",
+        f"Accessibility: the query still reaches {row['reach_fraction']:.1%} of the context; some answer "
+        f"token in {row['reach_any']:.0%} of the replicates, all {p.n_answers} of them in "
+        f"{row['reach_all']:.0%}.",
         "Half of the context is in reach, or out of it, at every ratio looked at."
         if math.isnan(half.value)
         else f"Half of the context is out of reach from ratio {interval(half)} on (95 % interval).",
@@ -319,7 +322,7 @@ def _footnote(result: Simulation) -> str:
         last = (
             f"{protection.words} go last, so that all else is gone at ratio {cliff:.4g}: a cliff of the code."
         )
-    draws = "" if prediction_error(p, "ger", 0.5) is None else f" (of theory over {DRAWS:,} draws)"
+    draws = "" if result._columns["ger"][3][0] is None else f" (of theory over {DRAWS:,} draws)"
     return (
         f"± is one standard error over {result.replicates} replicates{draws}; < and > are 95 % bounds where none or "
         f"all were counted; - where no theory applies. Pruning {p.prune!r}, "

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from numbers import Integral
 from typing import Any
 
-from routegraph.options import check_names, takes
+from routegraph.options import check_names, check_whole, takes
 from routegraph.sim.measures import measures as measure_registry
-from routegraph.sim.parameters import Parameters, check_count, split_settings
+from routegraph.sim.parameters import Parameters, split_settings
 from routegraph.sim.result import Simulation
 from routegraph.sim.run import Progress
 from routegraph.survival import check_ratios
@@ -62,9 +61,8 @@ def simulate(
     """
     check_names("simulate", Parameters, options)
     ratios = check_ratios(ratio)
-    check_count("replicates", replicates)
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
-        raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
+    check_whole("replicates", replicates, low=1)
+    check_whole("seed", seed, low=0)
     chosen = {
         name: options.get(name, getattr(Parameters, name)) for name in ("ensemble", "policy", "profile")
     }

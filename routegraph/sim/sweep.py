@@ -17,12 +17,12 @@ import numpy as np
 from routegraph import plugins
 from routegraph._version import __version__
 from routegraph.files import write_json
-from routegraph.options import options, takes
+from routegraph.options import check_whole, options, takes
 from routegraph.policies import is_nested, policies
 from routegraph.sim import store
 from routegraph.sim.ensembles import ensembles
 from routegraph.sim.executors import executor
-from routegraph.sim.parameters import Parameters, check_count, split_settings
+from routegraph.sim.parameters import Parameters, split_settings
 from routegraph.sim.profiles import profiles
 from routegraph.sim.run import run_replicate
 from routegraph.sim.store import Cell, DamagedCellError, Packed
@@ -170,10 +170,9 @@ def sweep(
     >>> found.curves("reach_fraction", [0.5, 0.9]).shape
     (2, 4, 2)
     """
-    check_count("replicates", replicates)
-    check_count("workers", workers)
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
+    check_whole("replicates", replicates, low=1)
+    check_whole("workers", workers, low=1)
+    check_whole("seed", seed, low=0)
     cells: list[tuple[Parameters, float | None]] = []
     for parameters in grid_of(axes, settings, together):
         if is_nested(parameters.policy):
