@@ -24,19 +24,12 @@ settings.load_profile("routegraph")
 def restored():
     """Leave every registry as it was, whatever the test registers or loads; the registries by their kind."""
     from routegraph import plugins
-    from routegraph.policies import policies
-    from routegraph.sim.ensembles import ensembles
-    from routegraph.sim.measures import measures
-    from routegraph.sim.observables import observables
-    from routegraph.sim.profiles import profiles
-    from routegraph.validate.models.families import families
-    from routegraph.validate.presses.scorers import SCORERS
-    from routegraph.validate.tasks import tasks
+    from routegraph.cli.files import registries
 
-    registries = (policies, ensembles, profiles, observables, measures, SCORERS, families, tasks)
-    before = [(dict(one._functions), dict(one._origins)) for one in registries]
-    yield {one.kind: one for one in registries}
-    for one, (functions, origins) in zip(registries, before, strict=True):
+    known = registries()
+    before = [(dict(one._functions), dict(one._origins)) for one in known]
+    yield {one.kind: one for one in known}
+    for one, (functions, origins) in zip(known, before, strict=True):
         one._functions.clear()
         one._functions.update(functions)
         one._origins.clear()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from routegraph.cli.options import Json, count
 from routegraph.cli.terminal import console, fail, note, print_json
+
+if TYPE_CHECKING:
+    from routegraph.registry import Registry
 
 
 def export(
@@ -24,8 +27,8 @@ def export(
     note(f"wrote {to}: {rows} rows")
 
 
-def list_(json_: Json = False) -> None:
-    """Show what is registered, and where it comes from: policies, ensembles, observables, scorers, families, tasks."""
+def registries() -> tuple[Registry, ...]:
+    """Return every registry there is, in the order in which `list` shows them."""
     from routegraph.policies import policies
     from routegraph.sim.ensembles import ensembles
     from routegraph.sim.measures import measures
@@ -35,7 +38,11 @@ def list_(json_: Json = False) -> None:
     from routegraph.validate.presses.scorers import SCORERS
     from routegraph.validate.tasks import tasks
 
-    registries = (policies, ensembles, profiles, observables, measures, SCORERS, families, tasks)
+    return policies, ensembles, profiles, observables, measures, SCORERS, families, tasks
+
+
+def list_(json_: Json = False) -> None:
+    """Show what is registered, and where it comes from: policies, ensembles, observables, scorers, families, tasks."""
     if json_:
         print_json(
             {
@@ -47,13 +54,13 @@ def list_(json_: Json = False) -> None:
                     }
                     for name in registry
                 }
-                for registry in registries
+                for registry in registries()
             }
         )
         return
     from routegraph.tables import Grid
 
-    for registry in registries:
+    for registry in registries():
         rows = []
         for name in registry:
             parameters = ", ".join(f"{k}={v}" for k, v in registry.parameters(name).items())
