@@ -6,8 +6,7 @@ import math
 
 from routegraph.critical.result import CriticalFit
 from routegraph.stats.auc import Auc
-from routegraph.stats.intervals import Interval
-from routegraph.tables import Grid, Page, note, words
+from routegraph.tables import Grid, Page, interval, note, words
 from routegraph.validate.measure.answers import LEAST, Answers, Rates
 from routegraph.validate.measure.metrics import METRICS
 
@@ -93,7 +92,7 @@ def auc_grid(table: list[Auc], title: str = "Which metric tells the items that f
             row.metric,
             METRICS[row.metric].kind,
             "larger" if METRICS[row.metric].sign > 0 else "smaller",
-            _interval(row.auc),
+            interval(row.auc, 3),
             row.tells,
             f"{row.pairs}",
             f"{row.cells}",
@@ -115,10 +114,6 @@ def _rate(rates: Rates, k: int) -> str:
 def _percent(rates: Rates, k: int) -> str:
     rate, low, high = (round(100 * float(part[k])) for part in (rates.rate, rates.low, rates.high))
     return f"{rate} [{low}, {high}]"
-
-
-def _interval(found: Interval) -> str:
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 def _critical(fitted: CriticalFit | None) -> str:

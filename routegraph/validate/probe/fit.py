@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from routegraph.stats.bootstrap import interval
 from routegraph.stats.intervals import Interval
 from routegraph.validate.prompts.prompt import Prompt
 
@@ -45,11 +46,11 @@ class Probe:
 
     def f1(self, seed: int = 0) -> Interval:
         """Return the macro-F1 with a 95 % interval, worlds resampled."""
-        return _interval(self._resampled(seed))
+        return interval(self._resampled(seed))
 
     def minus(self, other: Probe, seed: int = 0) -> Interval:
         """Return how much larger it is than another probe's of the same items, worlds resampled in pairs."""
-        return _interval(self._resampled(seed) - other._resampled(seed))
+        return interval(self._resampled(seed) - other._resampled(seed))
 
     def _resampled(self, seed: int) -> NDArray[np.float64]:
         """Return the macro-F1 of all worlds, then of resamples of them."""
@@ -204,8 +205,3 @@ def _fit(x: NDArray[np.float64], y: Labels, strength: float) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(x, y)
-
-
-def _interval(values: NDArray[np.float64]) -> Interval:
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return Interval(float(values[0]), float(low), float(high))
