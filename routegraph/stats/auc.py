@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from routegraph.stats.bootstrap import interval
 from routegraph.stats.intervals import NOWHERE, Interval
 
 
@@ -88,7 +89,5 @@ def pooled_auc(
         won += ((times[:, bad] @ table) * times[:, good]).sum(axis=1)
         pairs += times[:, bad].sum(axis=1) * times[:, good].sum(axis=1)
     share = won[pairs > 0] / pairs[pairs > 0]
-    low, high = np.quantile(share[1:], [0.025, 0.975]) if len(share) > 1 else (np.nan, np.nan)
     seen = np.unique(np.concatenate([side for bad, good, _ in tables for side in (bad, good)]))
-    auc = Interval(float(share[0]), float(low), float(high))
-    return Auc(metric, auc, len(tables), int(pairs[0]), len(seen))
+    return Auc(metric, interval(share), len(tables), int(pairs[0]), len(seen))
