@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from routegraph.files import digest
@@ -97,7 +96,7 @@ def measure(
     }
     items = [Item.read(model, prompt, plan) for prompt in prompts]
     kept = Cells.open(out, settings)
-    names = [digest(asdict(item.prompt)) for item in items]
+    names = [digest(item.prompt.to_dict()) for item in items]
     cells, started, made = [], time.time(), 0
     for done, (name, item) in enumerate(zip(names, items, strict=True)):
         if progress:

@@ -39,6 +39,12 @@ class Prompt:
         Which family of prompts it belongs to.
     tags : tuple of str
         Free words to group by.
+    answers : tuple of str
+        Further answers: whether one of them will do, or all are needed, is the grader's rule.
+    choices : tuple of str
+        What there is to choose from, in the order of the letters A, B, C, ...
+    grader : str
+        By which grader replies are judged where the user names none; empty: by the default one.
     """
 
     id: str
@@ -51,6 +57,19 @@ class Prompt:
     answerable: bool = True
     task: str = ""
     tags: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    grader: str = ""
+
+    @property
+    def golds(self) -> tuple[str, ...]:
+        """All answers, the first one first, without repeats and empty ones."""
+        return tuple(dict.fromkeys(gold for gold in (self.answer, *self.answers) if gold.strip()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `write_prompts` writes; the later fields only where they are set, as older files have none."""
+        later = ("answers", "choices", "grader")
+        return {name: value for name, value in asdict(self).items() if value or name not in later}
 
 
 def read_prompts(path: str | os.PathLike[str]) -> list[Prompt]:
@@ -90,7 +109,7 @@ def prompts_bytes(path: str | os.PathLike[str]) -> bytes:
 
 def write_prompts(path: str | os.PathLike[str], prompts: Iterable[Prompt]) -> None:
     """Write prompts as JSONL, whole or not at all."""
-    lines = [json.dumps(asdict(prompt), ensure_ascii=False) + "\n" for prompt in prompts]
+    lines = [json.dumps(prompt.to_dict(), ensure_ascii=False) + "\n" for prompt in prompts]
     with atomic_open(path) as stream:
         stream.write("".join(lines).encode("utf-8"))
 
@@ -142,7 +161,10 @@ def _prompt(entry: Any, number: int) -> Prompt:
         answer_spans=_spans(entry, "answer_spans", context),
         answerable=answerable,
         task=_text(entry, "task"),
-        tags=_tags(entry),
+        tags=_strings(entry, "tags"),
+        answers=_strings(entry, "answers"),
+        choices=_strings(entry, "choices"),
+        grader=_text(entry, "grader"),
     )
 
 
@@ -171,11 +193,11 @@ def occurrences(prompt: Prompt) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def _tags(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    tags = entry.get("tags") or []
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise ValueError("field 'tags' must be a list of strings")
-    return tuple(tags)
+def _strings(entry: Mapping[str, Any], field: str) -> tuple[str, ...]:
+    words = entry.get(field) or []
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"field {field!r} must be a list of strings")
+    return tuple(words)
 
 
 def _spans(entry: Mapping[str, Any], field: str, context: str) -> tuple[Span, ...]:
