@@ -46,7 +46,7 @@ def find_column(kind: str, columns: tuple[str, ...]) -> str | None:
 
 @format_("columns")
 def columns(table: Table) -> PromptsFile | None:
-    """Read tables with named columns (CSV, JSON, JSONL, parquet): a context, a question, an answer, each under one name."""
+    """Read tables with named columns (CSV, JSON, JSONL, parquet): a context, a question, an answer."""
     if not table.rows:
         return None
     try:

@@ -27,6 +27,7 @@ _CODE = _Dataset(
     "f1", own="edit similarity", asks="{input}\nComplete the next line of code.", prefix="Next line of code:"
 )
 _ROUGE = "ROUGE-L"
+_CLASSES = "the classes that a first line names, letter by letter, shared among them"
 #: Data sets by name; "{input}" is the row's. Where it is empty, what is asked is said in our own words.
 DATASETS = {
     **dict.fromkeys(
@@ -41,8 +42,8 @@ DATASETS = {
     "vcsum": _Dataset("f1", own=_ROUGE, asks="请总结会议的内容。", prefix="会议总结："),
     "qmsum": _Dataset("f1", own=_ROUGE),
     "samsum": _Dataset("f1", own=_ROUGE, prefix="Summary:"),
-    "trec": _Dataset("choice", prefix="Type:"),
-    "lsht": _Dataset("choice", prefix="类别："),
+    "trec": _Dataset("contains", own=_CLASSES, prefix="Type:"),
+    "lsht": _Dataset("contains", own=_CLASSES, prefix="类别："),
     "passage_retrieval_en": _Dataset(
         "contains", own="the share of right numbers", asks="{input}\n\nWhich paragraph is this abstract of?"
     ),
