@@ -43,7 +43,7 @@ def registries() -> tuple[Registry, ...]:
 
 
 def list_(json_: Json = False) -> None:
-    """Show what is registered, and where it comes from: policies, ensembles, observables, scorers, families, tasks, formats."""
+    """Show what is registered, and where it comes from: policies, ensembles, scorers, families, tasks, formats, ..."""
     if json_:
         print_json(
             {

@@ -182,7 +182,9 @@ def load_tokenizer(model: str | Path, progress: Progress | None = None) -> Any:
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=offline)
         except (OSError, ValueError, KeyError, ImportError) as error:
-            raise ValueError(f"cannot load the tokenizer of model {str(model)!r}: {one_line(error)}") from None
+            raise ValueError(
+                f"cannot load the tokenizer of model {str(model)!r}: {one_line(error)}"
+            ) from None
     _check_tokenizer(tokenizer, name)
     return tokenizer
 

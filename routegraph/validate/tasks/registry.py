@@ -68,7 +68,9 @@ def load_task(
         return prompts
     if str(name) != BUNDLED and not Path(name).is_file():
         choices = ", ".join(tasks)
-        raise ValueError(f"unknown task {str(name)!r}; choose from: {choices}, {BUNDLED}, or a JSONL file or other file of prompts")
+        raise ValueError(
+            f"unknown task {str(name)!r}; choose from: {choices}, {BUNDLED}, or a JSONL file or other file of prompts"
+        )
     if parameters:
         raise ValueError(
             f"prompts are read from {str(name)!r} as they are: it takes no {next(iter(parameters))}"

@@ -27,6 +27,8 @@ def kvpress(table: Table) -> PromptsFile | None:
     if not set(table.columns) & {"answer", "answers", "needle"}:
         return None
     notes = longbench.scoring_notes(_task(row) for _, row in table.rows if "all_classes" in row)
+    if table.has("needle") and not {"answer", "answers"} & set(table.columns):
+        notes.append("needles are graded by f1; kvpress scores them by ROUGE, so do not compare the two")
     return collect(table, "kvpress", _read, notes)
 
 
@@ -52,7 +54,10 @@ def _read(number: int, row: Row) -> Prompt:
         start = context.find(needle)
         if not needle or start < 0:
             raise ValueError("its needle is not in its context: kvpress puts it there when it runs")
-        answer, grader, evidence = needle, "f1", [(start, start + len(needle))]
+        # The reply goes on from the prefix, which is how the needle starts.
+        prefix = text(row["answer_prefix"], "answer_prefix").strip()
+        answer = [needle.removeprefix(prefix).strip(), needle] if prefix != needle else needle
+        grader, evidence = "f1", [(start, start + len(needle))]
     return make_prompt(
         number,
         id=row.get("id", row.get("_id")),

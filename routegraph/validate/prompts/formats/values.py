@@ -109,7 +109,7 @@ def _listed(words: str) -> list[Any] | None:
         parsed = json.loads(words)
         if isinstance(parsed, list):
             return parsed
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     items: list[Any] = []
     place = 0
