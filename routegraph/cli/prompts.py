@@ -63,11 +63,12 @@ def _show(document: dict[str, Any], read: Any) -> None:
         screen.print(Grid(columns, cells, escape(title), right_from=len(columns)).to_rich())
 
     lengths, has = document["lengths"], document["has"]
-    left = f", {len(read.skipped)} rows left out" if read.skipped else ""
+    one = "" if len(read.skipped) == 1 else "s"
+    left = f", {len(read.skipped)} row{one} left out" if read.skipped else ""
     say(f"{read.name}: format {read.format} ({read.container}), {document['n']} prompts{left}.")
-    how = "" if lengths["unit"] == "tokens" else " set apart by blanks; --model MODEL counts tokens"
+    how = "" if lengths["unit"] == "tokens" else " (set apart by blanks; --model MODEL counts tokens)"
     say(
-        f"Contexts of {lengths['min']} to {lengths['max']} {lengths['unit']}, median {lengths['median']:g}{how}."
+        f"Contexts of {lengths['min']} to {lengths['max']} {lengths['unit']}{how}, median {lengths['median']:g}."
     )
     said = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in has.items())
     unanswerable = f"; unanswerable {document['unanswerable']}" if document["unanswerable"] else ""

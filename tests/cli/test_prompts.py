@@ -29,7 +29,7 @@ def test_table(capsys):
     assert (status, err) == (0, "")
     for words in (
         "format columns (CSV)",
-        "2 prompts, 1 rows left out",
+        "2 prompts, 1 row left out",
         "its answer is empty",
         "Who led the yards?",
     ):
