@@ -26,10 +26,21 @@ def routegraph(table: Table) -> PromptsFile | None:
         if table.rows and not _is_ours(table):
             return None
         prompts = tuple(parse_prompts(table.text, table.name))
-        return PromptsFile("routegraph", table.container, prompts, name=table.name)
+        return PromptsFile("routegraph", table.container, prompts, notes=_lacking(prompts), name=table.name)
     if table.container == "CSV" or not (_is_ours(table) and set(_OWN) & set(table.columns)):
         return None
     return collect(table, "routegraph", lambda number, row: _prompt(row, number))
+
+
+def _lacking(prompts: tuple[Prompt, ...]) -> tuple[str, ...]:
+    """Say how many prompts cannot be asked or judged: here both question and answer may be left out."""
+    asked = sum(not (prompt.question.strip() or prompt.answer_prefix.strip()) for prompt in prompts)
+    judged = sum(prompt.answerable and not prompt.golds for prompt in prompts)
+    told = (
+        (asked, "neither question nor answer prefix"),
+        (judged, "no answer, and are not said to be unanswerable"),
+    )
+    return tuple(f"{count} of {len(prompts)} prompts have {what}" for count, what in told if count)
 
 
 def _is_ours(table: Table) -> bool:

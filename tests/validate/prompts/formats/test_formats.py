@@ -246,6 +246,15 @@ def test_our_prompts_with_several_answers(tmp_path: Path) -> None:
     assert read_prompts_file(tmp_path / "p") == PromptsFile("routegraph", "JSONL", tuple(listed), name="p")
 
 
+def test_our_prompts_that_cannot_be_asked_or_judged_are_told() -> None:
+    assert made(
+        {"context": BRIDGE}, {"context": BRIDGE, "answer_prefix": "In", "answerable": False}
+    ).notes == (
+        "1 of 2 prompts have neither question nor answer prefix",
+        "1 of 2 prompts have no answer, and are not said to be unanswerable",
+    )
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
