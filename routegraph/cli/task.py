@@ -40,10 +40,10 @@ def task(
         if own in settings:
             raise ValueError(f"--set takes no {own}: options do, see routegraph task --help")
     if tokens_of is not None:
-        from routegraph.validate.models.load import load
+        from routegraph.validate.models.load import load_tokenizer
 
         with progress(f"model {tokens_of}") as advance:
-            tokenizer = load(tokens_of, progress=advance).tokenizer
+            tokenizer = load_tokenizer(tokens_of, progress=advance)
         settings["count"] = lambda text: len(tokenizer(text, add_special_tokens=False).input_ids)
     prompts = load_task(name, n, seed, length, **settings)
     write_prompts(out, prompts)
