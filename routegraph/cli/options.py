@@ -60,7 +60,24 @@ Tasks = Annotated[
     list[str],
     typer.Option(metavar="NAME", help="A task, a JSONL file of prompts, or 'bundled'; repeatable."),
 ]
-Items = Annotated[int | None, count("Items of each task; by default 100 of a task, all of a file.")]
+Items = Annotated[
+    int | None,
+    typer.Option(
+        "--n",
+        "--limit",
+        parser=whole,
+        metavar="N",
+        help="The first N items of each task; by default 100 of a task, all of a file.",
+    ),
+]
+Keep = Annotated[
+    list[int] | None,
+    typer.Option(
+        parser=whole,
+        metavar="N",
+        help="Rows that a slot keeps, in place of --ratio: the ratio that keeps so many; repeatable.",
+    ),
+]
 Length = Annotated[int | None, count("Length of a task's contexts in tokens; the task's own by default.")]
 
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from routegraph.critical.result import ready
 from routegraph.stats.bootstrap import interval
 from routegraph.stats.intervals import NOWHERE, Interval
+from routegraph.validate.measure import answers
 from routegraph.validate.measure.result import Measured
 
 Array = NDArray[np.float64]
@@ -27,7 +28,7 @@ HOLDS, FAILS, UNDECIDED, UNTESTABLE, MIXED = (
 PAPER_POLICIES = ("chunk", "adakv")
 BASELINE = "random"
 #: A group of items with a smaller share of right answers at ratio 0 is at floor.
-FLOOR = 0.6
+FLOOR = answers.FLOOR
 RESAMPLES = 2000
 #: Said once, of all claims.
 RULE = (

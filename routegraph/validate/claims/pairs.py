@@ -105,7 +105,7 @@ def _cut(found: Measured, ids: Sequence[str], ratios: Array) -> Measured:
     places = {name: i for i, name in enumerate(found.ids)}
     items = found.only([places[name] for name in ids])
     at = np.searchsorted(found.ratios, ratios)
-    settings = {**found.settings, "ratios": ratios.tolist()}
+    settings = {**found.settings, "ratios": ratios.tolist(), "keep": []}
     right, abstained = items.right[..., at], items.abstained[..., at]
     return replace(items, settings=settings, right=right, abstained=abstained, replies=(), metrics={})
 

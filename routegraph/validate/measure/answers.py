@@ -14,11 +14,15 @@ from routegraph.critical.fit import CriticalFit, fit_counts
 from routegraph.stats.auc import Auc, pooled_auc
 from routegraph.stats.intervals import listed
 from routegraph.stats.proportions import wilson
+from routegraph.survival import ratio_keeping
 from routegraph.validate.measure.metrics import METRICS
 
 #: What is counted, and of which the curves are.
 KINDS = ("accuracy", "hallucination", "abstention")
 
+
+#: Below such a share of right answers with nothing removed, nothing about compression can be read off.
+FLOOR = 0.6
 
 #: A cell of the AUC needs so many items that fail, and so many that do not.
 LEAST = 5
@@ -61,7 +65,7 @@ class Answers:
     replies : tuple of tuple of str
         Of every item, policies outermost.
     metrics : mapping of str to float64[n_items, n_policies, n_ratios]
-        See `METRICS`; NaN where an item has none.
+        See `METRICS`; NaN where an item has none. Empty where they were not measured.
     cliffs : mapping of policy to mapping of str to float
         Ratios at which the code of a policy, not physics, builds in a cliff.
     """
@@ -103,8 +107,28 @@ class Answers:
 
     @property
     def ratios(self) -> NDArray[np.float64]:
-        """Sorted compression ratios, the first one 0."""
+        """Sorted compression ratios, the first one 0; of budgets of rows the mean over the items."""
+        if self.keep:
+            each = np.array([self.ratios_of(i) for i in range(len(self.ids))])
+            return np.asarray(each.mean(axis=0))
         return np.array(self.settings["ratios"], dtype=float)
+
+    @property
+    def keep(self) -> tuple[int, ...]:
+        """Budgets of rows, from many to few, that take the places of the ratios after 0; empty: there are none."""
+        return tuple(self.settings.get("keep", ()))
+
+    def ratios_of(self, item: int) -> NDArray[np.float64]:
+        """Return the ratios at which an item was asked, float64[n_ratios]."""
+        n = int(self.n_context[item])
+        if self.keep:
+            return np.array([0.0, *(ratio_keeping(n, budget) for budget in self.keep)])
+        return self.ratios
+
+    @property
+    def apart(self) -> NDArray[np.int64]:
+        """Places of the ratios that differ from the one before: two budgets may both exceed every context."""
+        return np.flatnonzero(np.diff(self.ratios, prepend=-1.0) > 0)
 
     @property
     def tasks(self) -> list[str]:
@@ -131,10 +155,11 @@ class Answers:
     ) -> CriticalFit | None:
         """Fit a cliff and gradual changes to a curve; None where all rates are equal or ratios too few."""
         found = self.rates(kind, policy, task)
-        if len(self.ratios) < 4 or np.ptp(found.counts) == 0:
+        at = self.apart
+        if len(at) < 4 or np.ptp(found.counts) == 0:
             return None
         name = f"{kind}, {policy}, {task or 'all tasks'}"
-        return fit_counts(self.ratios, found.counts, found.trials, seed=seed, observable=name)
+        return fit_counts(self.ratios[at], found.counts[at], found.trials, seed=seed, observable=name)
 
     @cached_property
     def fails(self) -> NDArray[np.bool_]:

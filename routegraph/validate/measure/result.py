@@ -20,6 +20,7 @@ from routegraph.tables import Page, Shown
 from routegraph.validate.measure.answers import KINDS, LEAST, Answers
 from routegraph.validate.measure.cells import Cells, read_cell, read_run, unsealed
 from routegraph.validate.measure.metrics import METRICS
+from routegraph.validate.measure.reading import reading
 from routegraph.validate.measure.tables import measured_page
 
 if TYPE_CHECKING:
@@ -84,9 +85,9 @@ class Measured(Shown, Answers):
         return measured_page(self)
 
     def plot(self, ax: Any = None) -> Figure:
-        """Draw hallucination, GER and routes of every policy against the ratio, built-in cliffs marked.
+        """Draw answers, GER and routes of every policy against the ratio, built-in cliffs marked.
 
-        ax : axes to draw on, three a policy.
+        ax : axes to draw on, three a policy; one where no metrics were measured.
         """
         return plot_measured(self, ax)
 
@@ -96,8 +97,17 @@ class Measured(Shown, Answers):
         return {
             "version": __version__,
             "seed": self.settings["seed"],
-            "parameters": {**self.settings, "prompts": len(self.ids), "tasks": self.task_sizes},
-            "definitions": {**MEASURE_DEFINITIONS, **{f"metric {k}": m.meaning for k, m in METRICS.items()}},
+            "parameters": {
+                **self.settings,
+                "ratios": self.ratios.tolist(),
+                "prompts": len(self.ids),
+                "tasks": self.task_sizes,
+            },
+            "definitions": {
+                **MEASURE_DEFINITIONS,
+                **{f"metric {k}": METRICS[k].meaning for k in self.metrics},
+            },
+            "answer": " ".join(reading(self)),
             "results": [self._curve_dict(policy, task) for policy in self.policies for task in groups],
             "auc": [
                 {
@@ -179,7 +189,8 @@ def from_cells(
     """
     if not cells:
         raise ValueError("nothing has been measured yet: there is no cell")
-    shape = (len(cells), len(settings["policies"]), len(settings["ratios"]))
+    n_ratios = 1 + len(settings["keep"]) if "keep" in settings else len(settings["ratios"])
+    shape = (len(cells), len(settings["policies"]), n_ratios)
     prompts = [cell["prompt"] for cell in cells]
     unknown = np.full(shape[1:], np.nan)  # of a metric that an earlier version did not measure
     return Measured(
@@ -195,6 +206,7 @@ def from_cells(
         metrics={
             name: np.array([cell["metrics"].get(name, unknown) for cell in cells], dtype=float).reshape(shape)
             for name in METRICS
+            if settings.get("metrics", True)
         },
         cliffs={policy: _cliffs(cells, policy) for policy in settings["policies"]},
         cells=tuple(cells),
@@ -231,18 +243,20 @@ _ROUTES = {
 def plot_measured(found: Measured, axes: Any = None) -> Figure:
     """Draw every policy of a measurement, a row each; the ratio's axis is logarithmic in what is kept.
 
-    Bands of answers are Wilson's 95 % intervals, those of metrics two standard errors over items.
+    Bands of answers are Wilson's 95 % intervals, those of metrics two standard errors over items. Without metrics there
+    is one panel a policy.
     """
+    panels = ("answers", "tokens", "routes and drift") if found.metrics else ("answers",)
     with plot.style():
         if axes is None:
-            _, axes = plot.figure(len(found.policies), 3, width=5.0, height=3.0)
+            _, axes = plot.figure(len(found.policies), len(panels), width=5.0, height=3.0)
         made: Figure = np.ravel(axes)[0].figure
-        grid = np.reshape(axes, (len(found.policies), 3))
+        grid = np.reshape(axes, (len(found.policies), len(panels)))
         for row, policy in zip(grid, found.policies, strict=True):
             _draw_answers(row[0], found, policy)
-            _draw_metrics(row[1], found, policy, _TOKENS)
-            _draw_metrics(row[2], found, policy, _ROUTES)
-            for ax, what in zip(row, ("answers", "tokens", "routes and drift"), strict=True):
+            for ax, names in zip(row[1:], (_TOKENS, _ROUTES), strict=False):
+                _draw_metrics(ax, found, policy, names)
+            for ax, what in zip(row, panels, strict=True):
                 _finish(ax, found, policy)
                 ax.set_title(f"{policy}: {what}", loc="left")
         for ax in grid[0]:
