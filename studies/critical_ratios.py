@@ -51,7 +51,7 @@ MARKERS = {"read off": "o", "simulated": "s", "theory": "D"}
 def tiny(model: str, folder: Path) -> tuple[list[Prompt], Measured]:
     """Ask a tiny model every item, or read what it was asked before."""
     prompts = [prompt for task in TASKS for prompt in load_task(task, 60, 0)]
-    options = {"policy_names": POLICIES, "chunk_length": 16, "max_new_tokens": 1}
+    options = {"policy_names": POLICIES, "chunk_length": 16, "max_new_tokens": 1, "metrics": True}
     return prompts, measure(model, prompts, folder / model, **options)
 
 

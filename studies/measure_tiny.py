@@ -47,7 +47,7 @@ def measured(model: str, folder: Path) -> dict[str, Any]:
     """Run `routegraph measure` and return its JSON document."""
     options = [f"--task=words_{task}" for task in TASKS] + [f"--policy={policy}" for policy in POLICIES]
     command = [sys.executable, "-m", "routegraph", "measure", model, "--out", str(folder / model), "--json"]
-    command += ["--n=60", "--chunk-length=16", "--max-new-tokens=1", "--threads=1", *options]
+    command += ["--n=60", "--chunk-length=16", "--max-new-tokens=1", "--threads=1", "--metrics", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found

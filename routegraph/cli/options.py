@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar, cast
 import typer
 
 from routegraph import plugins
-from routegraph.options import Declared, options
+from routegraph.options import Declared, check_whole, options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,9 +42,6 @@ def share(help: str) -> Any:
     return typer.Option(parser=real, metavar="X", help=help)
 
 
-Ratios = Annotated[
-    list[float], typer.Option(parser=real, metavar="RATIO", help="Compression ratio in [0, 1); repeatable.")
-]
 Seed = Annotated[int, count("Seed of all random numbers.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")]
 Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a figure (pdf, svg or png).")]
@@ -79,6 +76,19 @@ Keep = Annotated[
     ),
 ]
 Length = Annotated[int | None, count("Length of a task's contexts in tokens; the task's own by default.")]
+
+
+def ratios_of(ratio: list[float] | None, keep: list[int] | None, n: int) -> list[float] | None:
+    """Return the ratios that were asked for, or those at which a slot of `n` rows keeps so many."""
+    from routegraph.survival import ratio_keeping
+
+    if not keep:
+        return ratio or None
+    if ratio:
+        raise ValueError("give either --ratio or --keep, not both")
+    for budget in keep:
+        check_whole("keep", budget, low=1)
+    return [ratio_keeping(n, budget) for budget in keep]
 
 
 def takes(declaring: type, many: bool = False) -> Callable[[F], F]:

@@ -68,7 +68,7 @@ def policy_sentence(found: Answers, policy: str) -> str:
 def place_word(found: Answers, k: int) -> str:
     """Return a ratio, or a budget with the ratio that it comes to, in words."""
     if found.keep and k:
-        return f"keep {found.keep[k - 1]} (ratio {other_unit(found, k)})"
+        return f"{found.keep[k - 1]} rows (ratio {other_unit(found, k)})"
     return f"ratio {short(found.ratios[k])}"
 
 
