@@ -55,7 +55,7 @@ Device = Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")]
 Threads = Annotated[int | None, count("Threads of torch; half of the cores by default.")]
 Tasks = Annotated[
     list[str],
-    typer.Option(metavar="NAME", help="A task, a JSONL file of prompts, or 'bundled'; repeatable."),
+    typer.Option(metavar="NAME", help="A task, a file of prompts, or 'bundled'; repeatable."),
 ]
 Items = Annotated[
     int | None,
