@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,9 +13,7 @@ from routegraph.cli.options import (
     Items,
     Json,
     Length,
-    Model,
     Plot,
-    Tasks,
     Threads,
     count,
     real,
@@ -24,12 +22,20 @@ from routegraph.cli.options import (
 from routegraph.cli.terminal import check_outputs, console, draw, note, print_json, progress
 from routegraph.validate.plan import Plan
 
+if TYPE_CHECKING:
+    from routegraph.validate.measure.result import Measured
+
 
 @takes(Plan)
 def measure(
-    model: Model,
-    task: Tasks,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the cell files; resumes after a kill.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Known name, local folder, GGUF file, or hub id.")
+    ] = "",
+    task: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A task, a JSONL file of prompts, or 'bundled'; repeatable."),
+    ] = None,
     policy: Annotated[
         list[str] | None,
         typer.Option(
@@ -43,6 +49,14 @@ def measure(
     ] = None,
     n: Items = None,
     length: Length = None,
+    regrade: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CELLS",
+            help="Grade the replies in this folder again, into DIR, without a model; takes --grader, no other option "
+            "of the measurement.",
+        ),
+    ] = None,
     carriers: Annotated[int, count("Tokens an answer is read from to find by knockout, slow; 0: none.")] = 0,
     dtype: Dtype = "float32",
     device: Device = "cpu",
@@ -53,6 +67,19 @@ def measure(
 ) -> None:
     """Measure answers under eviction, item by item, and which metric tells the items that fail."""
     check_outputs(plot, None)
+    if regrade is not None:
+        asked = [name for name, value in (("MODEL", model), ("--task", task), ("--policy", policy)) if value]
+        if asked:
+            raise ValueError(f"--regrade grades replies that are there: it takes no {asked[0]}")
+        from routegraph.validate.measure.grading import regrade as grade_again
+
+        found = grade_again(regrade, options["grader"], out)
+        note(f"graded {len(found.ids)} items again into {out}")
+        _show(found, json_, plot)
+        return
+    if not model or not task:
+        missing = "MODEL" if not model else "--task"
+        raise ValueError(f"{missing} is missing: measure needs a model and a task, or --regrade CELLS")
     from routegraph.validate.measure import run as measuring
     from routegraph.validate.models.load import load, use_threads
     from routegraph.validate.tasks import load_task
@@ -72,6 +99,10 @@ def measure(
             **options,
         )
     note(f"measured {len(found.ids)} items into {out}")
+    _show(found, json_, plot)
+
+
+def _show(found: Measured, json_: bool, plot: Path | None) -> None:
     if plot is not None:
         draw(found.plot(), plot)
     if json_:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from routegraph import plugins
 from routegraph.options import check, option
+from routegraph.validate.graders import Grader, grader_setting, graders
 from routegraph.validate.presses.scorers import CHUNK_LENGTH, SCORERS, checked_tables
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class Plan:
         "Rows of a chunk, for policies that cut chunks; a few less where a last chunk could not be scored.",
         low=1,
     )
+    grader: str = option(
+        "",
+        "What tells right replies: contains, prefix, exact, f1:threshold=.5 and others, see `routegraph list`; by "
+        "default each prompt's own, else contains.",
+    )
     seed: int = option(0, "Seed of all random numbers, those of policies that draw among them.", low=0)
 
     def __post_init__(self) -> None:
@@ -56,6 +62,8 @@ class Plan:
         object.__setattr__(self, "policy_names", tuple(dict.fromkeys(self.policy_names)))
         object.__setattr__(self, "ratios", tuple(sorted(set(check_ratios(list(self.ratios))))))
         check(self)
+        if self.grader:
+            Grader.named(self.grader)
         if not self.policy_names:
             raise ValueError("at least one policy is needed")
         checked_tables(tables_of(self.methods()), self.chunk_length)
@@ -80,6 +88,7 @@ class Plan:
             "question_aware": self.question_aware,
             "max_new_tokens": self.max_new_tokens,
             "chunk_length": self.chunk_length,
+            "grader": grader_setting(self.grader),
             "seed": self.seed,
         }
 
@@ -89,4 +98,5 @@ class Plan:
 
         methods = self.methods()
         scorers = [SCORERS[one.table.partition("/")[0]] for one in methods if one.scored]
-        return plugins.fingerprints([*(policies[one.policy] for one in methods), *scorers])
+        judges = [graders[self.grader.partition(":")[0]]] if self.grader else []
+        return plugins.fingerprints([*(policies[one.policy] for one in methods), *scorers, *judges])

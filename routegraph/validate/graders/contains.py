@@ -60,7 +60,10 @@ def _states(reply: str, gold: str, choices: Sequence[str]) -> bool:
     others = [one for one in choices if normalise(one) != wanted and normalise(one) not in wanted]
     if found and any(_places(said, readings(one)[0]) for one in others):
         return False
-    return any(_meant(said, start, end) for start, end in found)
+    return any(
+        _affirmed(said, start, end) and not _listed(said[:start], said[start:end], said[end:])
+        for start, end in found
+    )
 
 
 def _polar(said: str) -> str | None:
@@ -143,13 +146,18 @@ def _whole(said: str, start: int, end: int) -> bool:
     return not (japanese and re.match(_KANJI, found) and re.match(_KANJI, before))
 
 
-def _meant(said: str, start: int, end: int) -> bool:
+def states(said: str, value: str) -> bool:
+    """Return whether a sentence states a value, among others or not: it names it and does not deny it."""
+    said = plain(said)
+    found = [span for tokens in readings(value) for span in _places(said, tokens)]
+    return any(_affirmed(said, start, end) for start, end in found)
+
+
+def _affirmed(said: str, start: int, end: int) -> bool:
     before, after = said[:start], said[end:]
     if _DENIED_AFTER.match(after) or _DENIED_SIGNS.search(before) or _DENIED_SIGNS_AFTER.match(after):
         return False
-    if abstains(before):
-        return False
-    return not _denied(_CLAUSE.split(before)[-1]) and not _listed(before, said[start:end], after)
+    return not abstains(before) and not _denied(_CLAUSE.split(before)[-1])
 
 
 def _denied(clause: str) -> bool:

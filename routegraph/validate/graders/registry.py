@@ -14,6 +14,8 @@ graders = grader = Registry("grader")
 
 #: What judges replies where neither the user nor the prompt names a grader.
 DEFAULT = "contains"
+#: What judged them in earlier versions, whose settings name none.
+FORMER = "prefix"
 
 
 @dataclass(frozen=True)
@@ -86,3 +88,8 @@ def _as(kind: type, value: str) -> Any:
         except ValueError:
             return value
     return value
+
+
+def grader_setting(named: str) -> str:
+    """Return what settings say of the grader asked for; empty: each prompt's own, else the default one."""
+    return named or f"each prompt's own, else {DEFAULT}"

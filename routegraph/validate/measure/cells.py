@@ -18,8 +18,12 @@ from typing import Any
 
 from routegraph._version import __version__
 from routegraph.files import atomic_open, cells_folder, digest, write_json
+from routegraph.validate.graders import FORMER
 
 FORMAT, FORMAT_VERSION = "routegraph measurement", 1
+
+#: What settings of earlier versions mean that lack a name.
+FORMERLY = {"grader": FORMER}
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Cells:
         if out is None:
             return cls(settings)
         open_folder(Path(out), settings)
-        return cls(settings, Path(out))
+        # Those of an earlier version may lack a name: its cells know them as they are.
+        return cls(read_run(out)["settings"], Path(out))
 
     def find(self, name: str) -> dict[str, Any] | None:
         """Return a cell that is there already, None where it is not; ValueError as `read_cell`."""
@@ -142,9 +147,10 @@ def open_folder(out: Path, settings: Mapping[str, Any]) -> Path:
                 raise ValueError(
                     f"{str(out)!r} was measured with another text of {files}; choose another folder"
                 )
-            if known.get(name) != value:
+            before = known.get(name, FORMERLY.get(name))
+            if before != value:
                 raise ValueError(
-                    f"{str(out)!r} was measured with {name} {known.get(name)}, not {value}; choose another folder"
+                    f"{str(out)!r} was measured with {name} {before}, not {value}; choose another folder"
                 )
     elif out.is_dir() and any(out.iterdir()):
         raise ValueError(f"{str(out)!r} holds no measurement: choose an empty or a new folder")

@@ -15,6 +15,7 @@ from routegraph.validate.decoding.decode import decode
 from routegraph.validate.decoding.knockout import carriers as find_carriers
 from routegraph.validate.eviction import Eviction, Method, tables_of
 from routegraph.validate.measure import metrics
+from routegraph.validate.measure.grading import check_gradable, graded, told
 from routegraph.validate.measure.metrics import METRICS, N_SINK, Watched
 from routegraph.validate.measure.routed import read_question
 from routegraph.validate.models.load import Loaded
@@ -23,7 +24,7 @@ from routegraph.validate.presses import prefill
 from routegraph.validate.presses.scorers import ScoreTable, check_table, score_tables
 from routegraph.validate.prompts.prompt import Prompt, occurrences
 from routegraph.validate.prompts.tokens import Asked, tokenise, tokens_in
-from routegraph.validate.prompts.verdict import judge, normalise
+from routegraph.validate.prompts.verdict import normalise
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +51,7 @@ class Item:
         if prompt.answerable:
             if not normalise(prompt.answer):
                 raise ValueError(f"{what} has no answer to match replies by; mark it answerable: false")
+            check_gradable(prompt, plan.grader)
             spans = spans or occurrences(prompt)
             if not spans:
                 raise ValueError(
@@ -158,15 +160,12 @@ def measure_item(model: Loaded, item: Item, plan: Plan, carriers: int = 0) -> di
         row_ |= {name: float(values[variant]) for name, values in by_variant.items()}
         row_ |= {"n_context": float(n), "margin_at_0": float(by_variant["margin"][which[0]])}
     texts = [decoded.texts[variant] for variant in which]
-    verdicts = [judge(prompt, text) for text in texts]
+    kept = told(prompt)
     return {
         "prompt": {
             "id": prompt.id,
             "task": prompt.task or "prompts",
-            "question": prompt.question,
-            "answer": prompt.answer,
-            "answerable": prompt.answerable,
-            "tags": list(prompt.tags),
+            **kept,
             "n_context": n,
             "n_question": len(asked.question),
             "answer_tokens": item.answer.tolist(),
@@ -176,8 +175,7 @@ def measure_item(model: Loaded, item: Item, plan: Plan, carriers: int = 0) -> di
         "protected": {eviction.method.name: eviction.told for eviction in evictions},
         "distinct_variants": len(distinct),
         "replies": texts,
-        "right": [int(verdict.right) for verdict in verdicts],
-        "abstained": [int(verdict.abstained) for verdict in verdicts],
+        **graded(kept, texts, plan.grader),
         "metrics": {name: [_plain(row_[name]) for row_ in rows] for name in METRICS},
     }
 

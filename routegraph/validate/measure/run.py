@@ -109,4 +109,4 @@ def measure(
     if progress:
         progress(len(items), len(items), "done")
     kept.note_run(len(items), made, time.time() - started)
-    return from_cells(settings, cells, names)
+    return from_cells(kept.settings, cells, names)

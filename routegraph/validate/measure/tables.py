@@ -7,14 +7,15 @@ import math
 from routegraph.critical.result import CriticalFit
 from routegraph.stats.auc import Auc
 from routegraph.tables import Grid, Page, interval, note, words
+from routegraph.validate.graders import FORMER
 from routegraph.validate.measure.answers import LEAST, Answers, Rates
 from routegraph.validate.measure.metrics import METRICS
 
 FOOTNOTE = (
-    "Right: the first line of the reply starts with the answer (case, punctuation, articles and white space aside). "
-    "Hallucination: neither right nor an abstention. 42 [33, 52]: Wilson's 95 % interval over items. Critical "
-    "ratio of hallucination: a logistic on the counts, profile-likelihood interval; the verdict compares it with "
-    "gradual changes."
+    "Right: by the grader named above. Wrong: neither right nor an abstention. Hallucination: wrong, and it states "
+    "another value of the right type, as far as the task knows its values. 42 [33, 52]: Wilson's 95 % interval over "
+    "items. Critical ratio of wrong replies: a logistic on the counts, profile-likelihood interval; the verdict "
+    "compares it with gradual changes."
 )
 AUC_FOOTNOTE = (
     "An item fails where it is right at ratio 0 and not right at the ratio. AUC: chance that, at the same policy, "
@@ -45,12 +46,13 @@ def header(found: Answers) -> list[str]:
     aware = "question-aware" if settings["question_aware"] else "question-agnostic"
     return [
         f"Model {settings['model']}, {aware}; {len(found.ids)} items of {n.min()} to {n.max()} tokens ({sizes}).",
-        f"Right at ratio 0: {_rate(found.rates('accuracy', found.policies[0]), 0)}.",
+        f"Right at ratio 0: {_rate(found.rates('accuracy', found.policies[0]), 0)}, by grader "
+        f"{settings.get('grader', FORMER)}.",
     ]
 
 
 def rate_grids(found: Answers) -> list[Grid]:
-    """Return hallucination and accuracy, a row a policy and task, in percent, at up to five ratios."""
+    """Return wrong replies, hallucinations where known, and accuracy by policy and task, in percent."""
     last = len(found.ratios) - 1
     at = sorted({round(k * last / 4) for k in range(5)})
     columns = ["policy", "task", *(f"{found.ratios[k]:g}" for k in at)]
@@ -61,11 +63,13 @@ def rate_grids(found: Answers) -> list[Grid]:
                 [policy, task or "all", *(_percent(found.rates(kind, policy, task), k) for k in at)]
                 for policy in found.policies
                 for task in _groups(found)
+                if found.rates(kind, policy, task).trials
             ],
             title=f"{kind.capitalize()} at the ratio, percent",
             right_from=2,
         )
-        for kind in ("hallucination", "accuracy")
+        for kind in ("wrong", "hallucination", "accuracy")
+        if kind != "hallucination" or found.knowing.any()
     ]
 
 
@@ -79,7 +83,7 @@ def critical_grid(found: Answers) -> Grid:
             verdict = "no change" if fitted is None else fitted.verdict
             rows.append([policy, task or "all", _critical(fitted), _width(fitted), verdict, built_in])
     columns = ["policy", "task", "critical ratio", "width 10-90 %", "verdict", "built in"]
-    return Grid(columns, rows, title="Critical ratio of hallucination", right_from=2)
+    return Grid(columns, rows, title="Critical ratio of wrong replies", right_from=2)
 
 
 def auc_grid(table: list[Auc], title: str = "Which metric tells the items that fail") -> Grid:

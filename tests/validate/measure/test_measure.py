@@ -136,7 +136,8 @@ class TestTiny:
         json.dumps(document, allow_nan=False)
         assert [row["policy"] for row in document["results"]] == SOME
         assert {row["metric"] for row in document["auc"]} == set(METRICS)
-        assert document["results"][0]["hallucination"]["counts"][0] in (0, 1, 2)
+        assert document["results"][0]["wrong"]["counts"][0] in (0, 1, 2)
+        assert document["results"][0]["hallucination"] is None, "no task knows of these prompts"
 
     def test_question_aware_rows_are_cache_rows(self, tiny):
         one = {"policy_names": ["topk"], "ratios": [0.5], "max_new_tokens": 2}
@@ -386,7 +387,7 @@ def test_command_line(capsys: Any, tmp_path: Path, short_prompts: list[Prompt]) 
     assert "</svg>" in (tmp_path / "m.svg").read_text()
     status, out, _ = run(capsys, *arguments, "--out", tmp_path / "m")
     assert status == 0
-    for part in ("Hallucination at the ratio", "Critical ratio", "Which metric tells", "question-agnostic"):
+    for part in ("Wrong at the ratio", "Critical ratio", "Which metric tells", "question-agnostic"):
         assert part in out
     status, out, err = run(capsys, *arguments[:2], "--task", "nothing", "--out", tmp_path / "n")
     assert (status, out) == (2, "")
