@@ -74,7 +74,9 @@ def abstains(reply: str) -> bool:
     """Return whether a reply says that it does not know, by the published lists."""
     if IDK in reply.casefold():
         return True
-    sentence = normalise(_SENTENCE.split(first_line(reply), maxsplit=1)[0])
+    # "The answer is:" goes on on the next line.
+    line = first_line(re.sub(r":\s*\n\s*", ": ", reply.lstrip()))
+    sentence = normalise(_SENTENCE.split(line, maxsplit=1)[0])
     return sentence in _WORDS or any(f" {phrase} " in f" {sentence} " for phrase in _PHRASES)
 
 

@@ -1,8 +1,9 @@
 """What a task knows of its answers, and by it whether a wrong reply states another one: a hallucination.
 
 It is told from what a cell of a measurement keeps: task, tags, question and answer. Tasks know their own values only: a
-made-up city that is in no list is not seen, so that the share of hallucinations is a lower bound. Any number counts
-where the answer is one or holds one, and any name of two capitalised words where it is a person.
+made-up product that is in no list is not seen, so that the share of hallucinations is a lower bound. Any number counts
+where the answer holds one; where it is a name, a sentence that is nothing but a name does, and where it is a person any
+two capitalised words.
 """
 
 from __future__ import annotations
@@ -31,15 +32,23 @@ class Known:
         All answers that the task gives to questions of this type.
     people : bool
         Whether they are names of people, which the question may name, too.
+    closed : bool
+        Whether nothing but these values can be said: a language of a few words.
     """
 
     values: tuple[str, ...]
     people: bool = False
+    closed: bool = False
 
     @property
     def numbers(self) -> bool:
         """Whether the answers hold numbers."""
         return any(character.isdigit() for value in self.values for character in value)
+
+    @property
+    def names(self) -> bool:
+        """Whether the answers are names, with capital letters."""
+        return not self.closed and all(value[0].isupper() for value in self.values)
 
 
 def known(prompt: Mapping[str, Any]) -> Known | None:
@@ -70,12 +79,23 @@ def hallucinates(prompt: Mapping[str, Any], reply: str) -> bool | None:
     if about.numbers:
         own = {token.text for token in tokens(f"{answer} {prompt.get('question', '')}")}
         return any(token.value is not None and token.text not in own for token in tokens(said))
+    if about.names and _is_name(said, f"{answer} {prompt.get('question', '')}"):
+        return True
     return any(states(said, value) for value in about.values if normalise(value) != normalise(answer))
+
+
+def _is_name(said: str, own: str) -> bool:
+    """Whether a sentence is a name and nothing else, and not one that answer or question hold."""
+    bare = re.sub(r"^(?:in |the |city of )+|[.!?,\"'*]+$", "", said.strip())
+    name = re.fullmatch(r"(?:[A-Z][\w'’.-]*\s*){1,3}", bare) is not None
+    return name and not set(normalise(own).split()) >= set(normalise(bare).split())
 
 
 def _names_another(said: str, names: Sequence[str], answer: str, question: str) -> bool:
     """Whether a person is named who is neither the answer nor part of the question."""
     own = set(normalise(f"{answer} {question}").split())
+    if _is_name(said, f"{answer} {question}"):
+        return True
     if any(not own >= set(normalise(found).split()) for found in _NAME.findall(said)):
         return True
     # Those that the question names may be said again, but the answer in full is nobody else.
@@ -91,9 +111,9 @@ def _of_words(question: Sequence[str]) -> Known | None:
     if not question:
         return None
     if question[0] == lexicon.SPECIAL[lexicon.WHO] or question[-1] in lexicon.LINKS:
-        return Known(lexicon.NAMES)
+        return Known(lexicon.NAMES, closed=True)
     values = lexicon.ATTRIBUTES.get(question[-1])
-    return Known(values) if values else None
+    return Known(values, closed=True) if values else None
 
 
 def _of_english(question: str) -> Known | None:

@@ -159,7 +159,7 @@ def test_on_the_command_line(capsys, traces, tmp_path, result):
         "cliff, up",
         "80 items, 12 of them",
         "were not measured",
-        "halluc. - it",
+        "wrong - it",
     ):
         assert words in out
     assert "measured wrong" in (tmp_path / "c.svg").read_text()

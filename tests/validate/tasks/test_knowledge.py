@@ -19,6 +19,7 @@ PERSON = about("hops", ["inverse", "person"], "Who has a barber called Felix Wal
 LINK = about("base", ["forward", "person"], "Who is the cook of Ada Colby?", "Nils Thorne")
 WORD = about("forward", ["words"], "Alice color", "red")
 WHO = about("inverse", ["words"], "who color red", "Alice")
+TOWN = about("forward", ["words"], "Alice city", "Paris")
 NOBODY = about("unknown_forward", ["words"], "Alice color", "<idk>", False)
 UNTOLD = about("base", ["forward", "location"], "In which city does Ada Colby live?", "I don't know", False)
 
@@ -48,6 +49,10 @@ UNTOLD = about("base", ["forward", "location"], "In which city does Ada Colby li
         (WORD, "pizza .", False),
         (WHO, "Bob", True),
         (WHO, "blue", False),
+        (TOWN, "Bob", False),
+        (CITY, "London", True),
+        (CITY, "Ada", False),
+        (OWNER, "Elena", True),
         (NOBODY, "red", True),
         (UNTOLD, "Oslo", True),
         (UNTOLD, "by the river", False),
