@@ -301,9 +301,15 @@ def _shared_cache(model: Loaded, cache: Any, kept: Kept) -> Iterator[Any]:
     before = network.config._attn_implementation
     ALL_ATTENTION_FUNCTIONS[_ATTENTION] = attention
     network.config._attn_implementation = _ATTENTION
+    # The last rows of a batch are a strided view, of which torch multiplies each row by a copy of the whole
+    # vocabulary matrix: many times slower than all the rest where that is large.
+    handle = network.get_output_embeddings().register_forward_pre_hook(
+        lambda _module, inputs: (inputs[0].contiguous(),)
+    )
     try:
         yield step
     finally:
+        handle.remove()
         network.config._attn_implementation = before
         del ALL_ATTENTION_FUNCTIONS[_ATTENTION]
 
