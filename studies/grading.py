@@ -44,17 +44,30 @@ def agreement(rows: list[dict[str, Any]]) -> str:
     """Return a table: which share of the verdicts of each grader are the reader's."""
     groups = {
         **{name: [row for row in rows if half(row) == name] for name in HALVES},
-        **{f"held out, {model}": [r for r in rows if half(r) == HALVES[1] and r["model"] == model] for model in MODELS},
+        **{
+            f"held out, {model}": [r for r in rows if half(r) == HALVES[1] and r["model"] == model]
+            for model in MODELS
+        },
     }
     made = []
     for name in JUDGED:
-        hits = {group: [word(name, row) == row["verdict"] for row in chosen] for group, chosen in groups.items()}
+        hits = {
+            group: [word(name, row) == row["verdict"] for row in chosen] for group, chosen in groups.items()
+        }
         kinds = {
             kind: [word(name, r) == kind for r in groups[HALVES[1]] if r["verdict"] == kind]
             for kind in ("right", "wrong", "abstained")
         }
-        made.append([f"`{name}`", *map(share, hits.values()), *(f"{sum(k)} of {len(k)}" for k in kinds.values())])
-    columns = ["grader", *(f"{name} ({len(chosen)})" for name, chosen in groups.items()), "right", "wrong", "abstained"]
+        made.append(
+            [f"`{name}`", *map(share, hits.values()), *(f"{sum(k)} of {len(k)}" for k in kinds.values())]
+        )
+    columns = [
+        "grader",
+        *(f"{name} ({len(chosen)})" for name, chosen in groups.items()),
+        "right",
+        "wrong",
+        "abstained",
+    ]
     return markdown(columns, made)
 
 
