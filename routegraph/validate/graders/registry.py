@@ -92,4 +92,4 @@ def _as(kind: type, value: str) -> Any:
 
 def grader_setting(named: str) -> str:
     """Return what settings say of the grader asked for; empty: each prompt's own, else the default one."""
-    return named or f"each prompt's own, else {DEFAULT}"
+    return named or f"own, else {DEFAULT}"

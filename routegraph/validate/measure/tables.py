@@ -46,8 +46,8 @@ def header(found: Answers) -> list[str]:
     aware = "question-aware" if settings["question_aware"] else "question-agnostic"
     return [
         f"Model {settings['model']}, {aware}; {len(found.ids)} items of {n.min()} to {n.max()} tokens ({sizes}).",
-        f"Right at ratio 0: {_rate(found.rates('accuracy', found.policies[0]), 0)}, by grader "
-        f"{settings.get('grader', FORMER)}.",
+        f"Right at ratio 0: {_rate(found.rates('accuracy', found.policies[0]), 0)} "
+        f"(grader: {settings.get('grader', FORMER)}).",
     ]
 
 

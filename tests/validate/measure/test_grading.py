@@ -61,7 +61,7 @@ class TestOldFolders:
     def test_of_words_contains_and_prefix_agree(self):
         before, after = Measured.load(OLD), regrade(OLD)
         assert (before.right == after.right).all()
-        assert after.settings["grader"] == "each prompt's own, else contains"
+        assert after.settings["grader"] == "own, else contains"
         assert {cell["grader"] for cell in after.cells} == {"contains"}
 
     def test_what_was_written_is_read_again(self, tmp_path):
@@ -116,7 +116,7 @@ def test_a_folder_is_not_gone_on_with_by_another_grader(tiny, tmp_path):
     given = {"policy_names": ["topk"], "ratios": [0.5], "max_new_tokens": 2}
     measure(tiny, [prompt], tmp_path / "cells", **given)
     with pytest.raises(
-        ValueError, match="was measured with grader each prompt's own, else contains, not prefix"
+        ValueError, match="was measured with grader own, else contains, not prefix"
     ):
         measure(tiny, [prompt], tmp_path / "cells", grader="prefix", **given)
     # As a version without graders left it: by the former one.
@@ -125,6 +125,6 @@ def test_a_folder_is_not_gone_on_with_by_another_grader(tiny, tmp_path):
     del document["settings"]["grader"]
     run_json.write_text(json.dumps(document))
     with pytest.raises(
-        ValueError, match="was measured with grader prefix, not each prompt's own, else contains"
+        ValueError, match="was measured with grader prefix, not own, else contains"
     ):
         measure(tiny, [prompt], tmp_path / "cells", **given)
