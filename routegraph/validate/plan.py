@@ -51,7 +51,7 @@ class Plan:
     grader: str = option(
         "",
         "What tells right replies: contains, prefix, exact, f1:threshold=.5 and others, see `routegraph list`; by "
-        "default own, else contains.",
+        "default each prompt's own, else contains.",
     )
     seed: int = option(0, "Seed of all random numbers, those of policies that draw among them.", low=0)
 
