@@ -12,6 +12,7 @@ from routegraph.validate.graders import DEFAULT, Grader, grader_setting, graders
 from routegraph.validate.measure.cells import Cells, unsealed
 from routegraph.validate.measure.result import Measured, from_cells
 from routegraph.validate.prompts.prompt import Prompt
+from routegraph.validate.prompts.tokens import UnfitPromptError
 from routegraph.validate.prompts.verdict import grader_of, verdict
 
 
@@ -66,13 +67,13 @@ def graded(prompt: Mapping[str, Any], replies: Sequence[str], named: str = "") -
 
 
 def check_gradable(prompt: Prompt, named: str = "") -> None:
-    """Raise ValueError, naming the prompt, where its grader is unknown or cannot match replies by its answers."""
+    """Raise UnfitPromptError where a prompt's grader is unknown or cannot match replies by its answers."""
     try:
         grader = grader_of(prompt, named)
         if prompt.answerable:
             grader.score("", prompt.golds, prompt.choices)
     except ValueError as error:
-        raise ValueError(f"prompt {prompt.id!r}: {error}") from None
+        raise UnfitPromptError(f"prompt {prompt.id!r}: {error}") from None
 
 
 def regrade(

@@ -168,6 +168,25 @@ def _in_memory(network: Any, tokenizer: Any) -> Loaded:
     return wrap(network.eval(), tokenizer, name)
 
 
+def load_tokenizer(model: str | Path, progress: Progress | None = None) -> Any:
+    """Load a model's tokenizer alone, where the model is no GGUF file; `model` and errors as in `load`."""
+    check_installed()
+    if str(model) not in MODELS and Path(model).is_file() and Path(model).suffix.lower() == ".gguf":
+        return load(model, progress=progress).tokenizer
+    name, source, offline, _ = _resolve(str(model), progress)
+    import transformers
+
+    with quiet():
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=offline)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ValueError(
+                f"cannot load the tokenizer of model {str(model)!r}: {one_line(error)}"
+            ) from None
+    _check_tokenizer(tokenizer, name)
+    return tokenizer
+
+
 def _check_tokenizer(tokenizer: Any, name: str) -> None:
     if not tokenizer.is_fast:
         raise ValueError(f"model {name!r} has no fast tokenizer, which is needed for character spans")

@@ -41,6 +41,8 @@ class ModelSource:
         the package, and there is nothing to make.
     family, origin : str
         Its architecture (transformers' ``model_type``), and where it comes from.
+    chat : bool
+        Whether it is asked through its chat template, if it has one, unless the user says otherwise.
     """
 
     name: str
@@ -51,6 +53,7 @@ class ModelSource:
     build: Callable[[Path, Progress | None], None] | None
     family: str = ""
     origin: str = ""
+    chat: bool = True
 
     @property
     def folder(self) -> Path:

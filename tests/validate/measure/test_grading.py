@@ -115,16 +115,12 @@ def test_a_folder_is_not_gone_on_with_by_another_grader(tiny, tmp_path):
     )
     given = {"policy_names": ["topk"], "ratios": [0.5], "max_new_tokens": 2}
     measure(tiny, [prompt], tmp_path / "cells", **given)
-    with pytest.raises(
-        ValueError, match="was measured with grader own, else contains, not prefix"
-    ):
+    with pytest.raises(ValueError, match="was measured with grader own, else contains, not prefix"):
         measure(tiny, [prompt], tmp_path / "cells", grader="prefix", **given)
     # As a version without graders left it: by the former one.
     run_json = tmp_path / "cells/run.json"
     document = json.loads(run_json.read_text())
     del document["settings"]["grader"]
     run_json.write_text(json.dumps(document))
-    with pytest.raises(
-        ValueError, match="was measured with grader prefix, not own, else contains"
-    ):
+    with pytest.raises(ValueError, match="was measured with grader prefix, not own, else contains"):
         measure(tiny, [prompt], tmp_path / "cells", **given)
