@@ -40,16 +40,17 @@ def registries() -> tuple[Registry, ...]:
     from routegraph.sim.measures import measures
     from routegraph.sim.observables import observables
     from routegraph.sim.profiles import profiles
+    from routegraph.validate.graders import graders
     from routegraph.validate.models.families import families
     from routegraph.validate.presses.scorers import SCORERS
     from routegraph.validate.prompts.formats import formats
     from routegraph.validate.tasks import tasks
 
-    return policies, ensembles, profiles, observables, measures, SCORERS, families, tasks, formats
+    return policies, ensembles, profiles, observables, measures, SCORERS, families, tasks, formats, graders
 
 
 def list_(json_: Json = False) -> None:
-    """Show what is registered, and where it comes from: policies, ensembles, scorers, families, tasks, formats, ..."""
+    """Show what is registered, and where it comes from: policies, ensembles, scorers, tasks, formats, graders ...."""
     if json_:
         print_json(
             {

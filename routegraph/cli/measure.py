@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,9 +14,7 @@ from routegraph.cli.options import (
     Json,
     Keep,
     Length,
-    Model,
     Plot,
-    Tasks,
     Threads,
     count,
     real,
@@ -25,12 +23,20 @@ from routegraph.cli.options import (
 from routegraph.cli.terminal import check_outputs, console, draw, note, print_json, progress
 from routegraph.validate.plan import Plan
 
+if TYPE_CHECKING:
+    from routegraph.validate.measure.result import Measured
+
 
 @takes(Plan)
 def measure(
-    model: Model,
-    task: Tasks,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the cell files; resumes after a kill.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Known name, local folder, GGUF file, or hub id.")
+    ] = "",
+    task: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A task, a JSONL file of prompts, or 'bundled'; repeatable."),
+    ] = None,
     policy: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,6 +66,14 @@ def measure(
             "--log-samples", help="Write every reply into samples.jsonl of the folder, a line each."
         ),
     ] = False,
+    regrade: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CELLS",
+            help="Grade the replies in this folder again, into DIR, without a model; takes --grader, no other option "
+            "of the measurement.",
+        ),
+    ] = None,
     dtype: Dtype = "float32",
     device: Device = "cpu",
     threads: Threads = None,
@@ -69,8 +83,26 @@ def measure(
 ) -> None:
     """Ask every item under eviction, and say how far the answers hold."""
     check_outputs(plot, None)
+    if regrade is not None:
+        more = (
+            ("MODEL", model),
+            ("--task", task),
+            ("--policy", policy),
+            ("--ratio", ratio),
+            ("--keep", keep),
+        )
+        if given := [name for name, value in more if value]:
+            raise ValueError(f"--regrade grades replies that are there: it takes no {given[0]}")
+        from routegraph.validate.measure.grading import regrade as grade_again
+
+        found = grade_again(regrade, options["grader"], out)
+        note(f"graded {len(found.ids)} items again into {out}")
+        _show(found, json_, plot, out if log_samples else None)
+        return
+    if not model or not task:
+        missing = "MODEL" if not model else "--task"
+        raise ValueError(f"{missing} is missing: measure needs a model and a task, or --regrade CELLS")
     from routegraph.validate.measure import run as measuring
-    from routegraph.validate.measure.samples import samples, write_samples
     from routegraph.validate.models.load import load, use_threads
     from routegraph.validate.tasks import load_task
 
@@ -97,8 +129,14 @@ def measure(
     note(
         f"measured {len(found.ids)} items into {out}; routegraph inspect {out} shows every item, --replies every reply"
     )
-    if log_samples:
-        note(f"wrote {out / 'samples.jsonl'}: {write_samples(out / 'samples.jsonl', samples(found))} replies")
+    _show(found, json_, plot, out if log_samples else None)
+
+
+def _show(found: Measured, json_: bool, plot: Path | None, log: Path | None) -> None:
+    if log is not None:
+        from routegraph.validate.measure.samples import samples, write_samples
+
+        note(f"wrote {log / 'samples.jsonl'}: {write_samples(log / 'samples.jsonl', samples(found))} replies")
     if plot is not None:
         draw(found.plot(), plot)
     if json_:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from routegraph import plugins
 from routegraph.options import check, check_whole, option
+from routegraph.validate.graders import Grader, grader_setting, graders
 from routegraph.validate.presses.scorers import CHUNK_LENGTH, SCORERS, checked_tables
 from routegraph.validate.prompts.asking import Asks
 
@@ -49,6 +50,11 @@ class Plan(Asks):
         "Rows of a chunk, for policies that cut chunks; a few less where a last chunk could not be scored.",
         low=1,
     )
+    grader: str = option(
+        "",
+        "What tells right replies: contains, prefix, exact, f1:threshold=.5 and others, see `routegraph list`; by "
+        "default each prompt's own, else contains.",
+    )
     seed: int = option(0, "Seed of all random numbers, those of policies that draw among them.", low=0)
     keep: Sequence[int] = ()
 
@@ -64,6 +70,8 @@ class Plan(Asks):
         object.__setattr__(self, "stop", self.stop.replace("\\n", "\n"))
         check(self)
         self.check_ask()
+        if self.grader:
+            Grader.named(self.grader)
         if not self.policy_names:
             raise ValueError("at least one policy is needed")
         checked_tables(tables_of(self.methods()), self.chunk_length)
@@ -97,6 +105,7 @@ class Plan(Asks):
             "max_new_tokens": self.max_new_tokens,
             **({"stop": self.stop} if self.stop else {}),
             "chunk_length": self.chunk_length,
+            "grader": grader_setting(self.grader),
             "seed": self.seed,
         }
 
@@ -106,4 +115,5 @@ class Plan(Asks):
 
         methods = self.methods()
         scorers = [SCORERS[one.table.partition("/")[0]] for one in methods if one.scored]
-        return plugins.fingerprints([*(policies[one.policy] for one in methods), *scorers])
+        judges = [graders[self.grader.partition(":")[0]]] if self.grader else []
+        return plugins.fingerprints([*(policies[one.policy] for one in methods), *scorers, *judges])

@@ -35,7 +35,8 @@ RULE = (
     "Each case (a model, question-agnostic or question-aware, a policy) is judged by the test of the claim, on its 95 "
     "% interval; an interval that leaves both answers open is 'undecided'. The claim 'holds', or 'does not hold', "
     "where that is the verdict of all decided cases and at least half of the testable ones are decided; it is 'mixed' "
-    "where decided cases disagree, and 'undecided' otherwise. Intervals are not corrected for the number of cases."
+    "where decided cases disagree, and 'undecided' otherwise. Intervals are not corrected for the number of cases. "
+    "Hallucination, in a claim, is what the paper counts: wrong replies, neither right nor an abstention."
 )
 
 

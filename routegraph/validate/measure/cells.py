@@ -18,11 +18,12 @@ from typing import Any
 
 from routegraph._version import __version__
 from routegraph.files import atomic_open, cells_folder, digest, write_json
+from routegraph.validate.graders import FORMER
 
 FORMAT, FORMAT_VERSION = "routegraph measurement", 1
 
 #: Settings that earlier versions did not record, and what these versions did.
-EARLIER: dict[str, Any] = {"metrics": True}
+FORMERLY: dict[str, Any] = {"grader": FORMER, "metrics": True}
 
 
 @dataclass(frozen=True)
@@ -149,9 +150,9 @@ def open_folder(out: Path, settings: Mapping[str, Any]) -> Path:
         raise ValueError(f"cannot write {str(out)!r}: folder {str(out.parent)!r} does not exist")
     run = out / "run.json"
     if run.is_file():
-        known = {**EARLIER, **read_run(out)["settings"]}
+        known = {**FORMERLY, **read_run(out)["settings"]}
         for name in dict.fromkeys((*settings, *known)):
-            value = settings.get(name, EARLIER.get(name))
+            value = settings.get(name, FORMERLY.get(name))
             if name == "plugins" and value and known.get(name) not in (None, value):
                 files = ", ".join(map(repr, value))
                 raise ValueError(

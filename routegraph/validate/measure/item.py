@@ -15,6 +15,7 @@ from routegraph.validate.decoding.decode import decode
 from routegraph.validate.decoding.knockout import carriers as find_carriers
 from routegraph.validate.eviction import Eviction, Method, tables_of
 from routegraph.validate.measure import metrics
+from routegraph.validate.measure.grading import check_gradable, graded, told
 from routegraph.validate.measure.metrics import METRICS, N_SINK, Watched
 from routegraph.validate.measure.routed import read_question
 from routegraph.validate.models.load import Loaded
@@ -23,7 +24,7 @@ from routegraph.validate.presses import prefill
 from routegraph.validate.presses.scorers import ScoreTable, check_table, score_tables
 from routegraph.validate.prompts.prompt import Prompt, occurrences
 from routegraph.validate.prompts.tokens import Asked, UnfitPromptError, tokenise
-from routegraph.validate.prompts.verdict import judge, normalise
+from routegraph.validate.prompts.verdict import normalise
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,7 @@ class Item:
         if prompt.answerable:
             if not normalise(prompt.answer):
                 raise UnfitPromptError(f"{what} has no answer to judge replies by; mark it answerable: false")
+            check_gradable(prompt, plan.grader)
             spans = spans or occurrences(prompt)
         try:
             asked = tokenise(model, prompt, plan)
@@ -175,15 +177,12 @@ def measure_item(
         asking = Asking(evictions, survivals, ratios, distinct, which)
         rows = metric_rows(model, item, watched, asking, decoded.logits[:, 0], np.concatenate(states))
     texts = [decoded.texts[variant] for variant in which]
-    verdicts = [judge(prompt, text) for text in texts]
+    kept = told(prompt)
     return {
         "prompt": {
             "id": prompt.id,
             "task": prompt.task or "prompts",
-            "question": prompt.question,
-            "answer": prompt.answer,
-            "answerable": prompt.answerable,
-            "tags": list(prompt.tags),
+            **kept,
             "n_context": n,
             "n_question": len(asked.question),
             "answer_tokens": item.answer.tolist(),
@@ -194,8 +193,7 @@ def measure_item(
         "distinct_variants": len(distinct),
         **({"ratios": list(ratios)} if plan.keep else {}),
         "replies": texts,
-        "right": [int(verdict.right) for verdict in verdicts],
-        "abstained": [int(verdict.abstained) for verdict in verdicts],
+        **graded(kept, texts, plan.grader),
         "cut": [int(decoded.cut[variant]) for variant in which],
         "metrics": {name: [_plain(row[name]) for row in rows] for name in METRICS if rows},
     }

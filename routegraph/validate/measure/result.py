@@ -140,13 +140,17 @@ class Measured(Shown, Answers):
         }
         for kind in KINDS:
             found = self.rates(kind, policy, task)
-            shown[kind] = {
-                "counts": found.counts.tolist(),
-                "trials": found.trials,
-                "rate": found.rate.tolist(),
-                "low": found.low.tolist(),
-                "high": found.high.tolist(),
-            }
+            shown[kind] = (
+                None
+                if not found.trials
+                else {
+                    "counts": found.counts.tolist(),
+                    "trials": found.trials,
+                    "rate": found.rate.tolist(),
+                    "low": found.low.tolist(),
+                    "high": found.high.tolist(),
+                }
+            )
         shown["critical"] = None if fitted is None else fitted.to_dict()
         shown["metrics"] = {
             name: self.mean_of(values[chosen, self.place_of(policy)]) for name, values in self.metrics.items()
@@ -161,12 +165,14 @@ def _auc_dict(found: Interval) -> dict[str, float | None]:
 
 MEASURE_DEFINITIONS = {
     "ratio": "fraction of cache rows the policy is asked to remove",
-    "right": "the first line of the reply starts with the answer, after normalisation (case, punctuation, articles, "
-    "white space); where the context does not tell: the reply abstains",
-    "abstained": "a phrase of routegraph.validate.prompts.verdict.ABSTENTIONS in the first sentence, or the "
+    "right": "by the grader that the settings name, and routegraph list tells of; where the context does not tell: the "
+    "reply abstains",
+    "abstained": "a phrase of routegraph.validate.graders.abstention.ABSTENTIONS in the first sentence, or the "
     "token <idk>",
     "accuracy": "right / asked",
-    "hallucination": "neither right nor abstained / asked; an empty reply counts",
+    "wrong": "neither right nor abstained / asked; an empty reply counts. Earlier versions called it hallucination",
+    "hallucination": "wrong, and the first sentence states a value of the right type that is not the answer, by what "
+    "the task knows of its values / items of such tasks; a lower bound, null where no task knows",
     "abstention": "abstained / asked",
     "rate": "intervals are Wilson's, 95 %",
     "critical": "logistic in the ratio against line, parabola and constant, on the counts; profile-likelihood interval",
@@ -217,6 +223,7 @@ def from_cells(
             if settings.get("metrics", True)
         },
         cliffs={policy: _cliffs(cells, policy) for policy in settings["policies"]},
+        prompts=tuple(prompts),
         cells=tuple(cells),
         names=tuple(names) or tuple(digest(cell["prompt"]) for cell in cells),
     )
@@ -228,7 +235,7 @@ def _cliffs(cells: Sequence[Mapping[str, Any]], policy: str) -> dict[str, float]
     return structural_cliffs(protections, [int(cell["prompt"]["n_context"]) for cell in cells])
 
 
-_COLOURS = {"hallucination": "red", "accuracy": "blue", "abstention": "green"}
+_COLOURS = {"wrong": "red", "hallucination": "orange", "accuracy": "blue", "abstention": "green"}
 
 
 _TOKENS = {
@@ -283,6 +290,8 @@ def _draw_answers(ax: Axes, found: Measured, policy: str) -> None:
     kept = 1 - found.ratios
     for kind in KINDS:
         rates = found.rates(kind, policy)
+        if not rates.trials:
+            continue
         (line,) = ax.plot(kept, rates.rate, marker=".", color=plot.COLOURS[_COLOURS[kind]], label=kind)
         ax.fill_between(kept, rates.low, rates.high, color=line.get_color(), alpha=0.2, linewidth=0)
     fitted = found.critical(policy)

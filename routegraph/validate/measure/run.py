@@ -137,4 +137,4 @@ def measure(
     if progress:
         progress(len(items), len(items), "done")
     kept.note_run(len(items), made, time.time() - started)
-    return replace(from_cells(settings, cells, names), aside=aside)
+    return replace(from_cells(kept.settings, cells, names), aside=aside)

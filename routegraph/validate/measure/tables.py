@@ -7,22 +7,21 @@ import math
 from routegraph.critical.result import CriticalFit
 from routegraph.stats.auc import Auc
 from routegraph.tables import Grid, Page, interval, note, words
-from routegraph.validate.measure.answers import LEAST, Answers, Rates
+from routegraph.validate.graders import FORMER
+from routegraph.validate.measure.answers import KINDS, LEAST, Answers, Rates
 from routegraph.validate.measure.metrics import METRICS
 from routegraph.validate.measure.reading import NOTE, other_unit, reading
 
 FOOTNOTE = (
-    "Right: the first line of the reply starts with the answer (case, punctuation, articles and white space aside). "
-    "Wrong: neither right nor an abstention. 42 [33, 52]: Wilson's 95 % interval over items. Critical "
-    "ratio of hallucination: a logistic on the counts, profile-likelihood interval; the verdict compares it with "
-    "gradual changes."
+    "Right: by the grader named above. Wrong: neither right nor an abstention. Hallucination: wrong, and it states "
+    "another value of the right type, as far as the task knows its values. 42 [33, 52]: Wilson's 95 % interval over "
+    "items. Critical ratio of wrong replies: a logistic on the counts, profile-likelihood interval; the verdict "
+    "compares it with gradual changes."
 )
 BUDGETS = (
     "Budgets are rows that a slot keeps (on average where a policy shares them out), whatever the prompt's length; "
     "critical ratios are fitted on each budget's mean ratio over the items."
 )
-#: Tables of rates by their titles: what is counted.
-RATES = {"Accuracy": "accuracy", "Wrong": "hallucination", "Abstention": "abstention"}
 AUC_FOOTNOTE = (
     "An item fails where it is right at ratio 0 and not right at the ratio. AUC: chance that, at the same policy, "
     f"ratio and task, a failing item has the worse value than one that holds; cells with at least {LEAST} of each, "
@@ -50,14 +49,15 @@ def header(found: Answers) -> str:
     n, settings = found.n_context, found.settings
     sizes = ", ".join(f"{task} {found.item_tasks.count(task)}" for task in found.tasks)
     aware = "question-aware" if settings["question_aware"] else "question-agnostic"
+    grader = settings.get("grader", FORMER)
     length = " to ".join(dict.fromkeys((str(n.min()), str(n.max()))))
-    return f"Model {settings['model']}, {aware}; {len(found.ids)} items of {length} tokens ({sizes})."
+    return f"Model {settings['model']}, {aware}, grader: {grader}; {len(found.ids)} items of {length} tokens ({sizes})."
 
 
 def rate_grids(found: Answers) -> list[Grid]:
-    """Return accuracy, wrong replies and abstention, a row a policy and task, in percent, at up to five ratios.
+    """Return accuracy, wrong replies, hallucinations where known, abstention: a row a policy and task, in percent.
 
-    Each ratio stands above the rows that it keeps, each budget of rows above the ratio that it is.
+    Up to five ratios, each above the rows that it keeps, or budgets of rows, each above the ratio that it is.
     """
     last = len(found.ratios) - 1
     at = sorted({round(k * last / 4) for k in range(5)})
@@ -69,11 +69,13 @@ def rate_grids(found: Answers) -> list[Grid]:
                 [policy, task or "all", *(_percent(found.rates(kind, policy, task), k) for k in at)]
                 for policy in found.policies
                 for task in _groups(found)
+                if found.rates(kind, policy, task).trials
             ],
-            title=f"{title} at the {'budget' if found.keep else 'ratio'}, percent",
+            title=f"{kind.capitalize()} at the {'budget' if found.keep else 'ratio'}, percent",
             right_from=2,
         )
-        for title, kind in RATES.items()
+        for kind in KINDS
+        if kind != "hallucination" or found.knowing.any()
     ]
 
 
@@ -87,7 +89,7 @@ def critical_grid(found: Answers) -> Grid:
             verdict = "no change" if fitted is None else fitted.verdict
             rows.append([policy, task or "all", _critical(fitted), _width(fitted), verdict, built_in])
     columns = ["policy", "task", "critical ratio", "width 10-90 %", "verdict", "built in"]
-    return Grid(columns, rows, title="Critical ratio of hallucination", right_from=2)
+    return Grid(columns, rows, title="Critical ratio of wrong replies", right_from=2)
 
 
 def auc_grid(table: list[Auc], title: str = "Which metric tells the items that fail") -> Grid:

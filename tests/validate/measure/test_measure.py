@@ -198,7 +198,8 @@ class TestTiny:
         json.dumps(document, allow_nan=False)
         assert [row["policy"] for row in document["results"]] == SOME
         assert {row["metric"] for row in document["auc"]} == set(METRICS)
-        assert document["results"][0]["hallucination"]["counts"][0] in (0, 1, 2)
+        assert document["results"][0]["wrong"]["counts"][0] in (0, 1, 2)
+        assert document["results"][0]["hallucination"] is None, "no task knows of these prompts"
 
     def test_question_aware_rows_are_cache_rows(self, tiny):
         one = {"policy_names": ["topk"], "ratios": [0.5], "max_new_tokens": 2, "metrics": True}
