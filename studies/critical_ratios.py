@@ -51,7 +51,7 @@ MARKERS = {"read off": "o", "simulated": "s", "theory": "D"}
 def tiny(model: str, folder: Path) -> tuple[list[Prompt], Measured]:
     """Ask a tiny model every item, or read what it was asked before."""
     prompts = [prompt for task in TASKS for prompt in load_task(task, 60, 0)]
-    options = {"policy_names": POLICIES, "chunk_length": 16, "max_new_tokens": 1}
+    options = {"policy_names": POLICIES, "chunk_length": 16, "max_new_tokens": 1, "metrics": True}
     return prompts, measure(model, prompts, folder / model, **options)
 
 
@@ -99,7 +99,7 @@ def halves(found: PolicyComparison) -> Iterator[tuple[str, str, Interval]]:
 
 
 def summary(shown: dict[str, dict[str, PolicyComparison]]) -> str:
-    """Return the tables of all models: the ratios themselves, then the differences, of hallucination where it rises."""
+    """Return the tables of all models: the ratios, then the differences, of wrong replies where they rise."""
     ratios: list[list[str]] = []
     gaps: dict[str, list[list[str]]] = {kind: [] for kind in KINDS}
     for model, policies in shown.items():
@@ -107,23 +107,23 @@ def summary(shown: dict[str, dict[str, PolicyComparison]]) -> str:
             measured = found.measured
             assert measured is not None
             critical = [measured.critical(kind) for kind in KINDS]
-            way = {True: ", up", False: ", down", None: ""}[measured.rises]
+            way = {True: ", up", False: ", down", None: ""}[measured.wrong.rises]
             told = ["-" if math.isnan(one.value) else views.interval(one, 3) for one in critical]
             half = [half for _, _, half in halves(found)]
             ratios.append(
                 [
                     f"{model}, `{name}`",
-                    f"{told[0]} ({measured.verdict}{way})",
+                    f"{told[0]} ({measured.wrong.verdict}{way})",
                     told[1],
                     *(views.interval(one, 3) for one in half),
                 ]
             )
             for kind, ratio in zip(KINDS, critical, strict=True):
-                if kind == "accuracy" or measured.rises:
+                if kind == "accuracy" or measured.wrong.rises:
                     gap = [views.signed(apart(ratio, one), 2) for one in half]
                     gaps[kind].append([f"{model}, `{name}`", *gap])
     named = [f"{q.removeprefix('gone, ')}: {source}" for q, _, _ in SUMMED for source in MARKERS]
-    head = ["", "measured hallucination", "measured accuracy", *(f"GER, {name}" for name in named)]
+    head = ["", "measured wrong", "measured accuracy", *(f"GER, {name}" for name in named)]
     parts = [f"### Critical ratios and half points\n\n{markdown(head, ratios)}"]
     for kind in reversed(KINDS):
         if gaps[kind]:
@@ -158,10 +158,10 @@ def draw(shown: dict[str, dict[str, PolicyComparison]], path: Path) -> None:
             assert measured is not None
             rows = [
                 (
-                    measured.critical("hallucination"),
+                    measured.critical("wrong"),
                     "red",
-                    "^" if measured.rises else "v",
-                    "measured hallucination",
+                    "^" if measured.wrong.rises else "v",
+                    "measured wrong",
                 ),
                 (measured.critical("accuracy"), "orange", "*", "measured accuracy"),
             ]

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from routegraph import attention, plot
 from routegraph.graph import TokenGraph
+from routegraph.options import check_whole
 from routegraph.stats.intervals import Curve, listed, standard_error
-from routegraph.survival import check_ratio
+from routegraph.survival import check_ratio, ratio_keeping
 from routegraph.theory import ger as theory
 from routegraph.trace import Trace
 from routegraph.validate.eviction import Eviction, Method
@@ -156,7 +157,11 @@ INSPECTION_DEFINITIONS = {
 
 
 def inspect_traces(
-    traces: Sequence[Trace], prompt: str | None = None, policy: str = "topk", ratio: float = 0.9
+    traces: Sequence[Trace],
+    prompt: str | None = None,
+    policy: str = "topk",
+    ratio: float = 0.9,
+    keep: int | None = None,
 ) -> Inspection:
     """Summarise the traces of one run, and map the survivors of one prompt.
 
@@ -170,11 +175,13 @@ def inspect_traces(
         Policy of the map.
     ratio : float
         Compression ratio of the map, in [0, 1).
+    keep : int, optional
+        In its place: rows that each slot of this prompt keeps.
 
     Raises
     ------
     ValueError
-        If there is no trace, no prompt of that id, the policy is unknown or lacks its scores, or the ratio is
+        If there is no trace, no prompt of that id, the policy is unknown or lacks its scores, or ratio or keep are
         out of range.
     """
     if not traces:
@@ -184,6 +191,9 @@ def inspect_traces(
     if prompt is not None and prompt not in ids:
         raise ValueError(f"no prompt {prompt!r} in the trace; choose from: {', '.join(ids)}")
     shown = traces[0 if prompt is None else ids.index(prompt)]
+    if keep is not None:
+        check_whole("keep", keep, low=1)
+        ratio = ratio_keeping(shown.n_context, keep)
     survival = Eviction.of(Method.of_scores(shown, policy), shown).survival(ratio)
     plain = Method.of_scores(traces[0], "topk")
     read = [read_off(trace, Eviction.of(plain, trace), SLOTS_AT) for trace in traces]
