@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from routegraph.validate.models.families import SLIDING, UnsupportedModelError, check_family
+from routegraph.validate.models.attention import implementation
+from routegraph.validate.models.families import UnsupportedModelError, check_family
 from routegraph.validate.models.gguf_tokenizer import check_tokenizer, save_tokenizer
 from routegraph.validate.models.size import check_fits
 
@@ -60,7 +61,10 @@ def read_gguf(path: Path, dtype: str = "float32", device: str = "cpu") -> tuple[
     try:
         with _without_bar():
             network = transformers.AutoModelForCausalLM.from_pretrained(
-                **where, config=config, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+                **where,
+                config=config,
+                dtype=getattr(torch, dtype),
+                attn_implementation=implementation(config),
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise ValueError(f"cannot load model {str(path)!r}: {_words(error)}") from None
@@ -97,8 +101,6 @@ def _without_bar() -> Iterator[None]:
 def _not_read(fields: Mapping[str, Any], tensors: set[str]) -> str:
     """Return what transformers would pass over in silence, if the file has it."""
     kind = fields["general.architecture"]
-    if fields.get(f"{kind}.attention.sliding_window"):
-        return SLIDING
     if "rope_freqs.weight" in tensors or fields.get(f"{kind}.rope.scaling.type", "none") != "none":
         return (
             "rescales its rotary positions, which transformers does not read from a GGUF file; use the model as "

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from routegraph.validate.models.attention import implementation
 from routegraph.validate.models.families import UnsupportedModelError, check_family
 from routegraph.validate.models.size import check_fits, folder_parameters
 from routegraph.validate.models.sources import (
@@ -144,7 +145,7 @@ def load(
             network = transformers.AutoModelForCausalLM.from_pretrained(
                 source,
                 dtype=getattr(torch, dtype),
-                attn_implementation="sdpa",
+                attn_implementation=implementation(config),
                 local_files_only=offline,
             )
         except UnsupportedModelError:
@@ -296,10 +297,13 @@ def fingerprint(model: Loaded) -> str:
 
 
 def check_attention(model: Any, name: str = "") -> None:
-    """Raise ValueError unless a transformers model runs sdpa attention."""
-    running = model.config._attn_implementation
-    if running != "sdpa":
+    """Raise ValueError unless a transformers model runs sdpa attention, or ours where sdpa leaves its soft cap out."""
+    running, wanted = model.config._attn_implementation, implementation(model.config)
+    if running != wanted:
+        why = (
+            "scorers and presses were checked with sdpa" if wanted == "sdpa" else "it leaves the soft cap out"
+        )
         raise ValueError(
-            f"model {name or type(model).__name__!r} runs {running} attention, and scorers and presses were "
-            'checked with sdpa; call model.set_attn_implementation("sdpa") first'
+            f"model {name or type(model).__name__!r} runs {running} attention, and {why}; call "
+            f'model.set_attn_implementation("{wanted}") first'
         )

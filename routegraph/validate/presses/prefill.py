@@ -6,8 +6,10 @@ depend on the compression ratio: one prefill gives the scores behind every ratio
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -177,15 +179,43 @@ def _hooked(model: Any, hook: Any) -> Iterator[None]:
 
 @contextmanager
 def _rotary(model: Any) -> Iterator[None]:
-    """Let each attention module see the model's rotary embedding, as scorers expect, and take it away again."""
-    modules = [module for module in attention_modules(model) if not hasattr(module, "rotary_emb")]
+    """Let each attention module see the model's rotary embedding, as scorers expect, and put back what it had.
+
+    Where layers of each kind have one of their own (Gemma-3), that is it; kvpress gives them all the same, and fails.
+    """
+    modules = attention_modules(model)
+    before = [getattr(module, "rotary_emb", None) for module in modules]
+    shared = model.base_model.rotary_emb
+    by_kind = "layer_type" in inspect.signature(shared.forward).parameters
     for module in modules:
-        module.rotary_emb = model.base_model.rotary_emb
+        _set_rotary(module, _RotaryOfKind(shared, module.layer_type) if by_kind else shared)
     try:
         yield
     finally:
-        for module in modules:
-            del module.rotary_emb
+        for module, rotary in zip(modules, before, strict=True):
+            _set_rotary(module, rotary)
+
+
+@dataclass(frozen=True)
+class _RotaryOfKind:
+    """A rotary embedding with several kinds of layers, as those of one kind use it."""
+
+    shared: Any
+    kind: str
+
+    def __call__(self, x: Any, position_ids: Any) -> Any:
+        return self.shared(x, position_ids, layer_type=self.kind)
+
+    @property
+    def inv_freq(self) -> Any:
+        return getattr(self.shared, f"{self.kind}_inv_freq")
+
+
+def _set_rotary(module: Any, rotary: Any) -> None:
+    if hasattr(module, "rotary_emb"):
+        del module.rotary_emb  # torch takes no plain callable in the place of a module
+    if rotary is not None:
+        module.rotary_emb = rotary
 
 
 def one_context(encoded: Any) -> Any:
