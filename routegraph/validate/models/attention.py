@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from routegraph.validate.models.families import family_of, known_family
 
@@ -48,6 +52,15 @@ def attention_of(module: Any) -> Attention:
     config = module.config
     family = known_family(config, type(module).__name__)
     return Attention(module.scaling, family.softcap(config), family.windows(config)[module.layer_idx])
+
+
+def seen_rows(windows: Sequence[int], n: int) -> NDArray[np.bool_]:
+    """Return which rows of a context of `n` the first query after it sees in each layer, bool[n_layers, n].
+
+    `windows` are the layers' sliding windows, in rows, the query's own among them; 0: none.
+    """
+    first = [max(0, n + 1 - window) if window else 0 for window in windows]
+    return np.arange(n) >= np.array(first)[:, None]
 
 
 def attention_logits(queries: Any, keys: Any, attention: Attention, start: int) -> Any:

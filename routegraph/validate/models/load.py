@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from routegraph.validate.models.attention import implementation
-from routegraph.validate.models.families import UnsupportedModelError, check_family
+from routegraph.validate.models.families import UnsupportedModelError, check_family, known_family
 from routegraph.validate.models.size import check_fits, folder_parameters
 from routegraph.validate.models.sources import (
     MODELS,
@@ -61,6 +61,13 @@ class Loaded:
     n_query_heads: int
     head_dim: int
     max_context: int
+
+    @property
+    def local(self) -> dict[str, Any]:
+        """What a trace keeps of the sliding windows; empty where no layer has one."""
+        family = known_family(self.model.config, self.name)
+        windows = family.windows(self.model.config)
+        return {"windows": windows, "spares_local": family.spares_local} if any(windows) else {}
 
 
 def use_threads(threads: int | None = None) -> None:

@@ -232,6 +232,7 @@ def _trace(
         answer=tokens_in(context.text, offsets, prompt.answer_spans),
         evidence=tokens_in(context.text, offsets, prompt.evidence),
         question=context.question,
+        **model.local,
         scores=scores,
         scorers={name: table.recorded(n) for name, table in tables.items()},
         **recorded,
