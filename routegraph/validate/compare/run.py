@@ -122,13 +122,13 @@ def _check_windows(traces: Sequence[Trace]) -> None:
     for trace in traces:
         if any(trace.windows) and trace.spares_local:
             raise ValueError(
-                f"layers of model {trace.model!r} have a sliding window and are left alone by what evicts, which neither "
-                "simulation nor theory knows; compare another model"
+                f"layers of model {trace.model!r} have a sliding window and are left alone by what evicts, which "
+                "neither simulation nor theory knows; compare another model"
             )
         if any(trace.windows) and not seen_rows(trace.windows, trace.n_context).all():
             raise ValueError(
-                f"prompt {trace.id!r} has {trace.n_context} tokens, and layers of model {trace.model!r} see a window of "
-                f"{max(trace.windows)}, which neither simulation nor theory knows; compare shorter prompts"
+                f"prompt {trace.id!r} has {trace.n_context} tokens, and layers of model {trace.model!r} see a window "
+                f"of {max(trace.windows)}, which neither simulation nor theory knows; compare shorter prompts"
             )
 
 

@@ -76,7 +76,7 @@ def prefill_tables(
 
         def score(press: Any, rows: slice) -> Any:
             keys, values = layer.keys[:, :, rows], layer.values[:, :, rows]
-            with plain_errors(press):
+            with plain_errors(press, _unknown_to_kvpress(module)):
                 return press.score(module, hidden[:, rows], keys, values, None, kwargs)
 
         if module.layer_idx == 0:
@@ -146,16 +146,28 @@ def _check_fixed(press: Any, score: Any) -> None:
 
 
 @contextmanager
-def plain_errors(press: Any) -> Iterator[None]:
-    """Turn what a press asserts or raises into one sentence that names it."""
+def plain_errors(press: Any, why: str = "") -> Iterator[None]:
+    """Turn what a press asserts or raises into one sentence that names it, and says `why` where that is known."""
     try:
         yield
     except (AssertionError, NotImplementedError, RuntimeError, OSError) as error:
-        why = " ".join(str(error).split()) or type(error).__name__
+        why = why or " ".join(str(error).split()) or type(error).__name__
         name = getattr(press, "__name__", type(press).__name__)
         raise ValueError(f"{name} cannot run here: {why}") from error
     except ValueError as error:
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def _unknown_to_kvpress(module: Any) -> str:
+    """Return what kvpress fails on in an attention module, if there is such a thing."""
+    rope = getattr(module.config, "rope_parameters", None) or {}
+    part = rope.get("partial_rotary_factor", 1.0)
+    if part == 1:
+        return ""
+    return (
+        f"kvpress rotates whole heads, and this model rotates {part:g} of each; choose a scorer that reads no rotated "
+        "queries, such as knorm, keydiff, lagkv, cur or observed_attention"
+    )
 
 
 def _chunks(n: int, length: int | None) -> list[slice]:

@@ -7,7 +7,7 @@ from routegraph.validate.presses.kvpress_fixes import kvpress
 from routegraph.validate.presses.reference import reference_kept
 from routegraph.validate.presses.survivors import Survivors, survivors
 from routegraph.validate.prompts.prompt import Prompt
-from tests.helpers.models import random_ids
+from tests.helpers.models import random_ids, tiny_network
 
 RATIOS = (0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98)
 N = 170
@@ -133,3 +133,15 @@ def test_bad_input_of_survivors(network, tiny):
     assert found.kept.shape[:3] == (5, 3, 2)
     found = survivors(tiny, Prompt(id="p", context="Ada lives in Paris, and likes it."), kv.KnormPress, [0.5])
     assert found.kept.shape[:3] == (1, 3, 2)
+
+
+@pytest.mark.parametrize(("family", "spared"), [("qwen2", False), ("gemma3_text", True)])
+def test_windows(family, spared):
+    """Rows that the next query does not see are no survivors; Gemma-3's local layers are left alone."""
+    settings = {"use_sliding_window": True, "max_window_layers": 2} if family == "qwen2" else {}
+    network = tiny_network(family, sliding_window=20, **settings)
+    found = survivors(network, random_ids(N), lambda r: kvpress().KnormPress(r), RATIOS)
+    raw = np.stack([reference_kept(network, random_ids(N), kvpress().KnormPress(r)) for r in RATIOS])
+    seen = np.arange(N) > N - 20  # the first query after the context is at position N
+    np.testing.assert_array_equal(found.kept[:, 1], raw[:, 1])
+    np.testing.assert_array_equal(found.kept[:, 2], np.broadcast_to(seen, (7, 2, N)) & (raw[:, 2] | spared))
