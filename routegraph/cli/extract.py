@@ -14,7 +14,11 @@ from routegraph.cli.terminal import note, progress
 def extract(
     model: Model,
     prompts: Annotated[
-        str, typer.Option(metavar="FILE", help="JSONL, one prompt a line; 'bundled': the ones that ship.")
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="A file that `routegraph prompts` understands; 'bundled': the ones that ship.",
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Trace file to write.")],
     scorer: Annotated[
