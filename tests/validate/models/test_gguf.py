@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from routegraph.validate.models import size  # noqa: E402
+from routegraph.validate.models import cache, convert, size  # noqa: E402
 from routegraph.validate.models.gguf_tokenizer import save_tokenizer  # noqa: E402
 from routegraph.validate.models.load import load  # noqa: E402
 from routegraph.validate.prompts.prompt import Prompt  # noqa: E402
@@ -32,6 +32,13 @@ LAYER = {
 PRE = {"llama": "llama-bpe", "qwen2": "qwen2", "qwen3": "qwen2"}
 
 
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("ROUTEGRAPH_CACHE", str(folder))
+    return folder
+
+
 def vocabulary() -> list[str]:
     from tokenizers import pre_tokenizers
 
@@ -45,6 +52,7 @@ def write_gguf(
     pre: str = "",
     model: str = "gpt2",
     merges: Any = ("Ġ t", "1 2", "12 3"),
+    without: str = "",
     **settings: Any,
 ) -> Path:
     """Write a tiny network as llama.cpp's converter would, unquantised, rows of LLaMA's q and k in rotary pairs."""
@@ -77,7 +85,7 @@ def write_gguf(
         if key == "tensor":
             writer.add_tensor(value, np.ones(8, dtype=np.float32))
         else:
-            getattr(writer, key)(value)
+            getattr(writer, key)(*value if isinstance(value, tuple) else (value,))
     state = network.state_dict()
     plain = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
     names = {f"{gguf_name}.weight": f"{ours}.weight" for gguf_name, ours in plain.items()}
@@ -86,7 +94,7 @@ def write_gguf(
             for part in ("weight", "bias"):
                 names[f"blk.{layer}.{gguf_name}.{part}"] = f"model.layers.{layer}.{ours}.{part}"
     for gguf_name, ours in names.items():
-        if ours not in state:
+        if ours not in state or gguf_name == without:
             continue
         array = state[ours].numpy()
         if family == "llama" and ours.endswith(("q_proj.weight", "k_proj.weight")):
@@ -182,6 +190,16 @@ def test_pre_tokenizers(tmp_path, pre, text, tokens):
         ({"model": "llama"}, "cannot build a llama/llama-bpe tokenizer"),
         ({"add_sliding_window": 128}, "sliding-window attention"),
         (
+            {"without": "blk.2.ffn_up.weight"},
+            "'a' does not fit its config: 1 of its tensors are not in its files .model.layers.2.mlp.up_proj",
+        ),
+        ({"tensor": "blk.3.attn_norm.weight"}, "holds 131016 weights, and .* takes 131008"),
+        ({"tensor": "rope_freqs.weight", "add_uint16": ("split.count", 1)}, "rescales its rotary positions"),
+        (
+            {"add_uint16": ("split.count", 3)},
+            "a.gguf' is part 1 of 3 of a model, and not the whole; join them with .*gguf-split --merge",
+        ),
+        (
             {"tensor": "rope_freqs.weight"},
             "'a' rescales its rotary positions, .* use the model as transformers saves it",
         ),
@@ -206,6 +224,75 @@ def test_no_gguf_inside(tmp_path):
         with pytest.raises(ValueError, match=r"is no readable GGUF file|cannot load model") as caught:
             load(path)
         assert "\n" not in str(caught.value)
+
+
+class TestKept:
+    """A file is unpacked once; what is loaded from the copy is what is read from the file itself."""
+
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    def test_copy_and_file_are_the_same_model(self, tmp_path, monkeypatch, dtype):
+        from routegraph.validate.models import gguf
+        from routegraph.validate.models.load import quiet
+
+        path = write_gguf(tmp_path / "tiny.gguf", shaken("qwen2"), add_chat_template="{{ messages }}")
+        with quiet():
+            network, tokenizer = gguf.read_gguf(path, dtype)
+        told = []
+        first = load(path, dtype=dtype, progress=lambda *told_: told.append(told_[2]))
+        assert told == ["unpacking tiny.gguf to float32, once"]
+        monkeypatch.setattr(convert, "read_gguf", None)
+        copied = tmp_path / "elsewhere.gguf"
+        copied.write_bytes(path.read_bytes())
+        second = load(copied, dtype=dtype, progress=lambda *told_: told.append(told_[2]))
+        assert len(told) == 1
+        assert (first.name, second.name) == ("tiny", "elsewhere")
+        for loaded in (first, second):
+            assert loaded.model.dtype == network.dtype
+            with torch.no_grad():
+                expected, found = (one(random_ids()).logits for one in (network, loaded.model))
+            assert torch.equal(found, expected)
+            assert loaded.tokenizer("the <tool> 12").input_ids == tokenizer("the <tool> 12").input_ids
+            assert loaded.tokenizer.get_vocab() == tokenizer.get_vocab()
+            assert loaded.tokenizer.chat_template == "{{ messages }}"
+            assert loaded.tokenizer.special_tokens_map == tokenizer.special_tokens_map
+
+    def test_a_file_that_changed_in_place_is_unpacked_again(self, tmp_path):
+        path = write_gguf(tmp_path / "tiny.gguf", shaken("qwen2"))
+        before = load(path).model.model.layers[2].mlp.down_proj.weight
+        content = bytearray(path.read_bytes())
+        content[-400:] = content[-800:-400]  # the same size, other weights
+        path.write_bytes(content)
+        assert not torch.equal(load(path).model.model.layers[2].mlp.down_proj.weight, before)
+
+    def test_template_is_in_the_configuration_of_the_tokenizer(self, tmp_path):
+        path = write_gguf(tmp_path / "tiny.gguf", shaken("qwen2"), add_chat_template="{{ messages }}")
+        folder, why = convert.converted(path, "float32", "cpu")
+        assert why == ""
+        settings = json.loads((folder / "tokenizer_config.json").read_text())
+        assert settings["chat_template"] == "{{ messages }}"
+        assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
+        assert json.loads((folder / "config.json").read_text())["dtype"] == "float32"
+
+    def test_without_room_it_is_read_as_it_is(self, tmp_path, monkeypatch, cache_folder):
+        path = write_gguf(tmp_path / "tiny.gguf", shaken("llama"))
+        monkeypatch.setattr(cache, "free_bytes", lambda: 1000)
+        with pytest.warns(
+            UserWarning, match=r"'tiny', unpacked, needs 0.00 GB .* ROUTEGRAPH_CACHE .*whenever"
+        ):
+            assert load(path).name == "tiny"
+        assert list(cache_folder.glob("gguf/*")) == []
+        monkeypatch.undo()
+        blocked = tmp_path / "file"
+        blocked.touch()
+        monkeypatch.setenv("ROUTEGRAPH_CACHE", str(blocked))
+        with pytest.warns(UserWarning, match="'tiny' is unpacked whenever it is loaded: .*Not a directory"):
+            assert load(path).n_layers == 3
+
+    def test_a_refused_file_leaves_nothing(self, tmp_path, cache_folder):
+        path = write_gguf(tmp_path / "tiny.gguf", shaken("llama"), pre="tekken")
+        with pytest.raises(ValueError, match="tekken"):
+            load(path)
+        assert [found for found in cache_folder.glob("gguf/*") if not found.name.endswith(".lock")] == []
 
 
 class TestMemory:

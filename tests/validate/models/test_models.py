@@ -220,7 +220,7 @@ class TestLoad:
             ({"model_type": "mistral", "sliding_window": 4096}, "sliding-window attention"),
             ({"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": 1}, "sliding-window"),
             ({"model_type": "nonsense"}, "cannot load model"),
-            ({"model_type": "llama"}, "cannot load model"),
+            ({"model_type": "llama"}, "no tokenizer files: none of tokenizer.json"),
         ],
     )
     def test_refused_models(self, tmp_path: Path, config: dict[str, object], words: str) -> None:
