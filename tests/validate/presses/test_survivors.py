@@ -145,3 +145,32 @@ def test_windows(family, spared):
     seen = np.arange(N) > N - 20  # the first query after the context is at position N
     np.testing.assert_array_equal(found.kept[:, 1], raw[:, 1])
     np.testing.assert_array_equal(found.kept[:, 2], np.broadcast_to(seen, (7, 2, N)) & (raw[:, 2] | spared))
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.9])
+def test_gemma3_as_kvpress_knows_it(ratio):
+    """kvpress knows the class that reads images, too; its text model is the one we read."""
+    import torch
+    from transformers import DynamicCache, Gemma3Config, Gemma3ForConditionalGeneration
+
+    text, kv = tiny_network("gemma3_text", sliding_window=20), kvpress()
+    sight = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = Gemma3Config(
+        text_config=text.config.to_dict(),
+        vision_config={**sight, "image_size": 28, "patch_size": 14},
+        mm_tokens_per_image=4,
+    )
+    config._attn_implementation = "sdpa"
+    whole = Gemma3ForConditionalGeneration(config).eval()
+    whole.model.language_model.load_state_dict(text.model.state_dict())
+    cache, every = DynamicCache(), DynamicCache()
+    with torch.no_grad():
+        with kv.KnormPress(ratio)(whole):
+            whole.model.language_model(random_ids(N), past_key_values=cache)
+        text.model(random_ids(N), past_key_values=every)
+    kept = survivors(text, random_ids(N), lambda r: kv.KnormPress(r), [ratio]).kept[0]
+    for local in (0, 2):
+        assert torch.equal(cache.layers[local].keys, every.layers[local].keys)
+        np.testing.assert_array_equal(kept[local], np.broadcast_to(np.arange(N) > N - 20, (2, N)))
+    ours = every.layers[1].keys[0][torch.from_numpy(kept[1])].reshape(2, -1, 16)
+    assert torch.equal(ours.sort(1).values, cache.layers[1].keys[0].sort(1).values)
