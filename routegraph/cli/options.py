@@ -52,7 +52,6 @@ Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the JSON d
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="Known name, local folder, GGUF file, or hub id.")
 ]
-QuestionAware = Annotated[bool, typer.Option("--question-aware", help="Let the scores know the question.")]
 Dtype = Annotated[str, typer.Option(metavar="NAME", help="float32 or bfloat16.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")]
 Threads = Annotated[int | None, count("Threads of torch; half of the cores by default.")]

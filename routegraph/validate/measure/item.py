@@ -15,14 +15,14 @@ from routegraph.validate.decoding.decode import decode
 from routegraph.validate.decoding.knockout import carriers as find_carriers
 from routegraph.validate.eviction import Eviction, Method, tables_of
 from routegraph.validate.measure import metrics
-from routegraph.validate.measure.metrics import METRICS, N_SINK, Watched
+from routegraph.validate.measure.metrics import METRICS, Watched
 from routegraph.validate.measure.routed import read_question
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.plan import Plan
 from routegraph.validate.presses import prefill
-from routegraph.validate.presses.scorers import ScoreTable, check_table, score_tables
+from routegraph.validate.presses.scorers import ScoreTable, check_table, fitting_chunk, score_tables
 from routegraph.validate.prompts.prompt import Prompt, occurrences
-from routegraph.validate.prompts.tokens import Asked, UnfitPromptError, tokenise
+from routegraph.validate.prompts.tokens import Asked, UnfitPromptError, tell_set_aside, tokenise
 from routegraph.validate.prompts.verdict import judge, normalise
 
 
@@ -95,16 +95,6 @@ class Item:
         return item
 
 
-def fitting_chunk(n: int, chunk_length: int) -> int:
-    """Return the longest chunk, up to the length asked for, whose last, shorter one holds more than the sinks.
-
-    A chunk of sinks only cannot be scored by itself; a few rows less, and there is none.
-    """
-    return next(
-        (k for k in range(chunk_length, chunk_length // 2, -1) if n % k == 0 or n % k > N_SINK), chunk_length
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class Prefilled:
     """What the prefill of an item's context gave: see `Scored`; and its cache."""
@@ -133,9 +123,7 @@ def read_items(
             items.append(Item.read(model, prompt, plan))
         except UnfitPromptError as error:
             aside.append((prompt.id, str(error)))
-    if not items:
-        more = f" (and {len(aside) - 1} others are set aside as well)" if len(aside) > 1 else ""
-        raise ValueError(aside[0][1] + more)
+    tell_set_aside(aside, len(prompts))
     return items, tuple(aside)
 
 
@@ -164,7 +152,7 @@ def measure_item(model: Loaded, item: Item, plan: Plan, carriers: int = 0) -> di
     survivals = [eviction.survivals(ratios) for eviction in evictions]
     carried = np.empty(0, dtype=np.int64)
     if carriers and prompt.answerable:
-        carried = np.sort(find_carriers(model, prompt, carriers).tokens)
+        carried = np.sort(find_carriers(model, prompt, carriers, asks=plan).tokens)
     watched = Watched(item.answer, item.facts, carried)
     distinct, which = distinct_variants(survivals, ratios)
     reads, routed = read_question(model, asked.context, asked.question, distinct)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,22 @@ Ids = NDArray[np.int64]
 
 class UnfitPromptError(ValueError):
     """A prompt that cannot be asked, or not of this model: it is set aside, and others are measured all the same."""
+
+
+class SetAsideWarning(UserWarning):
+    """Some prompts are not asked; it says which, and why."""
+
+
+def tell_set_aside(aside: Sequence[tuple[str, str]], asked: int) -> None:
+    """Warn of prompts, as (id, reason), that were set aside of so many; ValueError where none is left."""
+    if len(aside) == asked:
+        more = f" (and {len(aside) - 1} others are set aside as well)" if len(aside) > 1 else ""
+        raise ValueError(aside[0][1] + more)
+    if aside:
+        others = f"; also {', '.join(name for name, _ in aside[1:10])}" if len(aside) > 1 else ""
+        rest = f" and {len(aside) - 10} more" if len(aside) > 10 else ""
+        words = f"{len(aside)} of {asked} prompts set aside: {aside[0][1]}{others}{rest}"
+        warnings.warn(words, SetAsideWarning, stacklevel=3)
 
 
 @dataclass(frozen=True, eq=False)
