@@ -82,7 +82,8 @@ class Survival:
     Parameters
     ----------
     drop : int[n_layers, n_heads, n_context]
-        Level at which the slot dies, 1..max_level + 1 (max_level + 1: at no level). Ties allowed.
+        Level at which the slot dies, 1..max_level + 1 (max_level + 1: at no level). Ties allowed. 0: dead before
+        anything is evicted, as rows outside of a sliding window are.
     steps : float[max_level], optional
         Sorted ratios at which the kept set changes, for policies whose kept set is no function of
         the kept number; then ``level(r) = searchsorted(steps, r, side="right")``. By default
@@ -110,9 +111,9 @@ class Survival:
                 raise ValueError("steps must be a sorted list of ratios in [0, 1)")
             object.__setattr__(self, "steps", steps)
         low, high = int(drop.min()), int(drop.max())
-        if low < 1 or high > self.max_level + 1:
-            bad = low if low < 1 else high
-            raise ValueError(f"drop entries must be in 1..max_level + 1 = {self.max_level + 1}, got {bad}")
+        if low < 0 or high > self.max_level + 1:
+            bad = low if low < 0 else high
+            raise ValueError(f"drop entries must be in 0..max_level + 1 = {self.max_level + 1}, got {bad}")
 
     @property
     def n_layers(self) -> int:

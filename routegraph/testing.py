@@ -96,7 +96,7 @@ def survivals(
         ratio = st.floats(0, 1, exclude_max=True)
         ratios = np.array(sorted(draw(st.lists(ratio, max_size=5, unique=True))), dtype=float)
     max_level = n_context if ratios is None else len(ratios)
-    entries = st.integers(1, max_level + 1)
+    entries = st.integers(0, max_level + 1)
     return Survival(draw(hnp.arrays(np.int32, (n_layers, n_heads, n_context), elements=entries)), ratios)
 
 

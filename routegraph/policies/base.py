@@ -159,7 +159,8 @@ def apply(name: str, scores: ArrayLike, *, ratio: float | None = None, **paramet
     Raises
     ------
     ValueError
-        If the policy is unknown, does not take a parameter or lacks its ratio, or the scores are malformed.
+        If the policy is unknown, does not take a parameter or lacks its ratio, the scores are malformed, or rows
+        would be dead at ratio 0.
     """
     policies.check_parameters(name, parameters)
     function = policies[name]
@@ -170,4 +171,8 @@ def apply(name: str, scores: ArrayLike, *, ratio: float | None = None, **paramet
             raise ValueError(f"policy {name!r} is not nested: it must be asked for one ratio at a time")
         parameters["ratio"] = ratio
     survival: Survival = function(check_scores(array, n_context), n_context=n_context, **parameters)
+    if (
+        survival.drop.min() < 1
+    ):  # a Survival may hold rows that are dead from the start; no policy makes them so
+        raise ValueError(f"policy {name!r} evicts at ratio 0: its drop entries must be at least 1, got 0")
     return survival

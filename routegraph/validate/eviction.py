@@ -19,6 +19,7 @@ from routegraph import policies
 from routegraph.files import digest
 from routegraph.protection import Protection
 from routegraph.survival import Survival
+from routegraph.validate.models.attention import seen_rows
 from routegraph.validate.presses.scorers import CHUNK_LENGTH, SCORERS
 
 Scores = NDArray[np.float32]
@@ -43,6 +44,14 @@ class Scored(Protocol):
     @property
     def scorers(self) -> Mapping[str, Mapping[str, Any]]:
         """Parameters of each table, its protected rows among them."""
+
+    @property
+    def windows(self) -> Sequence[int]:
+        """Sliding window of each layer, 0: none; empty where no layer has one."""
+
+    @property
+    def spares_local(self) -> bool:
+        """Whether layers with a window are left alone."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,10 @@ class Eviction:
         Parameters of the score table, its protected rows among them; empty for a method that goes by none.
     n_scored : int
         Rows of the whole prompt, of which `scores` may hold the first only.
+    windows : sequence of int
+        Sliding window of each layer, 0: none; empty where no layer has one.
+    spares_local : bool
+        Whether layers with a window are left alone.
     """
 
     method: Method
@@ -168,6 +181,8 @@ class Eviction:
     seed: int
     scorer: Mapping[str, Any]
     n_scored: int
+    windows: Sequence[int] = ()
+    spares_local: bool = False
 
     @classmethod
     def of(cls, method: Method, prompt: Scored, seed: int = 0) -> Eviction:
@@ -193,7 +208,8 @@ class Eviction:
             table = next(iter(prompt.scores))
         scores = prompt.scores[table]
         told = prompt.scorers.get(table, {}) if method.scored else {}
-        return cls(method, scores, seed_of(seed, prompt.id), told, scores.shape[-1])
+        local = prompt.windows, prompt.spares_local
+        return cls(method, scores, seed_of(seed, prompt.id), told, scores.shape[-1], *local)
 
     def first(self, n_context: int) -> Eviction:
         """Return the eviction of the first rows only; their scores stay those of the whole prompt."""
@@ -206,7 +222,8 @@ class Eviction:
 
     def survival(self, ratio: float | None = None) -> Survival:
         """Return what survives; a policy that is not nested needs the ratio."""
-        return self.method.evict(self.scores, ratio, self.seed)
+        survival = self.method.evict(self.scores, ratio, self.seed)
+        return within_windows(survival, self.windows, self.spares_local)
 
     def survivals(self, ratios: Sequence[float]) -> list[Survival]:
         """Return what survives at every ratio; of a nested policy that is one and the same."""
@@ -232,6 +249,27 @@ class Eviction:
             return {**policies.policies.parameters(self.method.policy), **dict(self.method.parameters)}
         rows = asdict(self.protection)
         return {**self.scorer, **{name: rows[name] for name in ("n_sink", "window") if rows[name]}}
+
+
+def within_windows(survival: Survival, windows: Sequence[int], spares_local: bool) -> Survival:
+    """Return a survival in which rows outside of the sliding windows are dead from the start.
+
+    A window ends at the query, which is the first one after the context here; later ones see less. What evicts scores
+    all rows of a layer, as kvpress does on a cache that keeps them, unless it leaves layers with a window alone.
+
+    Parameters
+    ----------
+    survival : Survival
+    windows : sequence of int
+        Of each layer, in rows, the query's own among them; 0: none.
+    spares_local : bool
+        Whether layers with a window are left alone.
+    """
+    if not any(windows):
+        return survival
+    spared = np.array(windows, dtype=bool) & spares_local
+    drop = np.where(spared[:, None, None], survival.max_level + 1, survival.drop)
+    return replace(survival, drop=np.where(seen_rows(windows, survival.n_context)[:, None], drop, 0))
 
 
 def tables_of(methods: Sequence[Method]) -> list[str]:

@@ -26,6 +26,7 @@ from routegraph.validate.compare.result import Comparison
 from routegraph.validate.compare.simulated import ScoreModel, fit_scores, simulate_ger, uniform_scores
 from routegraph.validate.eviction import Eviction, Method
 from routegraph.validate.measure.result import Measured
+from routegraph.validate.models.attention import seen_rows
 from routegraph.validate.traces.read_off import ReadOff, read_off
 
 #: Ratios at which everything is read off by default, dense where things happen.
@@ -83,6 +84,7 @@ def compare(
         raise ValueError(f"compare needs at least 4 prompts (half of them are held out), got {len(traces)}")
     if len({trace.question is None for trace in traces}) > 1:
         raise ValueError("the traces are partly question-aware and partly not; compare them apart")
+    _check_windows(traces)
     thresholds = tuple(sorted(set(eps)))
     for threshold in thresholds:
         if not 0 < threshold < 1:
@@ -113,6 +115,21 @@ def compare(
         question_aware=traces[0].question is not None,
         has_measured=measured is not None,
     )
+
+
+def _check_windows(traces: Sequence[Trace]) -> None:
+    """Raise ValueError where some layers evict otherwise than the others: no simulation and no theory knows that."""
+    for trace in traces:
+        if any(trace.windows) and trace.spares_local:
+            raise ValueError(
+                f"layers of model {trace.model!r} have a sliding window and are left alone by what evicts, which "
+                "neither simulation nor theory knows; compare another model"
+            )
+        if any(trace.windows) and not seen_rows(trace.windows, trace.n_context).all():
+            raise ValueError(
+                f"prompt {trace.id!r} has {trace.n_context} tokens, and layers of model {trace.model!r} see a window "
+                f"of {max(trace.windows)}, which neither simulation nor theory knows; compare shorter prompts"
+            )
 
 
 def _compare_policy(

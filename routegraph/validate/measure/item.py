@@ -108,6 +108,8 @@ class Prefilled:
     scores: Mapping[str, NDArray[np.float32]]
     scorers: Mapping[str, Mapping[str, Any]]
     cache: Any
+    windows: Sequence[int] = ()
+    spares_local: bool = False
 
 
 def read_items(
@@ -143,7 +145,7 @@ def evicted(model: Loaded, item: Item, seed: int) -> tuple[Any, list[Eviction]]:
         also=lambda module, args, kwargs, output: caches.append(kwargs["past_key_values"]),
     )
     recorded = {name: table.recorded(len(item.asked.context)) for name, table in tables.items()}
-    done = Prefilled(item.prompt.id, scores, recorded, caches[0])
+    done = Prefilled(item.prompt.id, scores, recorded, caches[0], **model.local)
     return done.cache, [Eviction.of(method, done, seed) for method in item.methods]
 
 

@@ -110,7 +110,7 @@ def reference_kept(model: Any, input_ids: Any, press: Any) -> Kept:
 
     does.compress = recording
     try:
-        with patched_attention(), _rotary(model), plain_errors(press), press(model):
+        with patched_attention(), plain_errors(press), _rotary(model), press(model), _rotary(model):
             prefill(model, input_ids)
     finally:
         del does.compress
