@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from routegraph.cli.options import Json, Plot, share
+from routegraph.cli.options import Json, Plot, method_help, share
 from routegraph.cli.terminal import check_outputs, console, draw, print_json
 
 
@@ -19,7 +19,13 @@ def inspect(
         str | None,
         typer.Option(metavar="ID", help="Prompt whose survivors are mapped; the first by default."),
     ] = None,
-    policy: Annotated[str, typer.Option(metavar="NAME", help="Policy of the map.")] = "topk",
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=method_help("Policy of the map; topk by the first scores of the trace by default", False),
+        ),
+    ] = None,
     ratio: Annotated[float, share("Compression ratio of the map.")] = 0.9,
     json_: Json = False,
     plot: Plot = None,

@@ -18,6 +18,7 @@ from routegraph.cli.options import (
     Tasks,
     Threads,
     count,
+    method_help,
     real,
     takes,
 )
@@ -34,7 +35,7 @@ def measure(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="chunk, adakv, topk, snapkv, knorm, random, streaming by default; POLICY@SCORER; repeatable.",
+            help=method_help("chunk, adakv, topk, snapkv, knorm, random, streaming by default"),
         ),
     ] = None,
     ratio: Annotated[

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from routegraph import plugins
 from routegraph.options import check, option
+from routegraph.validate.presses.methods import resolve
 from routegraph.validate.presses.scorers import CHUNK_LENGTH, SCORERS, checked_tables
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class Plan:
     Attributes
     ----------
     policy_names : tuple of str
-        See `Method.named`. A policy that draws does so anew for every item, from `seed` and the item's id.
+        See `Method.named`; of a press's class, the method's own name. A policy that draws does so anew for every
+        item, from `seed` and the item's id.
     ratios : tuple of float
         Sorted compression ratios in [0, 1).
 
@@ -53,7 +55,9 @@ class Plan:
         from routegraph.survival import check_ratios
         from routegraph.validate.eviction import tables_of
 
-        object.__setattr__(self, "policy_names", tuple(dict.fromkeys(self.policy_names)))
+        # A press's class is another name of a method: results tell one.
+        names = dict.fromkeys(resolve(name).name for name in self.policy_names)
+        object.__setattr__(self, "policy_names", tuple(names))
         object.__setattr__(self, "ratios", tuple(sorted(set(check_ratios(list(self.ratios))))))
         check(self)
         if not self.policy_names:

@@ -97,7 +97,11 @@ class Measured(Shown, Answers):
             "version": __version__,
             "seed": self.settings["seed"],
             "parameters": {**self.settings, "prompts": len(self.ids), "tasks": self.task_sizes},
-            "definitions": {**MEASURE_DEFINITIONS, **{f"metric {k}": m.meaning for k, m in METRICS.items()}},
+            "definitions": {
+                **MEASURE_DEFINITIONS,
+                **{f"policy {name}": told for name, told in self.methods.items()},
+                **{f"metric {k}": m.meaning for k, m in METRICS.items()},
+            },
             "results": [self._curve_dict(policy, task) for policy in self.policies for task in groups],
             "auc": [
                 {

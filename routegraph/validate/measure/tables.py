@@ -6,7 +6,7 @@ import math
 
 from routegraph.critical.result import CriticalFit
 from routegraph.stats.auc import Auc
-from routegraph.tables import Grid, Page, interval, note, words
+from routegraph.tables import Grid, Page, interval, note, points, words
 from routegraph.validate.measure.answers import LEAST, Answers, Rates
 from routegraph.validate.measure.metrics import METRICS
 
@@ -29,6 +29,7 @@ def measured_page(found: Answers) -> Page:
     return Page(
         (
             words(*header(found)),
+            points(f"{name}: {told}." for name, told in found.methods.items()),
             *rate_grids(found),
             critical_grid(found),
             note(FOOTNOTE),

@@ -63,6 +63,7 @@ def inspection(console: Console, found: Inspection, provenance: dict[str, Any]) 
     console.print()
     title = f"Survivors of {prompt}, {policy} at ratio {ratio:g}: layers down, tokens across"
     console.print(title, style="bold", highlight=False)
+    show(console, [f"{policy}: {found.method}."])
     for line in survivors_map(found):
         console.print(line, markup=False, highlight=False)
     show(

@@ -97,7 +97,7 @@ def test_bad_input_is_one_sentence():
         compare(traces[:3])
     with pytest.raises(ValueError, match="at least 4 ratios, got 2"):
         compare(traces, policy_names=["topk"], ratios=[0.5, 0.9])
-    with pytest.raises(ValueError, match="no chunk-wise scores for policy 'chunk'"):
+    with pytest.raises(ValueError, match="no chunk-wise scores by scorer 'expected_attention' for policy 'chunk'"):
         compare(traces)
     with pytest.raises(ValueError, match=r"eps must be in \(0, 1\), got 1.5"):
         compare(traces, policy_names=["topk"], eps=[0.1, 1.5])
@@ -145,9 +145,9 @@ def test_scores_are_recovered():
     model = fit_scores(traces, evictions, read)
     assert model.field.in_layer == pytest.approx(field.in_layer, abs=0.04)
     assert (model.field.floor, model.field.length) == pytest.approx((0.3, 2.0), abs=0.6)
-    again = model.draw(np.random.default_rng(0), evictions[0].protected, np.array([], dtype=int))
+    again = model.draw(np.random.default_rng(0), evictions[0].protected, np.array([], dtype=int), [0.7])
     true = evictions[0].survival()
-    kept = [survival.alive(0.7)[..., 4:].mean(axis=(0, 2)) for survival in (again, true)]
+    kept = [one.alive(0.7)[..., 4:].mean(axis=(0, 2)) for one in (again.parts[0][0], true)]
     assert kept[0] == pytest.approx(kept[1], abs=0.03)
     assert kept[0][0] > 2 * kept[0][2]
 
