@@ -187,7 +187,8 @@ def test_lacking_scores_are_named():
     with pytest.raises(ValueError, match="prompt 'p0' has no scores 'knorm'"):
         Eviction.of(Method.named("topk@knorm"), trace(0))
     with pytest.raises(
-        ValueError, match="no chunk-wise scores by scorer 'expected_attention' for policy 'chunk'; it holds: exp"
+        ValueError,
+        match="no chunk-wise scores by scorer 'expected_attention' for policy 'chunk'; it holds: exp",
     ):
         Method.of_scores(trace(0), "chunk")
     assert Eviction.of(Method.named("streaming@knorm"), trace(0)).n_context == 100, (

@@ -77,6 +77,18 @@ class Named:
         return f"{outer}({inner}{length})" if outer else inner
 
     @property
+    def built_in(self) -> bool:
+        """Whether cut and scorer come with routegraph."""
+        scorer = self.scorer or DEFAULT_SCORER
+        return policies.origin(self.cut) == BUILT_IN and SCORERS.origin(scorer) == BUILT_IN
+
+    def to_dict(self) -> dict[str, str | None]:
+        """Return what the name means, as JSON-ready values."""
+        scored = declared(self.cut).scores is not None
+        scorer = self.scorer or DEFAULT_SCORER if scored else None
+        return {"summary": self.words, "scorer": scorer, "cut": self.cut, "kvpress": self.press or None}
+
+    @property
     def words(self) -> str:
         """Whose scores and which cut, in words."""
         return method_words(self.cut, self.scorer or DEFAULT_SCORER)

@@ -344,6 +344,22 @@ class TestBadInput:
             from_cells({}, [])
 
 
+def test_one_name_a_method_and_what_it_means(tiny: Loaded, tmp_path: Path) -> None:
+    """A press's class is the method's other name: a run goes on under either. "topk" says whose scores it cuts."""
+    asked: Any = {"ratios": [0.5, 0.9], "max_new_tokens": 2}
+    found = measure(tiny, [PROMPT], tmp_path / "m", policy_names=["KnormPress", "knorm", "topk"], **asked)
+    again = measure(tiny, [PROMPT], tmp_path / "m", policy_names=["knorm", "topk"], **asked)
+    assert found.settings == again.settings
+    assert found.policies == ["knorm", "topk"]
+    other = measure(tiny, [PROMPT], policy_names=["ExpectedAttentionPress"], **asked)
+    assert other.policies == ["expected_attention"]
+    assert other.replies[0] == found.replies[0][3:], "the same method by another name"
+    assert other.replies[0] != found.replies[0][:3]
+    assert "- knorm: scores of knorm, cut per head." in found.summary()
+    assert "- topk: scores of expected_attention, cut per head." in found.summary()
+    assert found.to_dict()["definitions"]["policy topk"] == "scores of expected_attention, cut per head"
+
+
 def test_names_of_policies():
     assert (Method.named("snapkv").policy, Method.named("snapkv").table) == ("topk", "snapkv")
     assert Method.named("snapkv@knorm") == Method("snapkv@knorm", "snapkv", "knorm")
