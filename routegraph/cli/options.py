@@ -52,7 +52,7 @@ METHODS = (
 
 def method_help(said: str, many: bool = True) -> str:
     """Return the help of an option that takes the name of a method, or several."""
-    return f"{said}. {METHODS}. A press's class (SnapKVPress) will do, too{'; repeatable' * many}."
+    return f"{said}. Methods: {METHODS}. A press's class (SnapKVPress) will do, too{'; repeatable' * many}."
 
 
 Ratios = Annotated[

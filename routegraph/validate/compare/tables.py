@@ -124,9 +124,12 @@ def _reach_reading(found: PolicyComparison) -> list[str]:
     columns = [reach for reach in found.reach if reach.prune == "columns" and reach.tokens == TOKENS[0]]
     if not columns:
         return []
-    gaps = {
-        name: max(abs(reach.difference(name).value) for reach in columns) for name in ("simulated", "uniform")
-    }
+    gaps = {}
+    for name in ("simulated", "uniform"):
+        apart = [abs(reach.difference(name).value) for reach in columns]
+        gaps[name] = max((gap for gap in apart if not math.isnan(gap)), default=math.nan)
+    if any(math.isnan(gap) for gap in gaps.values()):
+        return []  # one of the curves never falls to one half
     weights = ", ".join(f"{reach.eps:g}" for reach in columns)
     return [
         f"Reach of all context tokens, columns, weights above {weights}: simulated half points lie within "

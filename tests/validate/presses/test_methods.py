@@ -208,3 +208,11 @@ class TestNames:
             "pyramidkv": "scores of snapkv, cut per head, more rows in low layers, the last ones kept",
         }
         assert np.all([one.words for one in vocabulary()])
+
+
+def test_the_page_has_the_table_of_the_registries():
+    from studies.methods_table import PAGE, page
+
+    text = PAGE.read_text(encoding="utf-8")
+    assert page(text) == text, "run python -m studies.methods_table"
+    assert text.count("Press()") > 14
