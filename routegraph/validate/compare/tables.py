@@ -127,13 +127,12 @@ def _reach_reading(found: PolicyComparison) -> list[str]:
     gaps = {}
     for name in ("simulated", "uniform"):
         apart = [abs(reach.difference(name).value) for reach in columns]
-        gaps[name] = max((gap for gap in apart if not math.isnan(gap)), default=math.nan)
-    if any(math.isnan(gap) for gap in gaps.values()):
-        return []  # one of the curves never falls to one half
+        never = any(math.isnan(gap) for gap in apart)  # one of the curves does not fall to one half
+        gaps[name] = "an unknown distance" if never else f"{max(apart):.3f}"
     weights = ", ".join(f"{reach.eps:g}" for reach in columns)
     return [
         f"Reach of all context tokens, columns, weights above {weights}: simulated half points lie within "
-        f"{gaps['simulated']:.3f} of those read off, uniform ones within {gaps['uniform']:.3f}.",
+        f"{gaps['simulated']} of those read off, uniform ones within {gaps['uniform']}.",
         "Reach under decode falls late or not at all: reads among cache rows stay whole, so that one surviving read "
         "of the question by a row beyond the sinks opens most of the context again.",
     ]
