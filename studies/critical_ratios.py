@@ -25,7 +25,6 @@ from routegraph.validate.compare.policy import PolicyComparison, half_points
 from routegraph.validate.compare.result import Comparison
 from routegraph.validate.compare.run import compare
 from routegraph.validate.compare.tables import failure_grids, failure_reading
-from routegraph.validate.eviction import BY_SCORER
 from routegraph.validate.measure.item import fitting_chunk
 from routegraph.validate.measure.result import Measured
 from routegraph.validate.measure.run import measure
@@ -41,6 +40,8 @@ TASKS = ("words_forward", "words_inverse", "words_multi_entity", "words_two_hop"
 POLICIES = ("topk", "adakv", "chunk", "knorm", "random", "streaming")
 #: Policies that are compared, and of those by other scores the name under which they were measured.
 COMPARED = ("chunk", "adakv", "topk")
+#: Policies that go by scores of their own.
+BY_SCORER = ("snapkv", "knorm")
 #: Prompts that are extracted at most, drawn from all of a model's.
 MOST = 96
 #: Half points of the summary: quantity, tokens, colour.
@@ -82,12 +83,9 @@ def compared(model: str, path: Path, found: Measured) -> tuple[Comparison, dict[
     names = [name for name in COMPARED if name in found.policies]
     result = compare(traces, policy_names=names, measured=found, weights=weights)
     policies = dict(result.policies)
-    for name in BY_SCORER:
-        if name in found.policies and name in traces[0].scores:
-            other = compare(
-                traces, policy_names=["topk"], scorer=name, eps=[], measured=found, weights=weights
-            )
-            policies[name] = other.policies["topk"]
+    own = [name for name in BY_SCORER if name in found.policies and name in traces[0].scores]
+    if own:
+        policies |= compare(traces, policy_names=own, eps=[], measured=found, weights=weights).policies
     return result, policies
 
 

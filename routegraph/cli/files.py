@@ -51,20 +51,22 @@ def registries() -> tuple[Registry, ...]:
 
 def list_(json_: Json = False) -> None:
     """Show what is registered, and where it comes from: policies, ensembles, scorers, tasks, formats, graders ...."""
+    from routegraph.validate.presses.methods import vocabulary
+
+    methods = vocabulary()
     if json_:
-        print_json(
-            {
-                registry.kind: {
-                    name: {
-                        "summary": registry.summary(name),
-                        "parameters": registry.parameters(name),
-                        "from": registry.origin(name),
-                    }
-                    for name in registry
+        told = {
+            registry.kind: {
+                name: {
+                    "summary": registry.summary(name),
+                    "parameters": registry.parameters(name),
+                    "from": registry.origin(name),
                 }
-                for registry in registries()
+                for name in registry
             }
-        )
+            for registry in registries()
+        }
+        print_json({**told, "method": {one.name: one.to_dict() for one in methods}})
         return
     from routegraph.tables import Grid
 
@@ -76,6 +78,8 @@ def list_(json_: Json = False) -> None:
         columns = [registry.kind, "what it does", "parameters", "from"]
         console().print(Grid(columns, rows, right_from=4).to_rich())
         console().print()
+    rows = [[one.name, one.words, one.press] for one in methods if one.built_in]
+    console().print(Grid(["method", "whose scores, which cut", "kvpress"], rows, right_from=3).to_rich())
 
 
 def replay(

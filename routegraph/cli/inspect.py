@@ -30,7 +30,14 @@ def inspect(
         ),
     ] = None,
     policy: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Policy of the map, topk by default; of the replies.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=method_help(
+                "Policy of the replies; or of the map, topk by the first scores of the trace by default",
+                False,
+            ),
+        ),
     ] = None,
     ratio: Annotated[
         float | None, share("Compression ratio of the map, .9 by default; of the replies.")
@@ -66,7 +73,7 @@ def inspect(
         raise ValueError(
             f"--replies, --limit and --out are for a folder of measure, and {str(file)!r} is none"
         )
-    _other(file, prompt, policy or "topk", ratio, keep, json_, plot)
+    _other(file, prompt, policy, ratio, keep, json_, plot)
 
 
 def _measurement(
@@ -106,7 +113,7 @@ def _measurement(
 def _other(
     file: Path,
     prompt: str | None,
-    policy: str,
+    policy: str | None,
     ratio: float | None,
     keep: int | None,
     json_: bool,

@@ -17,6 +17,7 @@ from routegraph.cli.options import (
     Plot,
     Threads,
     count,
+    method_help,
     real,
     takes,
 )
@@ -41,7 +42,7 @@ def measure(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="chunk, adakv, topk, snapkv, knorm, random, streaming by default; POLICY@SCORER; repeatable.",
+            help=method_help("chunk, adakv, topk, snapkv, knorm, random, streaming by default"),
         ),
     ] = None,
     ratio: Annotated[

@@ -42,6 +42,19 @@ def share(help: str) -> Any:
     return typer.Option(parser=real, metavar="X", help=help)
 
 
+#: Methods that come with routegraph, as options list them: kvpress's by their names, then cuts alone.
+METHODS = (
+    "expected_attention, snapkv, pyramidkv, knorm, tova, observed_attention, keydiff, lagkv, finch, cur, "
+    "non_causal_attention, leverage, compactor, cap, streaming_llm, random; or a cut of expected_attention's scores: "
+    "topk, adakv, chunk, chunkkv, pyramid; or streaming, bernoulli; or CUT@SCORER"
+)
+
+
+def method_help(said: str, many: bool = True) -> str:
+    """Return the help of an option that takes the name of a method, or several."""
+    return f"{said}. Methods: {METHODS}. A press's class (SnapKVPress) will do, too{'; repeatable' * many}."
+
+
 Seed = Annotated[int, count("Seed of all random numbers.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")]
 Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a figure (pdf, svg or png).")]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from routegraph import plugins
 from routegraph.options import check, check_whole, option
 from routegraph.validate.graders import Grader, grader_setting, graders
+from routegraph.validate.presses.methods import resolve
 from routegraph.validate.presses.scorers import CHUNK_LENGTH, SCORERS, checked_tables
 from routegraph.validate.prompts.asking import Asks
 
@@ -28,7 +29,8 @@ class Plan(Asks):
     Attributes
     ----------
     policy_names : tuple of str
-        See `Method.named`. A policy that draws does so anew for every item, from `seed` and the item's id.
+        See `Method.named`; of a press's class, the method's own name. A policy that draws does so anew for every
+        item, from `seed` and the item's id.
     ratios : tuple of float
         Sorted compression ratios in [0, 1).
     keep : tuple of int
@@ -62,7 +64,9 @@ class Plan(Asks):
         from routegraph.survival import check_ratios
         from routegraph.validate.eviction import tables_of
 
-        object.__setattr__(self, "policy_names", tuple(dict.fromkeys(self.policy_names)))
+        # A press's class is another name of a method: results tell one.
+        names = dict.fromkeys(resolve(name).name for name in self.policy_names)
+        object.__setattr__(self, "policy_names", tuple(names))
         object.__setattr__(self, "ratios", tuple(sorted(set(check_ratios(list(self.ratios))))))
         for budget in self.keep:
             check_whole("keep", budget, low=1)

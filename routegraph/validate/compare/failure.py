@@ -225,7 +225,10 @@ def measured_as(measured: Measured, traces: Sequence[Trace], method: Method) -> 
     length = int(measured.settings["chunk_length"])
     base, _, by_chunk = method.table.partition("/")
     for name in measured.policies:
-        other = Method.named(name, length)
+        try:
+            other = Method.named(name, length)
+        except ValueError:  # a policy of one's own that is not registered now is none of those compared
+            continue
         if other.policy != method.policy or (method.scored and other.table.partition("/")[0] != base):
             continue
         if by_chunk and other.table != method.table:

@@ -131,6 +131,7 @@ def read_policy(told: Mapping[str, Any], ratios: Curve) -> PolicyComparison:
         cliffs={str(name): float(ratio) for name, ratio in told["structural_cliffs"].items()},
         reach=[_reach(reach, ratios) for reach in told["reach"]],
         measured=None if told["measured"] is None else _failure(told["measured"]),
+        cut=told.get("cut"),
     )
 
 

@@ -124,13 +124,15 @@ def _reach_reading(found: PolicyComparison) -> list[str]:
     columns = [reach for reach in found.reach if reach.prune == "columns" and reach.tokens == TOKENS[0]]
     if not columns:
         return []
-    gaps = {
-        name: max(abs(reach.difference(name).value) for reach in columns) for name in ("simulated", "uniform")
-    }
+    gaps = {}
+    for name in ("simulated", "uniform"):
+        apart = [abs(reach.difference(name).value) for reach in columns]
+        never = any(math.isnan(gap) for gap in apart)  # one of the curves does not fall to one half
+        gaps[name] = "an unknown distance" if never else f"{max(apart):.3f}"
     weights = ", ".join(f"{reach.eps:g}" for reach in columns)
     return [
         f"Reach of all context tokens, columns, weights above {weights}: simulated half points lie within "
-        f"{gaps['simulated']:.3f} of those read off, uniform ones within {gaps['uniform']:.3f}.",
+        f"{gaps['simulated']} of those read off, uniform ones within {gaps['uniform']}.",
         "Reach under decode falls late or not at all: reads among cache rows stay whole, so that one surviving read "
         "of the question by a row beyond the sinks opens most of the context again.",
     ]

@@ -15,7 +15,9 @@ from routegraph.stats.auc import Auc, pooled_auc
 from routegraph.stats.intervals import listed
 from routegraph.stats.proportions import wilson
 from routegraph.survival import ratio_keeping
+from routegraph.validate.eviction import legend
 from routegraph.validate.measure.metrics import METRICS
+from routegraph.validate.presses.scorers import CHUNK_LENGTH
 from routegraph.validate.tasks.knowledge import hallucinates, known
 
 #: What is counted, and of which the curves are.
@@ -109,6 +111,11 @@ class Answers:
     def policies(self) -> list[str]:
         """Names of the policies, as asked for."""
         return list(self.settings["policies"])
+
+    @property
+    def methods(self) -> dict[str, str]:
+        """Whose scores and which cut every policy is, in words."""
+        return legend(self.policies, int(self.settings.get("chunk_length", CHUNK_LENGTH)))
 
     @property
     def ratios(self) -> NDArray[np.float64]:

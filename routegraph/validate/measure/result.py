@@ -109,6 +109,7 @@ class Measured(Shown, Answers):
             "set_aside": [{"id": name, "why": why} for name, why in self.aside],
             "definitions": {
                 **MEASURE_DEFINITIONS,
+                **{f"policy {name}": told for name, told in self.methods.items()},
                 **{f"metric {k}": METRICS[k].meaning for k in self.metrics},
             },
             "answer": " ".join(reading(self)),

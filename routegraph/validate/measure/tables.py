@@ -6,7 +6,7 @@ import math
 
 from routegraph.critical.result import CriticalFit
 from routegraph.stats.auc import Auc
-from routegraph.tables import Grid, Page, interval, note, words
+from routegraph.tables import Grid, Page, interval, note, points, words
 from routegraph.validate.graders import FORMER
 from routegraph.validate.measure.answers import KINDS, LEAST, Answers, Rates
 from routegraph.validate.measure.metrics import METRICS
@@ -36,6 +36,7 @@ def measured_page(found: Answers) -> Page:
     return Page(
         (
             words(*reading(found), header(found)),
+            points(f"{name}: {told}." for name, told in found.methods.items()),
             *rate_grids(found),
             critical_grid(found),
             note(NOTE, FOOTNOTE, *([BUDGETS] if found.keep else [])),

@@ -65,6 +65,7 @@ def inspection(console: Console, found: Inspection, provenance: dict[str, Any]) 
     kept = n_kept(found.survivors.shape[1], ratio)
     title = f"Survivors of {prompt}, {policy} at ratio {ratio:.4g}, keep {kept}: layers down, tokens across"
     console.print(title, style="bold", highlight=False)
+    show(console, [f"{policy}: {found.method}."])
     for line in survivors_map(found):
         console.print(line, markup=False, highlight=False)
     show(

@@ -112,6 +112,35 @@ def test_policies_are_matched_by_what_they_do(traces):
     assert measured_as(named, traces, Method("any", "random", "expected_attention")) == "random"
 
 
+def test_measured_curves_are_found_for_every_method_of_one_comparison(traces):
+    """Red before: SnapKV's curve stood under "topk", and adakv's was dropped for its scorer."""
+    both = [
+        replace(
+            trace,
+            scores={**trace.scores, "snapkv": -trace.scores["expected_attention"]},
+            scorers={**trace.scorers, "snapkv": {}},
+        )
+        for trace in traces
+    ]
+    one = cell(0, 0.5)
+    names = ["topk@snapkv", "adakv", "gone", "expected_attention"]
+    n = len(names) * len(RATIOS)
+    told = {**one, "protected": {name: {} for name in names}, "replies": ["x"] * n, "abstained": [0] * n}
+    told |= {"metrics": {name: [None] * n for name in METRICS}}
+    rights = [[int(ratio < place) for ratio in RATIOS] for place in (0.3, 0.5, 0.7, 0.9)]
+    found = from_cells({**SETTINGS, "policies": names}, [{**told, "right": np.ravel(rights).tolist()}] * 4)
+    assert found.methods["gone"] == "a policy or scorer that is not registered here"
+    asked = ["SnapKVPress", "AdaKVPress", "topk"]
+    result = compare(both, policy_names=asked, ratios=[0.3, 0.5, 0.7, 0.9], measured=found).policies
+    assert {name: one.measured.policy for name, one in result.items()} == {
+        "snapkv": "topk@snapkv",
+        "adakv": "adakv",
+        "topk": "expected_attention",
+    }
+    assert result["snapkv"].measured.kept[0].tolist() == rights[0]
+    assert result["adakv"].measured.kept[0].tolist() == rights[1]
+
+
 def test_a_curve_without_change_has_no_critical_ratio(traces):
     still = measurement(policies=["topk", "knorm"])
     found = compare(traces, policy_names=["topk"], measured=still).policies["topk"].measured

@@ -331,9 +331,7 @@ class TestBadInput:
     def test_answer_tokens_and_evidence_may_be_unknown(self, tiny):
         bare = replace(PROMPT, answer_spans=(), evidence=())
         prompts = [replace(bare, answer=answer, id=answer) for answer in ("Lisbon", "Par", "Paris")]
-        found = measure(
-            tiny, prompts, policy_names=["topk"], ratios=[0.5], max_new_tokens=1, metrics=True
-        )
+        found = measure(tiny, prompts, policy_names=["topk"], ratios=[0.5], max_new_tokens=1, metrics=True)
         for name in ("ger_answer_model", "alive_answer", "lost_on_answer", "reach_all_0.1", "rollout_answer"):
             assert np.isnan(found.metrics[name][:2]).all()
             assert np.isfinite(found.metrics[name][2]).all()
@@ -435,6 +433,22 @@ class TestBadInput:
                 read_cell(path, {"model": "m"})
         with pytest.raises(ValueError, match="nothing has been measured"):
             from_cells({}, [])
+
+
+def test_one_name_a_method_and_what_it_means(tiny: Loaded, tmp_path: Path) -> None:
+    """A press's class is the method's other name: a run goes on under either. "topk" says whose scores it cuts."""
+    asked: Any = {"ratios": [0.5, 0.9], "max_new_tokens": 2}
+    found = measure(tiny, [PROMPT], tmp_path / "m", policy_names=["KnormPress", "knorm", "topk"], **asked)
+    again = measure(tiny, [PROMPT], tmp_path / "m", policy_names=["knorm", "topk"], **asked)
+    assert found.settings == again.settings
+    assert found.policies == ["knorm", "topk"]
+    other = measure(tiny, [PROMPT], policy_names=["ExpectedAttentionPress"], **asked)
+    assert other.policies == ["expected_attention"]
+    assert other.replies[0] == found.replies[0][3:], "the same method by another name"
+    assert other.replies[0] != found.replies[0][:3]
+    assert "- knorm: scores of knorm, cut per head." in found.summary()
+    assert "- topk: scores of expected_attention, cut per head." in found.summary()
+    assert found.to_dict()["definitions"]["policy topk"] == "scores of expected_attention, cut per head"
 
 
 def test_names_of_policies():
