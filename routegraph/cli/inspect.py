@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from routegraph.cli.options import Json, Plot, count, share
+from routegraph.cli.options import Json, Plot, count, method_help, share
 from routegraph.cli.terminal import check_outputs, console, draw, note, print_json
 
 #: Prompts, and replies, that a terminal is shown unless more are asked for.
