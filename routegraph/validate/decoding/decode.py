@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from routegraph.trace import Trace
 from routegraph.validate.eviction import Eviction, Method
+from routegraph.validate.models.attention import Attention, attention_of
 from routegraph.validate.models.load import Loaded, quiet
 from routegraph.validate.presses import prefill
 
@@ -85,11 +86,11 @@ def variants(
     trace : Trace
         With the scores that the policies go by.
     names : sequence of str
-        Policies.
+        Methods by name, see `Method.of_scores`.
     ratios : sequence of float
         Compression ratios in [0, 1).
     scorer : str, optional
-        Whose scores, where the trace holds those of several; the first by default.
+        Whose scores a policy goes by that is a cut alone; Expected Attention's by default.
 
     Returns
     -------
@@ -292,17 +293,20 @@ def _shared_cache(model: Loaded, cache: Any, kept: Kept) -> Iterator[Any]:
 
     network = model.model
     dead = torch.from_numpy(~kept).to(network.device)
+    layers = [attention_of(module) for module in prefill.attention_modules(network)]
     own = DynamicCache()
 
     def attention(
         module: Any, query: Any, key: Any, value: Any, _mask: Any, scaling: float, **more: Any
     ) -> tuple[Any, None]:
-        for special in ("sliding_window", "softcap", "s_aux"):
-            if more.get(special) is not None:
-                raise ValueError(f"decoding under eviction does not know attention with {special!r}")
+        known = layers[module.layer_idx]
+        told = {"scaling": known.scaling, "sliding_window": known.window or None, "softcap": known.softcap}
+        for name, setting in {"scaling": scaling, **more}.items():
+            if name in (*told, "s_aux") and setting is not None and setting != told.get(name):
+                raise ValueError(f"decoding under eviction does not know attention with {name!r} here")
         shared = cache.layers[module.layer_idx]
         evicted = dead[:, module.layer_idx]
-        return _attend(query, key, value, shared.keys[0], shared.values[0], evicted, scaling), None
+        return _attend(query, key, value, shared.keys[0], shared.values[0], evicted, known), None
 
     def step(ids: Ids, n_logits: int) -> Any:
         start = kept.shape[3] + own.get_seq_length()
@@ -331,7 +335,7 @@ def _shared_cache(model: Loaded, cache: Any, kept: Kept) -> Iterator[Any]:
 
 
 def _attend(
-    query: Any, key: Any, value: Any, shared_key: Any, shared_value: Any, dead: Any, scale: float
+    query: Any, key: Any, value: Any, shared_key: Any, shared_value: Any, dead: Any, attention: Attention
 ) -> Any:
     """Attend from the variants' own rows to the shared rows each keeps, and causally to their own.
 
@@ -342,13 +346,18 @@ def _attend(
 
     n_variants, n_query_heads, n_query, width = query.shape
     n_heads, n_own = key.shape[1:3]
+    n_context = shared_key.shape[1]
     # The query heads of a group lie side by side and read the same keys: one product serves them all.
     query = query.reshape(n_variants, n_heads, -1, width)
-    there = torch.einsum("vhqd,hnd->vhqn", query, shared_key).masked_fill_(dead[:, :, None], -torch.inf)
-    later = torch.ones(n_query, n_own, dtype=torch.bool, device=query.device).triu(n_own - n_query + 1)
-    here = (query @ key.transpose(2, 3)).masked_fill_(later.repeat(n_query_heads // n_heads, 1), -torch.inf)
-    weights = (torch.cat([there, here], dim=3) * scale).softmax(dim=3, dtype=torch.float32).to(query.dtype)
-    there, here = weights.split([shared_key.shape[1], n_own], dim=3)
+    there = torch.einsum("vhqd,hnd->vhqn", query, shared_key)
+    logits = attention.capped(torch.cat([there, query @ key.transpose(2, 3)], dim=3))
+    logits[..., :n_context].masked_fill_(dead[:, :, None], -torch.inf)
+    position = torch.arange(n_context + n_own, device=query.device)
+    first = 0 if attention.window else n_context  # without a window, all of the context is seen
+    unseen = attention.hidden(position[-n_query:], position[first:])
+    logits[..., first:].masked_fill_(unseen.repeat(n_query_heads // n_heads, 1), -torch.inf)
+    weights = logits.softmax(dim=3, dtype=torch.float32).to(query.dtype)
+    there, here = weights.split([n_context, n_own], dim=3)
     read = torch.einsum("vhqn,hnd->vhqd", there, shared_value) + here @ value
     return read.reshape(n_variants, n_query_heads, n_query, width).transpose(1, 2).contiguous()
 

@@ -10,7 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from routegraph.validate.models.families import SLIDING, UnsupportedModelError, check_family
+from routegraph.validate.models.attention import implementation
+from routegraph.validate.models.families import UnsupportedModelError, check_family
+from routegraph.validate.models.gguf_config import complete
 from routegraph.validate.models.gguf_tokenizer import check_tokenizer, save_tokenizer
 from routegraph.validate.models.size import check_fits
 from routegraph.validate.models.whole import check_weights
@@ -100,9 +102,7 @@ def read_gguf(
             f"transformers cannot read architecture {kind!r} from GGUF: {_words(error)}"
         ) from None
     check_family(config, name)
-    if width := fields.get(f"{fields['general.architecture']}.attention.key_length"):
-        config.head_dim = int(width)  # transformers reads none for Qwen3, and takes 128
-    if why := _not_read(fields, set(found.sizes)):
+    if why := complete(config, fields, found.sizes, path):
         raise UnsupportedModelError(f"model {name!r} {why}")
     tokenizer = _tokenizer(fields, path, config.max_position_embeddings, tokenizer_folder)
     # Held at the same time: the file's tensors as float32, and the model.
@@ -113,7 +113,7 @@ def read_gguf(
                 **where,
                 config=config,
                 dtype=getattr(torch, dtype),
-                attn_implementation="sdpa",
+                attn_implementation=implementation(config),
                 output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
@@ -152,19 +152,6 @@ def _without_bar() -> Iterator[None]:
         yield
     finally:
         reading.tqdm = before
-
-
-def _not_read(fields: Mapping[str, Any], tensors: set[str]) -> str:
-    """Return what transformers would pass over in silence, if the file has it."""
-    kind = fields["general.architecture"]
-    if fields.get(f"{kind}.attention.sliding_window"):
-        return SLIDING
-    if "rope_freqs.weight" in tensors or fields.get(f"{kind}.rope.scaling.type", "none") != "none":
-        return (
-            "rescales its rotary positions, which transformers does not read from a GGUF file; use the model as "
-            "transformers saves it"
-        )
-    return ""
 
 
 def _words(error: BaseException) -> str:

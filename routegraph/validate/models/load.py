@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from routegraph.validate.models.attention import implementation
 from routegraph.validate.models.cache import DownloadError
-from routegraph.validate.models.families import check_family
+from routegraph.validate.models.families import check_family, known_family
 from routegraph.validate.models.limits import max_context
 from routegraph.validate.models.quiet import quiet
 from routegraph.validate.models.size import check_fits, folder_parameters
@@ -63,6 +64,13 @@ class Loaded:
     n_query_heads: int
     head_dim: int
     max_context: int
+
+    @property
+    def local(self) -> dict[str, Any]:
+        """What a trace keeps of the sliding windows; empty where no layer has one."""
+        family = known_family(self.model.config, self.name)
+        windows = family.windows(self.model.config)
+        return {"windows": windows, "spares_local": family.spares_local} if any(windows) else {}
 
 
 def use_threads(threads: int | None = None) -> None:
@@ -167,7 +175,7 @@ def _from_files(
                 source,
                 name,
                 dtype=getattr(torch, dtype),
-                attn_implementation="sdpa",
+                attn_implementation=implementation(config),
                 local_files_only=offline,
             )
         check_weights(found, name)
@@ -325,10 +333,13 @@ def fingerprint(model: Loaded) -> str:
 
 
 def check_attention(model: Any, name: str = "") -> None:
-    """Raise ValueError unless a transformers model runs sdpa attention."""
-    running = model.config._attn_implementation
-    if running != "sdpa":
+    """Raise ValueError unless a transformers model runs sdpa attention, or ours where sdpa leaves its soft cap out."""
+    running, wanted = model.config._attn_implementation, implementation(model.config)
+    if running != wanted:
+        why = (
+            "scorers and presses were checked with sdpa" if wanted == "sdpa" else "it leaves the soft cap out"
+        )
         raise ValueError(
-            f"model {name or type(model).__name__!r} runs {running} attention, and scorers and presses were "
-            'checked with sdpa; call model.set_attn_implementation("sdpa") first'
+            f"model {name or type(model).__name__!r} runs {running} attention, and {why}; call "
+            f'model.set_attn_implementation("{wanted}") first'
         )

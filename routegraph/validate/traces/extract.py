@@ -268,6 +268,7 @@ def _trace(
         answer=context.positions(prompt.answer_spans or (occurrences(prompt) if prompt.answerable else ())),
         evidence=context.positions(prompt.evidence),
         question=context.question,
+        **model.local,
         scores=scores,
         scorers={name: table.recorded(n) for name, table in tables.items()},
         **recorded,

@@ -29,7 +29,14 @@ LAYER = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-PRE = {"llama": "llama-bpe", "qwen2": "qwen2", "qwen3": "qwen2"}
+#: Gemma has norms on both sides of a block's halves, and its files hold every norm's weight plus one.
+GEMMA = {
+    **LAYER,
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+PRE = {"llama": "llama-bpe", "qwen2": "qwen2", "qwen3": "qwen2", "gemma2": "gpt-2", "gemma3": "gpt-2"}
 
 
 @pytest.fixture(autouse=True)
@@ -58,10 +65,10 @@ def write_gguf(
     """Write a tiny network as llama.cpp's converter would, unquantised, rows of LLaMA's q and k in rotary pairs."""
     import gguf
 
-    family, tokens = network.config.model_type, vocabulary()
+    family, tokens = network.config.model_type.removesuffix("_text"), vocabulary()
     writer = gguf.GGUFWriter(path, family)
     config = network.config
-    writer.add_block_count(3)
+    writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(512)
     writer.add_embedding_length(64)
     writer.add_feed_forward_length(96)
@@ -70,7 +77,10 @@ def write_gguf(
     writer.add_key_length(16)
     writer.add_value_length(16)
     writer.add_rope_dimension_count(16)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    rope = config.rope_parameters.get("full_attention", config.rope_parameters)
+    writer.add_rope_freq_base(rope["rope_theta"])
+    if family.startswith("gemma"):
+        writer.add_sliding_window(config.sliding_window)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model(model)
@@ -83,14 +93,18 @@ def write_gguf(
     writer.add_eos_token_id(1)
     for key, value in settings.items():
         if key == "tensor":
-            writer.add_tensor(value, np.ones(8, dtype=np.float32))
+            writer.add_tensor(*value)
+        elif key == "scaling":
+            writer.add_rope_scaling_type(gguf.RopeScalingType(value))
         else:
             getattr(writer, key)(*value if isinstance(value, tuple) else (value,))
     state = network.state_dict()
     plain = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+    if config.tie_word_embeddings:
+        del plain["output"]
     names = {f"{gguf_name}.weight": f"{ours}.weight" for gguf_name, ours in plain.items()}
-    for layer in range(3):
-        for gguf_name, ours in LAYER.items():
+    for layer in range(config.num_hidden_layers):
+        for gguf_name, ours in (GEMMA if family.startswith("gemma") else LAYER).items():
             for part in ("weight", "bias"):
                 names[f"blk.{layer}.{gguf_name}.{part}"] = f"model.layers.{layer}.{ours}.{part}"
     for gguf_name, ours in names.items():
@@ -99,6 +113,8 @@ def write_gguf(
         array = state[ours].numpy()
         if family == "llama" and ours.endswith(("q_proj.weight", "k_proj.weight")):
             array = array.reshape(-1, 2, 8, 64).swapaxes(1, 2).reshape(array.shape)
+        if family.startswith("gemma") and "norm" in gguf_name:
+            array = array + 1
         writer.add_tensor(gguf_name, np.ascontiguousarray(array))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -107,9 +123,9 @@ def write_gguf(
     return path
 
 
-def shaken(family: str) -> Any:
+def shaken(family: str, **settings: Any) -> Any:
     """A tiny network whose norms and biases are no ones and zeros, so that a lost one is seen."""
-    network = tiny_network(family)
+    network = tiny_network(family, **settings)
     for parameter in network.parameters():
         if parameter.ndim == 1:
             torch.nn.init.normal_(parameter, mean=1.0, std=0.3)
@@ -137,6 +153,77 @@ def test_same_logits_and_tokens_inside_the_embedding(tmp_path, capfd, family):
     trace = extract(loaded, [Prompt(id="p", context="the cat in the hat", answer_spans=((4, 7),))])[0]
     assert "".join(trace.context[a:b] for a, b in trace.offsets[trace.answer]).strip() == "cat"
     assert trace.n_context == len(tokenizer(trace.context).input_ids)
+
+
+ROPE = {"rope_theta": 10000.0}
+PLAIN = {**ROPE, "rope_type": "default"}
+LINEAR = {"rope_type": "linear", "factor": 8.0}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+EIGHT = np.arange(1, 9, dtype=np.float32)
+
+
+def llama3_factors() -> np.ndarray:
+    """What llama.cpp's converter writes for Llama 3.1: by how much each of eight frequencies is divided."""
+    factors = []
+    for power in range(8):
+        length = 2 * np.pi * 10000 ** (power / 8)
+        smooth = (8192 / length - 1) / (4 - 1)
+        factors.append(1 if length < 8192 / 4 else 8 if length > 8192 else 1 / ((1 - smooth) / 8 + smooth))
+    return np.array(factors, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "written"),
+    [
+        (
+            "llama",
+            {"rope_parameters": {**ROPE, **LINEAR}},
+            {"scaling": "linear", "add_rope_scaling_factor": 8.0},
+        ),
+        (
+            "qwen2",
+            {"rope_parameters": {**ROPE, **YARN}},
+            {"scaling": "yarn", "add_rope_scaling_factor": 4.0, "add_rope_scaling_orig_ctx_len": 128},
+        ),
+        (
+            "llama",
+            {"rope_parameters": {**ROPE, **LLAMA3}},
+            {"tensor": ("rope_freqs.weight", llama3_factors())},
+        ),
+        (
+            "gemma2",
+            {"sliding_window": 20, "query_pre_attn_scalar": 16, "tie_word_embeddings": True},
+            {"add_attn_logit_softcapping": 20.0, "add_final_logit_softcapping": 30.0},
+        ),
+        (
+            "gemma3_text",
+            {
+                "sliding_window": 20,
+                "query_pre_attn_scalar": 16,
+                "num_hidden_layers": 6,
+                "tie_word_embeddings": True,
+                "sliding_window_pattern": 6,
+                "rope_parameters": {"full_attention": {**ROPE, **LINEAR}, "sliding_attention": PLAIN},
+            },
+            {"scaling": "linear", "add_rope_scaling_factor": 8.0},
+        ),
+    ],
+)
+def test_what_transformers_passes_over_is_read(tmp_path, family, settings, written):
+    """Scaled positions, windows, soft caps and scales: the same logits."""
+    network = shaken(family, **settings)
+    loaded = load(write_gguf(tmp_path / "tiny.gguf", network, **written))
+    assert loaded.model.config._attn_implementation == network.config._attn_implementation
+    with torch.no_grad():
+        expected, found = (one(random_ids()).logits for one in (network, loaded.model))
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -188,20 +275,24 @@ def test_pre_tokenizers(tmp_path, pre, text, tokens):
         ),
         ({"merges": ["Ġt h"]}, "the tokenizer of '.*a.gguf' cannot be built: .* out of vocabulary"),
         ({"model": "llama"}, "cannot build a llama/llama-bpe tokenizer"),
-        ({"add_sliding_window": 128}, "sliding-window attention"),
+        ({"add_sliding_window": 128}, "'a' has sliding-window attention of 128 rows, which is not read"),
         (
             {"without": "blk.2.ffn_up.weight"},
             "'a' does not fit its config: 1 of its tensors are not in its files .model.layers.2.mlp.up_proj",
         ),
-        ({"tensor": "blk.3.attn_norm.weight"}, "holds 131016 weights, and .* takes 131008"),
-        ({"tensor": "rope_freqs.weight", "add_uint16": ("split.count", 1)}, "rescales its rotary positions"),
+        ({"tensor": ("blk.3.attn_norm.weight", EIGHT)}, "holds 131016 weights, and .* takes 131008"),
+        (
+            {"tensor": ("rope_freqs.weight", EIGHT), "add_uint16": ("split.count", 1)},
+            "'a' rescales its rotary positions in a way of its own, .* use the model as transformers saves it",
+        ),
+        (
+            {"scaling": "longrope", "add_rope_scaling_factor": 4.0},
+            "'a' rescales its rotary positions in a way",
+        ),
+        ({"tensor": ("rope_factors_long.weight", EIGHT)}, "'a' rescales its rotary positions by length"),
         (
             {"add_uint16": ("split.count", 3)},
             "a.gguf' is part 1 of 3 of a model, and not the whole; join them with .*gguf-split --merge",
-        ),
-        (
-            {"tensor": "rope_freqs.weight"},
-            "'a' rescales its rotary positions, .* use the model as transformers saves it",
         ),
     ],
 )
