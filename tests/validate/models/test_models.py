@@ -490,11 +490,11 @@ def write_tiny_gguf(path: Path, tied: bool = True) -> Path:
 
 
 def test_gguf_of_another_kind_is_refused(tmp_path: Path) -> None:
-    fields = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": "default"}
+    fields = {"tokenizer.ggml.model": "t5", "tokenizer.ggml.pre": "default"}
     from routegraph.validate.models.gguf_tokenizer import save_tokenizer
 
     with pytest.raises(
-        ValueError, match="cannot build a llama/default tokenizer from a GGUF file; known are gpt2/gpt-2"
+        ValueError, match="cannot build a t5/default tokenizer from a GGUF file; known are gpt2/gpt-2"
     ):
         save_tokenizer(fields, tmp_path, 1)
 
