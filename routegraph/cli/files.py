@@ -36,13 +36,14 @@ def registries() -> tuple[Registry, ...]:
     from routegraph.sim.profiles import profiles
     from routegraph.validate.models.families import families
     from routegraph.validate.presses.scorers import SCORERS
+    from routegraph.validate.prompts.formats import formats
     from routegraph.validate.tasks import tasks
 
-    return policies, ensembles, profiles, observables, measures, SCORERS, families, tasks
+    return policies, ensembles, profiles, observables, measures, SCORERS, families, tasks, formats
 
 
 def list_(json_: Json = False) -> None:
-    """Show what is registered, and where it comes from: policies, ensembles, observables, scorers, families, tasks."""
+    """Show what is registered, and where it comes from: policies, ensembles, scorers, families, tasks, formats, ..."""
     from routegraph.validate.presses.methods import vocabulary
 
     methods = vocabulary()

@@ -65,13 +65,12 @@ Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the JSON d
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="Known name, local folder, GGUF file, or hub id.")
 ]
-QuestionAware = Annotated[bool, typer.Option("--question-aware", help="Let the scores know the question.")]
 Dtype = Annotated[str, typer.Option(metavar="NAME", help="float32 or bfloat16.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")]
 Threads = Annotated[int | None, count("Threads of torch; half of the cores by default.")]
 Tasks = Annotated[
     list[str],
-    typer.Option(metavar="NAME", help="A task, a JSONL file of prompts, or 'bundled'; repeatable."),
+    typer.Option(metavar="NAME", help="A task, a file of prompts, or 'bundled'; repeatable."),
 ]
 Items = Annotated[int | None, count("Items of each task; by default 100 of a task, all of a file.")]
 Length = Annotated[int | None, count("Length of a task's contexts in tokens; the task's own by default.")]

@@ -10,6 +10,7 @@ from routegraph import plugins
 from routegraph.options import check, option
 from routegraph.validate.presses.methods import resolve
 from routegraph.validate.presses.scorers import CHUNK_LENGTH, SCORERS, checked_tables
+from routegraph.validate.prompts.asking import Asks
 
 if TYPE_CHECKING:
     from routegraph.validate.eviction import Method
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is asked of every prompt.
+class Plan(Asks):
+    """What is asked of every prompt, and how.
 
     A field made with `option` is a keyword of `measure` and `probe` and an option of the commands of these names; its
     help and range stand here and nowhere else. What evicts is imported when it is first needed: the command line
@@ -40,10 +41,8 @@ class Plan:
 
     policy_names: Sequence[str]
     ratios: Sequence[float]
-    question_aware: bool = option(
-        False, "Score with the question in the context (AWR), instead of before it is known (AGN)."
-    )
-    max_new_tokens: int = option(12, "Length of the longest reply, in tokens.", low=1)
+    max_new_tokens: int = option(24, "Length of the longest reply, in tokens.", low=1)
+    stop: str = option("", "End a reply before this text; \\n is a new line.", metavar="TEXT")
     chunk_length: int = option(
         CHUNK_LENGTH,
         "Rows of a chunk, for policies that cut chunks; a few less where a last chunk could not be scored.",
@@ -59,7 +58,9 @@ class Plan:
         names = dict.fromkeys(resolve(name).name for name in self.policy_names)
         object.__setattr__(self, "policy_names", tuple(names))
         object.__setattr__(self, "ratios", tuple(sorted(set(check_ratios(list(self.ratios))))))
+        object.__setattr__(self, "stop", self.stop.replace("\\n", "\n"))
         check(self)
+        self.check_ask()
         if not self.policy_names:
             raise ValueError("at least one policy is needed")
         checked_tables(tables_of(self.methods()), self.chunk_length)
@@ -81,8 +82,9 @@ class Plan:
             "weights": fingerprint(model),
             "policies": list(self.policy_names),
             "ratios": list(self.ratios),
-            "question_aware": self.question_aware,
+            **self.asking(model),
             "max_new_tokens": self.max_new_tokens,
+            **({"stop": self.stop} if self.stop else {}),
             "chunk_length": self.chunk_length,
             "seed": self.seed,
         }

@@ -41,11 +41,14 @@ class Decoded:
         The replies without special tokens.
     logits : float32[n_variants, n_logits, n_vocabulary]
         Logits of the first steps; NaN behind the end of a reply.
+    cut : bool[n_variants]
+        Whether a reply was still going on when it reached the greatest length.
     """
 
     token_ids: tuple[Ids, ...]
     texts: tuple[str, ...]
     logits: NDArray[np.float32]
+    cut: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +122,7 @@ def decode(
     *,
     n_logits: int = 1,
     memory: int = MEMORY,
+    stop: str = "",
 ) -> Decoded:
     """Answer a question under every variant of an evicted cache, greedily and in one batch.
 
@@ -141,6 +145,8 @@ def decode(
         Steps of which to return the logits.
     memory : int
         Bytes the variants decoded at a time may take (at least one always is): see `bytes_per_variant`.
+    stop : str
+        Text before which a reply ends, though the tokens that hold it are still told; none by default.
 
     Returns
     -------
@@ -164,13 +170,15 @@ def decode(
     n_logits = min(max(n_logits, 0), max_new_tokens)
     size = _batch_size(model, kept, len(asked), max_new_tokens, n_logits, memory)
     parts = [
-        _greedy(model, cache, asked, kept[start : start + size], max_new_tokens, n_logits)
+        _greedy(model, cache, asked, kept[start : start + size], max_new_tokens, n_logits, stop)
         for start in range(0, len(kept), size)
     ]
-    replies = tuple(reply for part, _ in parts for reply in part)
-    with quiet():
-        texts = tuple(model.tokenizer.decode(reply, skip_special_tokens=True) for reply in replies)
-    return Decoded(replies, texts, np.concatenate([logits for _, logits in parts]))
+    replies = tuple(reply for part in parts for reply in part[0])
+    texts = tuple(_text(model, reply) for reply in replies)
+    if stop:
+        texts = tuple(text.partition(stop)[0] for text in texts)
+    logits, cut = (np.concatenate([part[k] for part in parts]) for k in (1, 2))
+    return Decoded(replies, texts, logits, cut)
 
 
 def score(
@@ -238,9 +246,9 @@ def _batch_size(
 
 
 def _greedy(
-    model: Loaded, cache: Any, question: Ids, kept: Kept, max_new_tokens: int, n_logits: int
-) -> tuple[list[Ids], NDArray[np.float32]]:
-    """Decode one batch of variants: their replies, and the logits of the first steps."""
+    model: Loaded, cache: Any, question: Ids, kept: Kept, max_new_tokens: int, n_logits: int, stop: str
+) -> tuple[list[Ids], NDArray[np.float32], NDArray[np.bool_]]:
+    """Decode one batch of variants: their replies, the logits of the first steps, and which were cut."""
     import torch
 
     ends = _end_tokens(model)
@@ -257,10 +265,18 @@ def _greedy(
             for variant in np.flatnonzero(going):
                 replies[variant].append(int(chosen[variant]))
             going &= ~np.isin(chosen, ends)
+            if stop:
+                going &= [stop not in _text(model, reply) for reply in replies]
             if not going.any():
                 break
             ids = chosen[:, None]
-    return [np.array(reply, dtype=np.int64) for reply in replies], first
+    return [np.array(reply, dtype=np.int64) for reply in replies], first, going
+
+
+def _text(model: Loaded, reply: Any) -> str:
+    """Return a reply without special tokens."""
+    with quiet():
+        return str(model.tokenizer.decode(reply, skip_special_tokens=True))
 
 
 @contextmanager
@@ -301,9 +317,15 @@ def _shared_cache(model: Loaded, cache: Any, kept: Kept) -> Iterator[Any]:
     before = network.config._attn_implementation
     ALL_ATTENTION_FUNCTIONS[_ATTENTION] = attention
     network.config._attn_implementation = _ATTENTION
+    # The last rows of a batch are a strided view, of which torch multiplies each row by a copy of the whole
+    # vocabulary matrix: many times slower than all the rest where that is large.
+    handle = network.get_output_embeddings().register_forward_pre_hook(
+        lambda _module, inputs: (inputs[0].contiguous(),)
+    )
     try:
         yield step
     finally:
+        handle.remove()
         network.config._attn_implementation = before
         del ALL_ATTENTION_FUNCTIONS[_ATTENTION]
 

@@ -15,14 +15,14 @@ from routegraph.validate.decoding.decode import decode
 from routegraph.validate.decoding.knockout import carriers as find_carriers
 from routegraph.validate.eviction import Eviction, Method, tables_of
 from routegraph.validate.measure import metrics
-from routegraph.validate.measure.metrics import METRICS, N_SINK, Watched
+from routegraph.validate.measure.metrics import METRICS, Watched
 from routegraph.validate.measure.routed import read_question
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.plan import Plan
 from routegraph.validate.presses import prefill
-from routegraph.validate.presses.scorers import ScoreTable, check_table, score_tables
+from routegraph.validate.presses.scorers import ScoreTable, check_table, fitting_chunk, score_tables
 from routegraph.validate.prompts.prompt import Prompt, occurrences
-from routegraph.validate.prompts.tokens import Asked, tokenise, tokens_in
+from routegraph.validate.prompts.tokens import Asked, UnfitPromptError, tell_set_aside, tokenise
 from routegraph.validate.prompts.verdict import judge, normalise
 
 
@@ -44,22 +44,27 @@ class Item:
 
     @classmethod
     def read(cls, model: Loaded, prompt: Prompt, plan: Plan) -> Item:
-        """Tokenise a prompt; ValueError if it asks nothing, does not fit the model, or lacks what is watched."""
+        """Tokenise a prompt.
+
+        Answer spans are found where the context holds the answer; without them, or without evidence, the tokens that
+        matter are not known, and their metrics are left out.
+
+        Raises
+        ------
+        UnfitPromptError
+            If the prompt asks nothing, has no answer to judge replies by, or is too long for the model or too short
+            for a scorer.
+        ValueError
+            If tokenizer and model do not belong together, or the model cannot be asked like this.
+        """
         what = f"prompt {prompt.id!r}"
         spans = prompt.answer_spans
         if prompt.answerable:
             if not normalise(prompt.answer):
-                raise ValueError(f"{what} has no answer to match replies by; mark it answerable: false")
+                raise UnfitPromptError(f"{what} has no answer to judge replies by; mark it answerable: false")
             spans = spans or occurrences(prompt)
-            if not spans:
-                raise ValueError(
-                    f"{what}: its answer {prompt.answer!r} does not occur in its context, so no tokens of it can be "
-                    "watched; correct it, give answer_spans, or mark it answerable: false"
-                )
-            if not prompt.evidence:
-                raise ValueError(f"{what} names no evidence; give the spans the answer follows from")
         try:
-            asked = tokenise(model, prompt, plan.question_aware)
+            asked = tokenise(model, prompt, plan)
         except NotImplementedError as error:
             raise ValueError(
                 f"the tokenizer of model {model.name!r} tells no character offsets; use a fast one"
@@ -73,28 +78,21 @@ class Item:
             )
         total = len(asked.context) + len(asked.question) + plan.max_new_tokens
         if total > model.max_context:
-            raise ValueError(
+            raise UnfitPromptError(
                 f"{what} has {total} tokens with question and reply; model {model.name!r} was made for "
                 f"{model.max_context} at most"
             )
         n = len(asked.context)
         chunk_length = fitting_chunk(n, plan.chunk_length)
-        facts = tuple(tokens_in(asked.text, asked.offsets, [span]) for span in prompt.evidence)
-        answer = tokens_in(asked.text, asked.offsets, spans)
+        facts = tuple(asked.positions([span]) for span in prompt.evidence)
+        answer = asked.positions(spans)
         item = cls(prompt, asked, answer, facts, plan.methods(chunk_length), chunk_length)
-        for table in item.tables.values():
-            check_table(n, table.press, table.chunk_length, what, table.scorer)
+        try:
+            for table in item.tables.values():
+                check_table(n, table.press, table.chunk_length, what, table.scorer)
+        except ValueError as error:
+            raise UnfitPromptError(str(error)) from None
         return item
-
-
-def fitting_chunk(n: int, chunk_length: int) -> int:
-    """Return the longest chunk, up to the length asked for, whose last, shorter one holds more than the sinks.
-
-    A chunk of sinks only cannot be scored by itself; a few rows less, and there is none.
-    """
-    return next(
-        (k for k in range(chunk_length, chunk_length // 2, -1) if n % k == 0 or n % k > N_SINK), chunk_length
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +103,26 @@ class Prefilled:
     scores: Mapping[str, NDArray[np.float32]]
     scorers: Mapping[str, Mapping[str, Any]]
     cache: Any
+
+
+def read_items(
+    model: Loaded, prompts: Sequence[Prompt], plan: Plan
+) -> tuple[list[Item], tuple[tuple[str, str], ...]]:
+    """Read prompts; return the items, and the id of each prompt that is set aside with the reason.
+
+    Raises
+    ------
+    ValueError
+        If nothing is left, or as `Item.read` does for reasons that lie with the model.
+    """
+    items, aside = [], []
+    for prompt in prompts:
+        try:
+            items.append(Item.read(model, prompt, plan))
+        except UnfitPromptError as error:
+            aside.append((prompt.id, str(error)))
+    tell_set_aside(aside, len(prompts))
+    return items, tuple(aside)
 
 
 def evicted(model: Loaded, item: Item, seed: int) -> tuple[Any, list[Eviction]]:
@@ -132,12 +150,12 @@ def measure_item(model: Loaded, item: Item, plan: Plan, carriers: int = 0) -> di
     survivals = [eviction.survivals(ratios) for eviction in evictions]
     carried = np.empty(0, dtype=np.int64)
     if carriers and prompt.answerable:
-        carried = np.sort(find_carriers(model, prompt, carriers).tokens)
+        carried = np.sort(find_carriers(model, prompt, carriers, asks=plan).tokens)
     watched = Watched(item.answer, item.facts, carried)
     distinct, which = distinct_variants(survivals, ratios)
     reads, routed = read_question(model, asked.context, asked.question, distinct)
     with metrics.answer_states(model.model) as states:
-        decoded = decode(model, cache, asked.question, distinct, plan.max_new_tokens)
+        decoded = decode(model, cache, asked.question, distinct, plan.max_new_tokens, stop=plan.stop)
     first = int(asked.answer[0]) if prompt.answerable and len(asked.answer) else None
     by_variant = metrics.routed_metrics(routed) | metrics.after_metrics(
         decoded.logits[:, 0], np.concatenate(states), int(which[0]), first
@@ -178,6 +196,7 @@ def measure_item(model: Loaded, item: Item, plan: Plan, carriers: int = 0) -> di
         "replies": texts,
         "right": [int(verdict.right) for verdict in verdicts],
         "abstained": [int(verdict.abstained) for verdict in verdicts],
+        "cut": [int(decoded.cut[variant]) for variant in which],
         "metrics": {name: [_plain(row_[name]) for row_ in rows] for name in METRICS},
     }
 

@@ -37,10 +37,13 @@ class Measured(Shown, Answers):
         Of every item, as its file has it.
     names : tuple of str
         Of these files.
+    aside : tuple of (str, str)
+        Ids of the prompts of this run that were set aside, and why.
     """
 
     cells: tuple[Mapping[str, Any], ...] = ()
     names: tuple[str, ...] = ()
+    aside: tuple[tuple[str, str], ...] = ()
 
     @staticmethod
     def load(out: str | os.PathLike[str]) -> Measured:
@@ -97,6 +100,7 @@ class Measured(Shown, Answers):
             "version": __version__,
             "seed": self.settings["seed"],
             "parameters": {**self.settings, "prompts": len(self.ids), "tasks": self.task_sizes},
+            "set_aside": [{"id": name, "why": why} for name, why in self.aside],
             "definitions": {
                 **MEASURE_DEFINITIONS,
                 **{f"policy {name}": told for name, told in self.methods.items()},
@@ -167,7 +171,11 @@ MEASURE_DEFINITIONS = {
     "routes": "read edges of context and question prefilled with a full cache; from the row the first answer token is "
     "read from; pruning decode: only reads by rows after the context of dead slots are gone",
     "head_axis": "model: gone from all layers * KV heads; layer: gone from all heads of a layer, mean over layers",
-    "question_aware": "scores know the question, and its rows are cache rows, too",
+    "question_aware": "the question stands in the context while rows are scored, its rows are cache rows, too, and it "
+    "is asked again afterwards",
+    "chat": "asked through the tokenizer's chat template: the context and the question are the user's turn, and what "
+    "the template puts first is cache rows, too",
+    "set_aside": "prompts that cannot be asked, or do not fit the model or a scorer",
 }
 
 

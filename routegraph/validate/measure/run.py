@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from routegraph.files import digest
 from routegraph.options import check_names, takes
 from routegraph.survival import check_ratios
 from routegraph.validate.measure.cells import Cells
-from routegraph.validate.measure.item import Item, measure_item
+from routegraph.validate.measure.item import measure_item, read_items
 from routegraph.validate.measure.metrics import EPS
 from routegraph.validate.measure.result import Measured, from_cells
 from routegraph.validate.models.load import load
@@ -52,8 +53,9 @@ def measure(
     model : Loaded, str or Path
         Whatever `routegraph.validate.models.load.load` takes.
     prompts : sequence of Prompt
-        With a question or an answer prefix. Answerable ones need an answer and evidence; without answer spans
-        every place of the answer in the context is one.
+        With a question or an answer prefix. Answerable ones need an answer; without answer spans every place of
+        the answer in the context is one. What needs answer tokens or evidence is left out where a prompt has none. A
+        prompt that cannot be asked or does not fit the model or a scorer is set aside: see `Measured.aside`.
     out : path, optional
         Folder of the cell files, made if missing. What it already holds is not measured again; in memory only by
         default.
@@ -77,9 +79,8 @@ def measure(
     Raises
     ------
     ValueError
-        If a prompt asks nothing, its answer does not occur, it names no evidence, is too long for the model or
-        too short for a scorer; if the tokenizer does not fit the model; if a policy or ratio is unknown; if `out`
-        holds what was measured with other settings. All prompts are checked before the first is measured.
+        If no prompt can be asked; if the tokenizer does not fit the model; if a policy or ratio is unknown; if
+        `out` holds what was measured with other settings. All prompts are checked before the first is measured.
     """
     if not prompts:
         raise ValueError("at least one prompt is needed")
@@ -94,7 +95,7 @@ def measure(
         "carriers": carriers,
         "eps": list(EPS),
     }
-    items = [Item.read(model, prompt, plan) for prompt in prompts]
+    items, aside = read_items(model, prompts, plan)
     kept = Cells.open(out, settings)
     names = [digest(item.prompt.to_dict()) for item in items]
     cells, started, made = [], time.time(), 0
@@ -109,4 +110,4 @@ def measure(
     if progress:
         progress(len(items), len(items), "done")
     kept.note_run(len(items), made, time.time() - started)
-    return from_cells(settings, cells, names)
+    return replace(from_cells(settings, cells, names), aside=aside)

@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from routegraph.validate.models.cache import DownloadError
 from routegraph.validate.models.families import UnsupportedModelError, check_family
+from routegraph.validate.models.quiet import quiet
 from routegraph.validate.models.size import check_fits, folder_parameters
 from routegraph.validate.models.sources import (
     MODELS,
@@ -26,9 +25,8 @@ from routegraph.validate.models.sources import (
     get_model,
     model_list,
 )
-from routegraph.validate.models.wheel import DownloadError
 
-__all__ = ["MODELS", "DownloadError", "Loaded", "ModelSource", "get_model", "load", "model_list"]
+__all__ = ["MODELS", "DownloadError", "Loaded", "ModelSource", "get_model", "load", "model_list", "quiet"]
 
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -170,6 +168,25 @@ def _in_memory(network: Any, tokenizer: Any) -> Loaded:
     return wrap(network.eval(), tokenizer, name)
 
 
+def load_tokenizer(model: str | Path, progress: Progress | None = None) -> Any:
+    """Load a model's tokenizer alone, where the model is no GGUF file; `model` and errors as in `load`."""
+    check_installed()
+    if str(model) not in MODELS and Path(model).is_file() and Path(model).suffix.lower() == ".gguf":
+        return load(model, progress=progress).tokenizer
+    name, source, offline, _ = _resolve(str(model), progress)
+    import transformers
+
+    with quiet():
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=offline)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ValueError(
+                f"cannot load the tokenizer of model {str(model)!r}: {one_line(error)}"
+            ) from None
+    _check_tokenizer(tokenizer, name)
+    return tokenizer
+
+
 def _check_tokenizer(tokenizer: Any, name: str) -> None:
     if not tokenizer.is_fast:
         raise ValueError(f"model {name!r} has no fast tokenizer, which is needed for character spans")
@@ -204,24 +221,6 @@ def check_device(device: str) -> None:
         if torch.backends.mps.is_available():
             choices.append("mps")
         raise ValueError(f"device {device!r} is not available; choose from: {', '.join(choices)}") from None
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the progress bars, log lines and warnings of transformers and the hub, and restore them."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _resolve(model: str, progress: Progress | None) -> tuple[str, str, bool, int | None]:

@@ -348,6 +348,17 @@ def check_chunk_length(chunk_length: int, n_protected: int) -> None:
         )
 
 
+def fitting_chunk(n: int, chunk_length: int, n_protected: int = 4) -> int:
+    """Return the longest chunk, up to the length asked for, whose last, shorter one holds more than protected rows.
+
+    A chunk of protected rows only cannot be scored by itself; a few rows less, and there is none.
+    """
+    return next(
+        (k for k in range(chunk_length, chunk_length // 2, -1) if n % k == 0 or n % k > n_protected),
+        chunk_length,
+    )
+
+
 def check_length(n: int, n_protected: int, chunk_length: int | None, what: str, scorer: str = "") -> None:
     """Raise ValueError unless a context of `n` tokens, or each of its chunks, can be scored.
 
