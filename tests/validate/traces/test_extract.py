@@ -412,7 +412,7 @@ class TestScorers:
         from routegraph.validate.models import size
 
         folders = {
-            "gpt2": "is of family 'gpt2'; choose one of: llama",
+            "gpt2": "is of family 'gpt2'; choose one of: gemma2",
             "gemma3_text": "what is missing is a cache",
         }
         for kind, words in folders.items():
