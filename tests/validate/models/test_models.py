@@ -216,7 +216,10 @@ class TestLoad:
     @pytest.mark.parametrize(
         ("config", "words"),
         [
-            ({"model_type": "gpt2"}, "of family 'gpt2'; choose one of: gemma2, .* llama, mistral, olmo2, .*qwen3"),
+            (
+                {"model_type": "gpt2"},
+                "of family 'gpt2'; choose one of: gemma2, .* llama, mistral, olmo2, .*qwen3",
+            ),
             ({"model_type": "gemma3"}, "reads images, too; choose a text model of the family"),
             ({"model_type": "nonsense"}, "cannot load model"),
             ({"model_type": "llama"}, "no tokenizer files: none of tokenizer.json"),
@@ -489,11 +492,11 @@ def write_tiny_gguf(path: Path, tied: bool = True) -> Path:
 
 
 def test_gguf_of_another_kind_is_refused(tmp_path: Path) -> None:
-    fields = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": "default"}
+    fields = {"tokenizer.ggml.model": "t5", "tokenizer.ggml.pre": "default"}
     from routegraph.validate.models.gguf_tokenizer import save_tokenizer
 
     with pytest.raises(
-        ValueError, match="cannot build a llama/default tokenizer from a GGUF file; known are gpt2/gpt-2"
+        ValueError, match="cannot build a t5/default tokenizer from a GGUF file; known are gpt2/gpt-2"
     ):
         save_tokenizer(fields, tmp_path, 1)
 
