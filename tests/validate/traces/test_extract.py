@@ -412,8 +412,8 @@ class TestScorers:
         from routegraph.validate.models import size
 
         folders = {
-            "gpt2": "is of family 'gpt2'; choose one of: llama",
-            "gemma3_text": "what is missing is a cache",
+            "gpt2": "is of family 'gpt2'; choose one of: gemma2",
+            "gemma3": "reads images, too",
         }
         for kind, words in folders.items():
             (tmp_path / kind).mkdir()
