@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,19 @@ def n_kept(n: int, ratio: float) -> int:
     This very float expression, with its rounding, is what kvpress evaluates: n_kept(300, .8) is 59.
     """
     return max(1, int(n * (1 - ratio)))
+
+
+def ratio_keeping(n: int, kept: int) -> float:
+    """Return a ratio at which `n_kept` keeps exactly `kept` >= 1 of `n` rows; 0 where there are no more than that.
+
+    That is 1 - kept / n, or the next smaller float that rounding does not take a row from.
+    """
+    if kept >= n:
+        return 0.0
+    ratio = 1 - kept / n
+    while n_kept(n, ratio) < kept:
+        ratio = math.nextafter(ratio, 0.0)
+    return ratio
 
 
 def check_ratio(ratio: object) -> float:

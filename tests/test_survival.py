@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routegraph import Survival, eviction_rate, ger, n_kept
-from routegraph.survival import eviction_ratios
+from routegraph.survival import eviction_ratios, ratio_keeping
 from routegraph.testing import ratios, survivals
 from tests import naive
 
@@ -211,3 +211,14 @@ def test_bad_questions_are_refused(arguments, message):
     with pytest.raises(ValueError) as refused:
         ger(Survival(np.ones((1, 1, 3), int)), *arguments)
     assert message in str(refused.value)
+
+
+@given(st.integers(1, 70_000), st.integers(1, 80_000))
+def test_a_budget_of_rows_is_kept_exactly(n, kept):
+    ratio = ratio_keeping(n, kept)
+    assert naive.n_kept(n, ratio) == min(n, kept)
+    assert ratio == 0 if kept >= n else ratio == pytest.approx(1 - kept / n, abs=1e-12)
+
+
+def test_every_budget_of_short_contexts():
+    assert all(n_kept(n, ratio_keeping(n, k)) == k for n in range(1, 400) for k in range(1, n + 1))

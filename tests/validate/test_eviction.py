@@ -88,7 +88,8 @@ class TestProtectedRows:
     def test_are_the_same_on_every_side(self, policy_name, scorer, recorded, rows):
         """Red before for windows: the simulated side knew of sinks alone (SnapKV: .95 for .77)."""
         traces = [trace(k, scorer=scorer, **recorded) for k in range(16)]
-        eviction = Eviction.of(Method.of_scores(traces[0], policy_name), traces[0])
+        name = f"{policy_name}@{scorer.partition('/')[0]}"
+        eviction = Eviction.of(Method.of_scores(traces[0], name), traces[0])
         assert eviction.protected.sum() == rows
         drop = eviction.survival().drop
         if rows and policy_name != "adakv":
@@ -96,7 +97,7 @@ class TestProtectedRows:
                 drop[..., eviction.protected].min(axis=-1)
                 > np.median(drop[..., ~eviction.protected], axis=-1)
             ).all()
-        found = compare(traces, policy_names=[policy_name]).policies[policy_name].axes["layer"]
+        found = compare(traces, policy_names=[name]).policies[name].axes["layer"]
         read, made = (found.half(name) for name in ("evictable tokens", "simulated"))
         assert abs(read.value - made.value) < 0.03
         gone = read_off(traces[0], eviction, [0.6]).gone
@@ -108,7 +109,7 @@ class TestProtectedRows:
 
     def test_of_the_first_rows_only(self):
         one = trace(0, scorer="snapkv", window=30)
-        first = Eviction.of(Method.of_scores(one, "topk"), one).first(84)
+        first = Eviction.of(Method.of_scores(one, "snapkv"), one).first(84)
         np.testing.assert_array_equal(np.flatnonzero(first.protected), np.arange(70, 84))
         first = Eviction.of(Method("x", "snapkv", "snapkv", (("window", 10),)), one).first(60)
         np.testing.assert_array_equal(np.flatnonzero(first.protected), np.arange(50, 60))
@@ -145,7 +146,7 @@ class TestStructuralCliffs:
         """Red before: at n = 100, `measure` named .92 and .96, `compare` .88."""
         recorded = {"n_sink": 8, "window": 4}
         traces = [trace(k, scorer="compactor", **recorded) for k in range(4)]
-        compared = compare(traces, policy_names=["topk"]).policies["topk"].cliffs
+        compared = compare(traces, policy_names=["compactor"]).policies["compactor"].cliffs
         cell = {
             "prompt": {"id": "p", "task": "t", "n_context": 100, "answerable": True},
             "protected": {"topk@compactor": recorded},
@@ -186,7 +187,8 @@ def test_lacking_scores_are_named():
     with pytest.raises(ValueError, match="prompt 'p0' has no scores 'knorm'"):
         Eviction.of(Method.named("topk@knorm"), trace(0))
     with pytest.raises(
-        ValueError, match="no chunk-wise scores for policy 'chunk'; it holds: expected_attention"
+        ValueError,
+        match="no chunk-wise scores by scorer 'expected_attention' for policy 'chunk'; it holds: exp",
     ):
         Method.of_scores(trace(0), "chunk")
     assert Eviction.of(Method.named("streaming@knorm"), trace(0)).n_context == 100, (

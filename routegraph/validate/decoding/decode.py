@@ -86,11 +86,11 @@ def variants(
     trace : Trace
         With the scores that the policies go by.
     names : sequence of str
-        Policies.
+        Methods by name, see `Method.of_scores`.
     ratios : sequence of float
         Compression ratios in [0, 1).
     scorer : str, optional
-        Whose scores, where the trace holds those of several; the first by default.
+        Whose scores a policy goes by that is a cut alone; Expected Attention's by default.
 
     Returns
     -------

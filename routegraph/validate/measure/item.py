@@ -15,6 +15,7 @@ from routegraph.validate.decoding.decode import decode
 from routegraph.validate.decoding.knockout import carriers as find_carriers
 from routegraph.validate.eviction import Eviction, Method, tables_of
 from routegraph.validate.measure import metrics
+from routegraph.validate.measure.grading import check_gradable, graded, told
 from routegraph.validate.measure.metrics import METRICS, Watched
 from routegraph.validate.measure.routed import read_question
 from routegraph.validate.models.load import Loaded
@@ -23,7 +24,7 @@ from routegraph.validate.presses import prefill
 from routegraph.validate.presses.scorers import ScoreTable, check_table, fitting_chunk, score_tables
 from routegraph.validate.prompts.prompt import Prompt, occurrences
 from routegraph.validate.prompts.tokens import Asked, UnfitPromptError, tell_set_aside, tokenise
-from routegraph.validate.prompts.verdict import judge, normalise
+from routegraph.validate.prompts.verdict import normalise
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,10 @@ class Item:
         if prompt.answerable:
             if not normalise(prompt.answer):
                 raise UnfitPromptError(f"{what} has no answer to judge replies by; mark it answerable: false")
+            try:
+                check_gradable(prompt, plan.grader)
+            except ValueError as error:
+                raise UnfitPromptError(str(error)) from None
             spans = spans or occurrences(prompt)
         try:
             asked = tokenise(model, prompt, plan)
@@ -144,27 +149,88 @@ def evicted(model: Loaded, item: Item, seed: int) -> tuple[Any, list[Eviction]]:
     return done.cache, [Eviction.of(method, done, seed) for method in item.methods]
 
 
-def measure_item(model: Loaded, item: Item, plan: Plan, carriers: int = 0) -> dict[str, Any]:
-    """Return the cell of one item, without its seal."""
-    asked, prompt, ratios = item.asked, item.prompt, plan.ratios
+def measure_item(
+    model: Loaded, item: Item, plan: Plan, carriers: int = 0, with_metrics: bool = False
+) -> dict[str, Any]:
+    """Return the cell of one item, without its seal; the metrics are left out unless asked for: they take time."""
+    asked, prompt = item.asked, item.prompt
     n = len(asked.context)
+    ratios = plan.ratios_of(n)
     cache, evictions = evicted(model, item, plan.seed)
     survivals = [eviction.survivals(ratios) for eviction in evictions]
     carried = np.empty(0, dtype=np.int64)
     if carriers and prompt.answerable:
         carried = np.sort(find_carriers(model, prompt, carriers, asks=plan).tokens)
-    watched = Watched(item.answer, item.facts, carried)
     distinct, which = distinct_variants(survivals, ratios)
-    reads, routed = read_question(model, asked.context, asked.question, distinct)
     with metrics.answer_states(model.model) as states:
         decoded = decode(model, cache, asked.question, distinct, plan.max_new_tokens, stop=plan.stop)
-    first = int(asked.answer[0]) if prompt.answerable and len(asked.answer) else None
-    by_variant = metrics.routed_metrics(routed) | metrics.after_metrics(
-        decoded.logits[:, 0], np.concatenate(states), int(which[0]), first
-    )
+    rows: list[dict[str, float]] = []
+    if with_metrics:
+        watched = Watched(item.answer, item.facts, carried)
+        asking = Asking(evictions, survivals, ratios, distinct, which)
+        rows = metric_rows(model, item, watched, asking, decoded.logits[:, 0], np.concatenate(states))
+    texts = [decoded.texts[variant] for variant in which]
+    kept = told(prompt)
+    return {
+        "prompt": {
+            "id": prompt.id,
+            "task": prompt.task or "prompts",
+            **kept,
+            "n_context": n,
+            "n_question": len(asked.question),
+            "answer_tokens": item.answer.tolist(),
+            "facts": [fact.tolist() for fact in item.facts],
+            "carriers": carried.tolist(),
+        },
+        "protected": {eviction.method.name: eviction.told for eviction in evictions},
+        "distinct_variants": len(distinct),
+        **({"ratios": list(ratios)} if plan.keep else {}),
+        "replies": texts,
+        **graded(kept, texts, plan.grader),
+        "cut": [int(decoded.cut[variant]) for variant in which],
+        "metrics": {name: [_plain(row[name]) for row in rows] for name in METRICS if rows},
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Asking:
+    """The evictions of an item, what survives each at each ratio, and which kept set that is."""
+
+    evictions: Sequence[Eviction]
+    survivals: Sequence[Sequence[Survival]]
+    ratios: Sequence[float]
+    distinct: NDArray[np.bool_]
+    which: NDArray[np.int64]
+
+
+def metric_rows(
+    model: Loaded,
+    item: Item,
+    watched: Watched,
+    asking: Asking,
+    logits: NDArray[np.float32],
+    states: NDArray[np.float32],
+) -> list[dict[str, float]]:
+    """Return every metric of every (policy, ratio), policies outermost.
+
+    Parameters
+    ----------
+    model : Loaded
+    item : Item
+    watched : Watched
+    asking : Asking
+    logits : float32[n_variants, n_vocabulary]
+        Of the first answer token under every kept set.
+    states : float32[n_variants, width]
+        Last hidden state of the row they are read from.
+    """
+    asked, ratios, which = item.asked, asking.ratios, asking.which
+    reads, routed = read_question(model, asked.context, asked.question, asking.distinct)
+    first = int(asked.answer[0]) if item.prompt.answerable and len(asked.answer) else None
+    by_variant = metrics.routed_metrics(routed) | metrics.after_metrics(logits, states, int(which[0]), first)
     graphs = {eps: graph.heavier(reads.graph, eps) for eps in metrics.EPS}
     rows: list[dict[str, float]] = []
-    for eviction, row in zip(evictions, survivals, strict=True):
+    for eviction, row in zip(asking.evictions, asking.survivals, strict=True):
         if eviction.method.nested:
             routes = metrics.route_metrics(reads, row[0], ratios, watched, graphs)
         else:
@@ -176,31 +242,11 @@ def measure_item(model: Loaded, item: Item, plan: Plan, carriers: int = 0) -> di
             rows.append(metrics.cache_metrics(s, ratio, watched) | found)
     for row_, variant in zip(rows, which, strict=True):
         row_ |= {name: float(values[variant]) for name, values in by_variant.items()}
-        row_ |= {"n_context": float(n), "margin_at_0": float(by_variant["margin"][which[0]])}
-    texts = [decoded.texts[variant] for variant in which]
-    verdicts = [judge(prompt, text) for text in texts]
-    return {
-        "prompt": {
-            "id": prompt.id,
-            "task": prompt.task or "prompts",
-            "question": prompt.question,
-            "answer": prompt.answer,
-            "answerable": prompt.answerable,
-            "tags": list(prompt.tags),
-            "n_context": n,
-            "n_question": len(asked.question),
-            "answer_tokens": item.answer.tolist(),
-            "facts": [fact.tolist() for fact in item.facts],
-            "carriers": carried.tolist(),
-        },
-        "protected": {eviction.method.name: eviction.told for eviction in evictions},
-        "distinct_variants": len(distinct),
-        "replies": texts,
-        "right": [int(verdict.right) for verdict in verdicts],
-        "abstained": [int(verdict.abstained) for verdict in verdicts],
-        "cut": [int(decoded.cut[variant]) for variant in which],
-        "metrics": {name: [_plain(row_[name]) for row_ in rows] for name in METRICS},
-    }
+        row_ |= {
+            "n_context": float(len(asked.context)),
+            "margin_at_0": float(by_variant["margin"][which[0]]),
+        }
+    return rows
 
 
 def distinct_variants(

@@ -74,7 +74,11 @@ def converted(
     parameters = header(gguf_file).parameters
     check_fits(gguf_file.stem, parameters, dtype, device)
     if 2 * ITEM["float32"] * parameters > (available() or 2**63):
-        return None, ""  # it may fit as the smaller type that is asked for
+        # It may fit as the smaller type that is asked for.
+        return (
+            None,
+            f"too little memory is free to unpack model {gguf_file.stem!r} for good, so that it takes longer",
+        )
     if progress:
         progress(0, 1, f"unpacking {gguf_file.name} to float32, once")
     try:

