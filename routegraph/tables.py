@@ -27,7 +27,7 @@ class Grid:
     def to_rich(self) -> Table:
         """Return the table for a terminal."""
         made = Table(
-            title=self.title or None,
+            title=Text(self.title) if self.title else None,
             title_justify="left",
             title_style="bold",
             header_style="bold",

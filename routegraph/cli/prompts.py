@@ -47,8 +47,6 @@ def prompts(
 
 
 def _show(document: dict[str, Any], read: Any) -> None:
-    from rich.markup import escape
-
     from routegraph.tables import Grid
     from routegraph.validate.prompts.summary import shortened, shown
 
@@ -58,9 +56,8 @@ def _show(document: dict[str, Any], read: Any) -> None:
         screen.print(line, markup=False, highlight=False)
 
     def table(columns: list[str], rows: list[list[str]], title: str) -> None:
-        cells = [[escape(cell) for cell in row] for row in rows]
         say("")
-        screen.print(Grid(columns, cells, escape(title), right_from=len(columns)).to_rich())
+        screen.print(Grid(columns, rows, title, right_from=len(columns)).to_rich())
 
     lengths, has = document["lengths"], document["has"]
     one = "" if len(read.skipped) == 1 else "s"

@@ -152,9 +152,7 @@ def run(app: typer.Typer, arguments: list[str] | None) -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _show_warning(
-    message: Warning | str, category: type[Warning] | None = None, *_: Any, **__: Any
-) -> None:
+def _show_warning(message: Warning | str, category: type[Warning] | None = None, *_: Any, **__: Any) -> None:
     """Show a warning as one plain line, without the line of code that raised it; those for developers are not shown."""
     if category is not None and issubclass(category, DeprecationWarning | PendingDeprecationWarning):
         return

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from routegraph import plugins
 from routegraph.options import check, check_whole, option
 from routegraph.validate.graders import Grader, grader_setting, graders
-from routegraph.validate.presses.methods import resolve
 from routegraph.validate.presses.scorers import CHUNK_LENGTH, SCORERS, checked_tables
 from routegraph.validate.prompts.asking import Asks
 
@@ -63,6 +62,7 @@ class Plan(Asks):
     def __post_init__(self) -> None:
         from routegraph.survival import check_ratios
         from routegraph.validate.eviction import tables_of
+        from routegraph.validate.presses.methods import resolve
 
         # A press's class is another name of a method: results tell one.
         names = dict.fromkeys(resolve(name).name for name in self.policy_names)

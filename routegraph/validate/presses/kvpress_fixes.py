@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from routegraph.validate.models.attention import BLOCK, attention_logits, attention_of
 from routegraph.validate.models.families import rotated_queries
 
 
@@ -63,6 +62,8 @@ def expected_attention_press() -> Any:
 @functools.cache
 def recomputed_attention_press() -> Any:
     """Return an ObservedAttentionPress that recomputes the weights, never an n x n x heads tensor."""
+    from routegraph.validate.models.attention import BLOCK, attention_logits, attention_of
+
     base = kvpress().ObservedAttentionPress
 
     class Recomputed(base):  # type: ignore[misc, valid-type]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from routegraph.options import option
-from routegraph.validate.models.load import Loaded, quiet
-from routegraph.validate.prompts.prompt import Prompt
+
+if TYPE_CHECKING:
+    from routegraph.validate.models.load import Loaded
+    from routegraph.validate.prompts.prompt import Prompt
 
 #: Follows the question in a chat, for the tasks that come with routegraph: half of their contexts do not tell the
 #: answer, and a model must be allowed to say so.
@@ -152,6 +154,8 @@ def frame(model: Loaded, system: str = "") -> Frame:
     ValueError
         If the template takes no system message, or changes the text.
     """
+    from routegraph.validate.models.quiet import quiet
+
     messages = [{"role": "system", "content": system}] if system else []
 
     def render(text: str) -> str:

@@ -31,7 +31,13 @@ def local(family: str, window: int, **settings: Any) -> Loaded:
 def test_measured(family):
     model, ratios = local(family, 20), [0.5, 0.9]
     found = measure(
-        model, [PROMPT], policy_names=["adakv", "topk"], ratios=ratios, max_new_tokens=3, chunk_length=16, metrics=True
+        model,
+        [PROMPT],
+        policy_names=["adakv", "topk"],
+        ratios=ratios,
+        max_new_tokens=3,
+        chunk_length=16,
+        metrics=True,
     )
     assert found.metrics["ger_answer_layer"].shape[-1] == 3
     gone = found.metrics["ger_answer_layer"][0]
@@ -42,7 +48,13 @@ def test_measured(family):
 
 
 def test_a_window_that_does_not_act_changes_nothing():
-    options = {"policy_names": ["adakv"], "ratios": [0.5, 0.9], "max_new_tokens": 3, "chunk_length": 16, "metrics": True}
+    options = {
+        "policy_names": ["adakv"],
+        "ratios": [0.5, 0.9],
+        "max_new_tokens": 3,
+        "chunk_length": 16,
+        "metrics": True,
+    }
     n = len(byte_level_tokenizer()(CONTEXT).input_ids)
     wide, without = (measure(local("mistral", window), [PROMPT], **options) for window in (n + 100, None))
     narrow = measure(local("mistral", 12), [PROMPT], **options)

@@ -413,7 +413,7 @@ class TestScorers:
 
         folders = {
             "gpt2": "is of family 'gpt2'; choose one of: gemma2",
-            "gemma3_text": "what is missing is a cache",
+            "gemma3": "reads images, too",
         }
         for kind, words in folders.items():
             (tmp_path / kind).mkdir()
