@@ -1,41 +1,55 @@
-"""The 228 prompts that SmolLM2 is measured on, as one JSONL file: ``python prompts.py FILE.jsonl``.
+"""The prompts that pretrained models are measured on, as JSONL: ``python prompts.py FILE.jsonl [--twins]``.
 
-Mostly forward questions, which SmolLM2 answers; enough inverse and unanswerable ones for the claims that need them.
+All seven tasks, both directions, contexts of 160 to 1,200 tokens. They come in rounds, one question of each task and
+direction a round, so that the first N of them are as mixed as all.
 """
 
-import sys
-from itertools import islice
+import argparse
+from itertools import chain
 
 from routegraph.validate.prompts.prompt import Prompt, write_prompts
 from routegraph.validate.tasks import load_task
 
-SEED = 7
-DRAWN = 160  # of each task; the first ones of each kind are taken, in order
-TASKS = ("base", "manipulation", "multi_presence", "coreference")
-N_FORWARD, N_INVERSE, N_UNANSWERABLE, N_HOPS = 36, 8, 8, 20
+SEED = 2603
+TASKS = ("base", "manipulation", "multi_presence", "multi_entity", "long_context", "coreference", "hops")
+#: Tokens of a context, by turns.
+LENGTHS, LONG = (160, 280, 420), (500, 800, 1200)
+#: Rounds of questions that have an answer, each with one a task and direction; and of questions with their twins.
+ROUNDS, TWIN_ROUNDS = 48, 12
+#: Whose twins, without an answer, are asked as well: for the claim about abstention.
+TWIN_TASKS = ("base", "multi_presence", "coreference")
 
 
-def first(prompts: list[Prompt], count: int, answerable: bool, tag: str | None = None) -> list[Prompt]:
-    """Return the first prompts of a kind; ValueError where there are too few."""
-    kind = (p for p in prompts if p.answerable == answerable and (tag is None or tag in p.tags))
-    found = list(islice(kind, count))
-    if len(found) < count:
-        raise ValueError(f"only {len(found)} of {count} prompts (answerable: {answerable}, tag: {tag})")
-    return found
+def drawn(task: str, rounds: int) -> dict[str, list[tuple[Prompt, Prompt]]]:
+    """Return pairs of a prompt and its twin without an answer, by direction, so many of each."""
+    found: dict[str, list[tuple[Prompt, Prompt]]] = {"forward": [], "inverse": []}
+    each = -(-rounds // len(LENGTHS))
+    by_length = []
+    for k, length in enumerate(LONG if task == "long_context" else LENGTHS):
+        # Every second prompt is the twin of the one before, and directions take turns: four a round.
+        prompts = load_task(task, 4 * each, seed=SEED + k, length=length)
+        by_length.append(list(zip(prompts[::2], prompts[1::2], strict=True)))
+    for pair in chain.from_iterable(zip(*by_length, strict=True)):
+        direction = "forward" if "forward" in pair[0].tags else "inverse"
+        found[direction].append(pair)
+    return {direction: pairs[:rounds] for direction, pairs in found.items()}
 
 
-def chosen() -> list[Prompt]:
-    """Return the prompts, task by task."""
-    prompts: list[Prompt] = []
-    for task in TASKS:
-        drawn = load_task(task, DRAWN, seed=SEED)
-        prompts += first(drawn, N_FORWARD, True, "forward")
-        prompts += first(drawn, N_INVERSE, True, "inverse")
-        prompts += first(drawn, N_UNANSWERABLE, False)
-    return prompts + first(load_task("hops", DRAWN, seed=SEED), N_HOPS, True, "forward")
+def answerable(rounds: int = ROUNDS) -> list[Prompt]:
+    """Return questions that have an answer, round by round."""
+    columns = [pairs for task in TASKS for pairs in drawn(task, rounds).values()]
+    return [pairs[k][0] for k in range(rounds) for pairs in columns]
+
+
+def with_twins(rounds: int = TWIN_ROUNDS) -> list[Prompt]:
+    """Return questions with an answer, each followed by its twin without one."""
+    columns = [pairs for task in TWIN_TASKS for pairs in drawn(task, rounds).values()]
+    return [prompt for k in range(rounds) for pairs in columns for prompt in pairs[k]]
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python prompts.py FILE.jsonl")
-    write_prompts(sys.argv[1], chosen())
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file")
+    parser.add_argument("--twins", action="store_true", help="questions with their twins without an answer")
+    asked = parser.parse_args()
+    write_prompts(asked.file, with_twins() if asked.twins else answerable())
