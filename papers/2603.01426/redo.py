@@ -1,16 +1,18 @@
-"""Redo the table of claims: ``python redo.py [--cells DIR] [--models NAME ...]``; finished work is not done again.
+"""Redo the table of claims: ``python redo.py [--cells DIR] [--tiny]``; finished work is not done again.
 
-Measures, extracts and probes by the command `routegraph` into the folder of cells, judges the claims, and writes the
-table in README.md, claims.json, answers.svg and traces.svg beside this file. SmolLM2 takes about two hours on one core,
-each small model about five minutes.
+Measures, extracts and probes by the command `routegraph` into the folder of cells, judges the claims by `rules.md`, and
+writes the table in README.md, claims.json, answers.svg and traces.svg beside this file. The tiny models, trained here,
+are no evidence about the paper: with --tiny they are measured, and tiny.md and claims_tiny.json are written instead.
 """
 
 import argparse
 import subprocess
 import sys
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from prompts import chosen
+from prompts import TWIN_TASKS, answerable, with_twins
 
 from routegraph import plot
 from routegraph.files import atomic_open, write_json
@@ -18,37 +20,70 @@ from routegraph.trace import Trace
 from routegraph.validate.claims import tables
 from routegraph.validate.claims.figures import plot_claims, plot_traces
 from routegraph.validate.claims.judge import claims_of_files, to_dict
-from routegraph.validate.models.load import load
 from routegraph.validate.prompts.prompt import Prompt, write_prompts
 from routegraph.validate.tasks import load_task
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- claims: written by redo.py -->", "<!-- end of claims -->"
-MODELS = ("smollm2", "llama-tiny", "qwen-tiny", "llama-tiny-guessing", "qwen-tiny-guessing")
+#: The paper's two policies, and random eviction beside them.
+POLICIES = ("chunk", "adakv", "random")
+RATIOS = (0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.96)
+#: For the claim about question-aware scoring, which is asked both ways.
+TWIN_RATIOS = (0, 0.4, 0.6, 0.8, 0.9)
+#: Prompts of each task whose traces are kept, and prompts that probes are fitted on.
+TRACED, PROBED = 5, 140
+TINY = ("llama-tiny", "qwen-tiny", "llama-tiny-guessing", "qwen-tiny-guessing")
 WORDS = ("forward", "inverse", "multi_entity", "two_hop", "unknown_forward", "unknown_two_hop")
-#: Items of each task of the small language; prompts of each task whose traces are kept.
-PER_TASK, TRACED = 60, 10
-CHUNK, N_SINK = (16, 64), 4  # rows of a chunk in the small models and in SmolLM2, and its protected rows
-POLICIES = ("chunk", "adakv", "topk", "snapkv", "knorm", "random", "streaming")
-RATIOS = (0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99, 0.995)
-#: What SmolLM2 is asked question-aware, for C8 alone.
-AWARE_POLICIES, AWARE_RATIOS = ("chunk", "adakv", "snapkv", "random"), (0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95)
+TINY_POLICIES = ("chunk", "adakv", "topk", "knorm", "random", "streaming")
+PER_TASK, TINY_CHUNK = 60, 16
 
 
-def prompts_of(model: str) -> list[Prompt]:
-    """Return the prompts a model is measured on."""
-    if model == "smollm2":
-        return chosen()
-    return [prompt for task in WORDS for prompt in load_task(f"words_{task}", PER_TASK)]
+@dataclass(frozen=True)
+class Run:
+    """One measurement: a model, which prompts, and how it is asked."""
+
+    name: str
+    model: str
+    prompts: str
+    options: tuple[str, ...]
 
 
-def traced(model: str, prompts: list[Prompt]) -> list[Prompt]:
-    """Return the first prompts of each task whose last chunk is long enough to be scored by itself."""
-    tokenizer, chunk = load(model).tokenizer, CHUNK[model == "smollm2"]
-    left = {prompt.id: len(tokenizer(prompt.context).input_ids) % chunk for prompt in prompts}
-    fitting = [prompt for prompt in prompts if left[prompt.id] == 0 or left[prompt.id] > N_SINK]
-    tasks = dict.fromkeys(prompt.task for prompt in fitting)
-    return [prompt for task in tasks for prompt in [p for p in fitting if p.task == task][:TRACED]]
+def options(policies: tuple[str, ...], ratios: tuple[float, ...], *more: str) -> tuple[str, ...]:
+    """Return the options of a measurement."""
+    named = [f"--policy={policy}" for policy in policies]
+    return (*named, *(f"--ratio={ratio:g}" for ratio in ratios), "--metrics", "--threads=1", *more)
+
+
+#: As texts to go on with, small models answer more; only a chat lets them say that they do not know.
+TEXT = options(POLICIES, RATIOS, "--chat=off", "--max-new-tokens=12", "--dtype=bfloat16")
+CHAT = options(POLICIES, TWIN_RATIOS, "--chat=on", "--max-new-tokens=16", "--dtype=bfloat16")
+RUNS = (
+    Run("qwen", "qwen2.5-coder-0.5b", "answerable", TEXT),
+    Run("qwen-chat", "qwen2.5-coder-0.5b", "twins", CHAT),
+    Run("qwen-chat-aware", "qwen2.5-coder-0.5b", "twins", (*CHAT, "--question-aware")),
+    Run("smollm2", "smollm2", "forward", TEXT),
+)
+TRACES = ("qwen2.5-coder-0.5b", "smollm2")
+
+
+def prompts_of(kind: str) -> list[Prompt]:
+    """Return the prompts of a run; "forward": what plain SmolLM2 can answer some of."""
+    if kind == "twins":
+        return with_twins()
+    prompts = answerable()
+    if kind == "forward":
+        return [prompt for prompt in prompts if prompt.task in TWIN_TASKS and "forward" in prompt.tags]
+    if kind == "traced":
+        tasks = dict.fromkeys(prompt.task for prompt in prompts)
+        return [p for task in tasks for p in islice((p for p in prompts if p.task == task), TRACED)]
+    return prompts[:PROBED] if kind == "probed" else prompts
+
+
+def written(kind: str, prompts: list[Prompt], cells: Path) -> Path:
+    """Write prompts into the folder of cells."""
+    file = cells / f"{kind}.jsonl"
+    write_prompts(file, prompts)
+    return file
 
 
 def routegraph(*arguments: str) -> None:
@@ -57,52 +92,82 @@ def routegraph(*arguments: str) -> None:
     subprocess.run([sys.executable, "-c", call, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
-def measured(model: str, aware: bool, file: Path, count: int, cells: Path) -> Path:
+def measured(name: str, model: str, file: Path, given: tuple[str, ...], cells: Path) -> Path:
     """Measure a model, unless all its cells are there."""
-    out = cells / (f"{model}-aware" if aware else model)
+    out, count = cells / name, len(file.read_text(encoding="utf-8").splitlines())
     if len(list(out.glob("cells/*.json"))) < count:
-        small = model != "smollm2"
-        options = ["--max-new-tokens=1"] if small else ["--max-new-tokens=8"]
-        options += [f"--chunk-length={CHUNK[not small]}"]
-        some = AWARE_POLICIES if aware and not small else POLICIES
-        options += [f"--policy={policy}" for policy in some if not small or policy != "snapkv"]
-        options += [f"--ratio={ratio:g}" for ratio in (AWARE_RATIOS if aware else RATIOS)] * (not small)
-        options += ["--question-aware"] * aware
-        routegraph("measure", model, f"--task={file}", f"--out={out}", "--metrics", "--threads=1", *options)
+        routegraph("measure", model, f"--task={file}", f"--out={out}", *given)
     return out
 
 
-def extracted(model: str, file: Path, cells: Path) -> Path:
+def extracted(model: str, file: Path, cells: Path, *more: str) -> Path:
     """Extract traces with graphs, unless they are there."""
     out = cells / f"{model}.npz"
     if not out.exists():
-        chunk = f"--chunk-length={CHUNK[model == 'smollm2']}"
-        routegraph("extract", model, f"--prompts={file}", f"--out={out}", "--graphs", "--threads=1", chunk)
+        routegraph("extract", model, f"--prompts={file}", f"--out={out}", "--graphs", "--threads=1", *more)
     return out
 
 
-def probed(model: str, file: Path, cells: Path) -> list[Path]:
-    """Fit linear probes, unless they are there: the answer's type, and whether the context tells it."""
-    folder = cells / "probes"
-    folder.mkdir(exist_ok=True)
-    small = model != "smollm2"
-    kinds = (
-        ["--task=words_forward", "--task=words_unknown_forward", "--n=100"]
-        if small
-        else ["--task=base", "--n=160"]
-    )
-    asked = {
-        "type": ["--task=words_forward", "--n=140"] if small else [f"--task={file}"],
-        "answerable": kinds,
-    }
-    options = [f"--chunk-length={CHUNK[not small]}", f"--max-new-tokens={1 if small else 8}", "--threads=1"]
-    options += ["--policy=adakv", "--policy=chunk", "--ratio=0", "--ratio=.5", "--ratio=.9"]
-    made = []
-    for target, tasks in asked.items():
-        made.append(folder / f"{model}-{target}.json")
-        if not made[-1].exists():
-            routegraph("probe", model, *tasks, f"--target={target}", f"--out={made[-1]}", *options)
-    return made
+def probed(name: str, model: str, asked: tuple[str, ...], given: tuple[str, ...], cells: Path) -> Path:
+    """Fit linear probes, unless they are there."""
+    out = cells / f"probe-{name}.json"
+    if not out.exists():
+        policies = (
+            "--policy=adakv",
+            "--policy=chunk",
+            "--ratio=0",
+            "--ratio=.5",
+            "--ratio=.9",
+            "--threads=1",
+        )
+        routegraph("probe", model, *asked, f"--out={out}", *policies, *given)
+    return out
+
+
+def pretrained(cells: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """Measure the pretrained models; return folders, traces and probes."""
+    folders = [
+        measured(
+            run.name, run.model, written(run.prompts, prompts_of(run.prompts), cells), run.options, cells
+        )
+        for run in RUNS
+    ]
+    traced = written("traced", prompts_of("traced"), cells)
+    files = [extracted(model, traced, cells, "--chat=off", "--dtype=bfloat16") for model in TRACES]
+    asked = (f"--task={written('probed', prompts_of('probed'), cells)}", "--target=type")
+    probes = [
+        probed(model, model, asked, ("--chat=off", "--max-new-tokens=12", "--dtype=bfloat16"), cells)
+        for model in TRACES[:1]
+    ]
+    return folders, files, probes
+
+
+def tiny(cells: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """Measure the tiny models; return folders, traces and probes."""
+    prompts = [prompt for task in WORDS for prompt in load_task(f"words_{task}", PER_TASK)]
+    file = written("words", prompts, cells)
+    some = [p for task in WORDS for p in islice((p for p in prompts if p.task == task), 2 * TRACED)]
+    few = written("words-traced", some, cells)
+    given = (f"--chunk-length={TINY_CHUNK}", "--max-new-tokens=1", "--threads=1")
+    policies = tuple(f"--policy={policy}" for policy in TINY_POLICIES)
+    folders, files, probes = [], [], []
+    for model in TINY:
+        for name, aware in ((model, ()), (f"{model}-aware", ("--question-aware",))):
+            folders.append(measured(name, model, file, (*given, *policies, "--metrics", *aware), cells))
+        files.append(extracted(model, few, cells, f"--chunk-length={TINY_CHUNK}"))
+        told = ("--task=words_forward", "--task=words_unknown_forward", "--n=100", "--target=answerable")
+        kinds = ("--task=words_forward", "--n=140", "--target=type")
+        for target, asked in (("answerable", told), ("type", kinds)):
+            probes.append(probed(f"{model}-{target}", model, asked, given[:2], cells))
+    return folders, files, probes
+
+
+def write_table(page: Path, lines: list[str]) -> None:
+    """Put a table between the marks of a page."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    with atomic_open(page, "w") as stream:
+        stream.write(before + "\n".join([BEGIN, "", *lines, "", END]) + after)
 
 
 def main() -> None:
@@ -110,29 +175,16 @@ def main() -> None:
     parser.add_argument(
         "--cells", type=Path, default=HERE / "cells", help="folder of measured cells and traces"
     )
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--tiny", action="store_true", help="the models trained here, on a page of their own")
     asked = parser.parse_args()
-    cells: Path = asked.cells
-    cells.mkdir(exist_ok=True)
-    folders, files, probes = [], [], []
-    for model in asked.models:
-        prompts = prompts_of(model)
-        all_of_them, some = cells / f"{model}.jsonl", cells / f"{model}-traced.jsonl"
-        write_prompts(all_of_them, prompts)
-        write_prompts(some, traced(model, prompts))
-        folders += [measured(model, aware, all_of_them, len(prompts), cells) for aware in (False, True)]
-        files.append(extracted(model, some, cells))
-        probes += probed(model, all_of_them, cells)
+    asked.cells.mkdir(exist_ok=True)
+    folders, files, probes = (tiny if asked.tiny else pretrained)(asked.cells)
     judged, found = claims_of_files(folders, files, probes)
-    write_json(HERE / "claims.json", to_dict(judged, found, 0))
-    plot.save(plot_claims(found), HERE / "answers.svg")
-    plot.save(plot_traces([Trace.load(file) for file in files]), HERE / "traces.svg")
-    readme = HERE / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    lines = [BEGIN, "", *tables.to_markdown(judged), "", END]
-    with atomic_open(readme, "w") as stream:
-        stream.write(before + "\n".join(lines) + after)
+    mark = "_tiny" if asked.tiny else ""
+    write_json(HERE / f"claims{mark}.json", to_dict(judged, found, 0))
+    plot.save(plot_claims(found), HERE / f"answers{mark}.svg")
+    plot.save(plot_traces([Trace.load(file) for file in files]), HERE / f"traces{mark}.svg")
+    write_table(HERE / ("tiny.md" if asked.tiny else "README.md"), tables.to_markdown(judged))
 
 
 if __name__ == "__main__":
