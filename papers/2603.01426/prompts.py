@@ -1,7 +1,7 @@
 """The prompts that pretrained models are measured on, as JSONL: ``python prompts.py FILE.jsonl [--twins]``.
 
 All seven tasks, both directions, contexts of 160 to 1,200 tokens. They come in rounds, one question of each task and
-direction a round, so that the first N of them are as mixed as all.
+direction a round, those of long contexts in every third, so that the first N of them are as mixed as all.
 """
 
 import argparse
@@ -14,6 +14,8 @@ SEED = 2603
 TASKS = ("base", "manipulation", "multi_presence", "multi_entity", "long_context", "coreference", "hops")
 #: Tokens of a context, by turns.
 LENGTHS, LONG = (160, 280, 420), (500, 800, 1200)
+#: They take ten times as long to measure, and come in every third round.
+LONG_TASK, EVERY = "long_context", 3
 #: Rounds of questions that have an answer, each with one a task and direction; and of questions with their twins.
 ROUNDS, TWIN_ROUNDS = 48, 12
 #: Whose twins, without an answer, are asked as well: for the claim about abstention.
@@ -25,7 +27,7 @@ def drawn(task: str, rounds: int) -> dict[str, list[tuple[Prompt, Prompt]]]:
     found: dict[str, list[tuple[Prompt, Prompt]]] = {"forward": [], "inverse": []}
     each = -(-rounds // len(LENGTHS))
     by_length = []
-    for k, length in enumerate(LONG if task == "long_context" else LENGTHS):
+    for k, length in enumerate(LONG if task == LONG_TASK else LENGTHS):
         # Every second prompt is the twin of the one before, and directions take turns: four a round.
         prompts = load_task(task, 4 * each, seed=SEED + k, length=length)
         by_length.append(list(zip(prompts[::2], prompts[1::2], strict=True)))
@@ -37,8 +39,14 @@ def drawn(task: str, rounds: int) -> dict[str, list[tuple[Prompt, Prompt]]]:
 
 def answerable(rounds: int = ROUNDS) -> list[Prompt]:
     """Return questions that have an answer, round by round."""
-    columns = [pairs for task in TASKS for pairs in drawn(task, rounds).values()]
-    return [pairs[k][0] for k in range(rounds) for pairs in columns]
+    short = [pairs for task in TASKS if task != LONG_TASK for pairs in drawn(task, rounds).values()]
+    long = list(drawn(LONG_TASK, -(-rounds // EVERY)).values())
+    return [
+        pairs[place][0]
+        for k in range(rounds)
+        for columns, place in ((short, k), (() if k % EVERY else long, k // EVERY))
+        for pairs in columns
+    ]
 
 
 def with_twins(rounds: int = TWIN_ROUNDS) -> list[Prompt]:
