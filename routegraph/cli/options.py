@@ -84,7 +84,7 @@ Keep = Annotated[
     typer.Option(
         parser=whole,
         metavar="N",
-        help="Rows that a slot keeps, in place of --ratio: the ratio that keeps so many; repeatable.",
+        help="Rows (tokens) that each slot keeps, in place of --ratio; repeatable.",
     ),
 ]
 Length = Annotated[int | None, count("Length of a task's contexts in tokens; the task's own by default.")]
