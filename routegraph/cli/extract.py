@@ -27,7 +27,8 @@ def extract(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Scorer of `routegraph list`; NAME/chunk64 scores chunk by chunk; expected_attention, both ways, by default; repeatable.",
+            help="What scores the rows, see `routegraph list`; NAME/chunk64 does so chunk by chunk; by default "
+            "expected_attention, both ways; repeatable.",
         ),
     ] = None,
     chunk_length: Annotated[int, count("Rows of a chunk, where chunks are scored one by one.")] = 64,

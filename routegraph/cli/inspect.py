@@ -26,7 +26,7 @@ def inspect(
         str | None,
         typer.Option(
             metavar="ID",
-            help="Id of one prompt: whose replies are shown; of a trace: whose survivors are mapped, by default the first.",
+            help="One prompt: whose replies are shown; of a trace: whose survivors are mapped, the first by default.",
         ),
     ] = None,
     policy: Annotated[
@@ -34,7 +34,7 @@ def inspect(
         typer.Option(
             metavar="NAME",
             help=method_help(
-                "Only the replies under this policy; of a trace: whose survivors are mapped, topk by default",
+                "Only the replies under this policy; of a trace: whose survivors are mapped, topk of its first scores by default",
                 False,
             ),
         ),

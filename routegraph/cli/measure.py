@@ -79,8 +79,8 @@ def measure(
         Path | None,
         typer.Option(
             metavar="CELLS",
-            help="Grade the replies in this folder again, without a model, and write them into DIR; of the options that "
-            "say how to measure, only --grader goes with it.",
+            help="Grade the replies in this folder again, without a model, and write them into DIR; of the options "
+            "that say how to measure, only --grader goes with it.",
         ),
     ] = None,
     dtype: Dtype = "float32",
