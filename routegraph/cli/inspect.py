@@ -34,7 +34,8 @@ def inspect(
         typer.Option(
             metavar="NAME",
             help=method_help(
-                "Only the replies under this policy; of a trace: whose survivors are mapped, topk of its first scores by default",
+                "Only the replies under this policy; of a trace: whose survivors are mapped, topk of its "
+                "first scores by default",
                 False,
             ),
         ),
