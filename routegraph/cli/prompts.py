@@ -50,7 +50,7 @@ def prompts(
 
 
 def _show(document: dict[str, Any], read: Any) -> None:
-    from routegraph.tables import Grid
+    from routegraph.tables import Grid, many, spanned
     from routegraph.validate.graders import DEFAULT
     from routegraph.validate.prompts.summary import shortened, shown
 
@@ -64,12 +64,10 @@ def _show(document: dict[str, Any], read: Any) -> None:
         screen.print(Grid(columns, rows, title, right_from=len(columns)).to_rich())
 
     lengths, has = document["lengths"], document["has"]
-    one = "" if len(read.skipped) == 1 else "s"
-    left = f", {len(read.skipped)} row{one} left out" if read.skipped else ""
-    many = "prompt" if document["n"] == 1 else "prompts"
-    say(f"{read.name}: format {read.format} ({read.container}), {document['n']} {many}{left}.")
+    left = f", {many(len(read.skipped), 'row')} left out" if read.skipped else ""
+    say(f"{read.name}: format {read.format} ({read.container}), {many(document['n'], 'prompt')}{left}.")
     how = "" if lengths["unit"] == "tokens" else " (set apart by blanks; --model MODEL counts tokens)"
-    span = " to ".join(dict.fromkeys((str(lengths["min"]), str(lengths["max"]))))
+    span = spanned((lengths["min"], lengths["max"]))
     say(f"Contexts of {span} {lengths['unit']}{how}, median {lengths['median']:g}.")
     said = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in has.items())
     graders = ", ".join(document["graders"]).replace("default", f"{DEFAULT} (the default)")
