@@ -141,8 +141,10 @@ def open_folder(out: Path, settings: Mapping[str, Any]) -> Path:
     run = out / "run.json"
     if run.is_file():
         known = read_run(out)["settings"]
-        for name, value in settings.items():
-            if name == "plugins" and known.get(name) not in (None, value):
+        # In both directions: what was measured with a stop word is not gone on with without one.
+        for name in dict.fromkeys([*settings, *known]):
+            value = settings.get(name)
+            if name == "plugins" and value and known.get(name) not in (None, value):
                 files = ", ".join(map(repr, value))
                 raise ValueError(
                     f"{str(out)!r} was measured with another text of {files}; choose another folder"
