@@ -102,16 +102,19 @@ def measure(
         )
         if given := [name for name, value in more if value]:
             raise ValueError(f"--regrade grades replies that are there: it takes no {given[0]}")
+        from routegraph.tables import many
         from routegraph.validate.measure.grading import regrade as grade_again
 
         found = grade_again(regrade, options["grader"], out)
-        note(f"graded {len(found.ids)} items again into {out}")
+        note(f"graded {many(len(found.ids), 'item')} again into {out}")
         _show(found, json_, plot, out if log_samples else None)
         return
     if not model or not task:
         missing = "MODEL" if not model else "--task"
         raise ValueError(f"{missing} is missing: measure needs a model and a task, or --regrade CELLS")
+    from routegraph.tables import many
     from routegraph.validate.measure import run as measuring
+    from routegraph.validate.measure.cells import check_folder
     from routegraph.validate.models.load import load, use_threads
     from routegraph.validate.tasks import load_task
 
@@ -122,6 +125,7 @@ def measure(
         **options,
     }
     measuring.planned(**asked)  # refuses what it must before anything is loaded
+    check_folder(out)
     prompts = [prompt for name in task for prompt in load_task(name, n, options["seed"], length)]
 
     use_threads(threads)
@@ -136,7 +140,8 @@ def measure(
             **asked,
         )
     note(
-        f"measured {len(found.ids)} items into {out}; routegraph inspect {out} shows every item, --replies every reply"
+        f"measured {many(len(found.ids), 'item')} into {out}; routegraph inspect {out} shows every item, "
+        "--replies every reply"
     )
     _show(found, json_, plot, out if log_samples else None)
 
