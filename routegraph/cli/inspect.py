@@ -67,6 +67,8 @@ def inspect(
         raise ValueError("give either --ratio or --keep, not both")
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
+    if not file.exists():
+        raise ValueError(f"no file or folder {str(file)!r}")
     from routegraph.validate.measure.cells import is_measurement
 
     if is_measurement(file):

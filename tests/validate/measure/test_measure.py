@@ -111,6 +111,9 @@ class TestTiny:
         assert again.ids == found.ids
         assert again.replies == found.replies
         assert (again.right == found.right).all()
+        # Replies of three tokens at most, and a model that seldom ends one by itself.
+        assert again.cut[0].ravel().tolist() == found.cells[0]["cut"]
+        assert again.cut.any()
         for name, values in found.metrics.items():
             np.testing.assert_array_equal(again.metrics[name], values)
 
