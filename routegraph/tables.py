@@ -98,6 +98,17 @@ def note(*sentences: str) -> Words:
     return Words(sentences, note=True)
 
 
+def many(count: int, noun: str) -> str:
+    """Return a count with its noun: "1 prompt", "2 prompts"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def spanned(values: Iterable[int]) -> str:
+    """Return the least and the most of some numbers: "3 to 8", or "3"."""
+    found = list(values)
+    return " to ".join(dict.fromkeys((str(min(found)), str(max(found)))))
+
+
 Block = Heading | Words | Grid
 
 

@@ -10,6 +10,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from routegraph.stats.proportions import wilson
 from routegraph.validate.graders import Grader
 from routegraph.validate.prompts.verdict import verdict
@@ -20,6 +22,7 @@ DATA = Path(__file__).parents[1] / "tests/data/grading"
 #: Those that suit free answers; the others need choices, numbers or several answers.
 JUDGED = ("contains", "prefix", "any_of", "exact", "f1")
 HALVES = ("mended on", "held out")
+KINDS = ("right", "wrong", "abstained")
 
 
 def read(name: str) -> list[dict[str, Any]]:
@@ -36,7 +39,7 @@ def word(grader: str, row: dict[str, Any]) -> str:
 
 
 def share(hits: list[bool]) -> str:
-    low, high = (float(end) for end in wilson([sum(hits)], [len(hits)]))
+    low, high = (float(end[0]) for end in wilson(np.array([sum(hits)]), np.array([len(hits)])))
     return f"{sum(hits) / len(hits):.3f} [{low:.3f}, {high:.3f}]" if hits else "-"
 
 
@@ -55,8 +58,7 @@ def agreement(rows: list[dict[str, Any]]) -> str:
             group: [word(name, row) == row["verdict"] for row in chosen] for group, chosen in groups.items()
         }
         kinds = {
-            kind: [word(name, r) == kind for r in groups[HALVES[1]] if r["verdict"] == kind]
-            for kind in ("right", "wrong", "abstained")
+            kind: [word(name, r) == kind for r in groups[HALVES[1]] if r["verdict"] == kind] for kind in KINDS
         }
         made.append(
             [f"`{name}`", *map(share, hits.values()), *(f"{sum(k)} of {len(k)}" for k in kinds.values())]
@@ -64,9 +66,7 @@ def agreement(rows: list[dict[str, Any]]) -> str:
     columns = [
         "grader",
         *(f"{name} ({len(chosen)})" for name, chosen in groups.items()),
-        "right",
-        "wrong",
-        "abstained",
+        *(f"held out, {kind}" for kind in KINDS),
     ]
     return markdown(columns, made)
 
@@ -74,7 +74,7 @@ def agreement(rows: list[dict[str, Any]]) -> str:
 def told_apart(rows: list[dict[str, Any]]) -> str:
     """Return a table: of wrong replies, hallucinations as a reader and as the tasks' knowledge have them."""
     known = [
-        (row["hallucinated"], hallucinates(row, row["reply"]))
+        (row["hallucinated"], hallucinates({**row, "answer": row["gold"]}, row["reply"]))
         for row in rows
         if half(row) == HALVES[1] and row["verdict"] == "wrong"
     ]

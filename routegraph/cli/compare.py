@@ -47,7 +47,7 @@ def compare(
     plot: Plot = None,
     out: Out = None,
 ) -> None:
-    """Set what eviction does to a real model beside theory and simulation."""
+    """Compare eviction of a real model with theory and simulation."""
     check_outputs(plot, out)
     from routegraph.trace import Trace
     from routegraph.validate.compare import run as comparing
@@ -86,7 +86,10 @@ def report(
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Write one self-contained HTML page on a trace: figures, tables, the paper's claims, definitions."""
+    """Write one self-contained HTML page on a trace.
+
+    It has figures, tables, the paper's claims and definitions.
+    """
     from routegraph import files
 
     files.check_writable(out)

@@ -19,26 +19,32 @@ def extract(
         str,
         typer.Option(
             metavar="FILE",
-            help="A file that `routegraph prompts` understands; 'bundled': the ones that ship.",
+            help="A file of prompts, of any format that `routegraph prompts` reads, or 'bundled'.",
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Trace file to write.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Trace file to write, .npz.")],
     scorer: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="What rows are scored by, NAME/chunk64 by chunks; repeatable; expected_attention by default.",
+            help="What scores the rows, see `routegraph list`; NAME/chunk64 does so chunk by chunk; by default "
+            "expected_attention, both ways; repeatable.",
         ),
     ] = None,
-    chunk_length: Annotated[int, count("Rows of a chunk scored by itself.")] = 64,
+    chunk_length: Annotated[int, count("Rows of a chunk, where chunks are scored one by one.")] = 64,
     limit: Annotated[int | None, count("Only the first N prompts.")] = None,
-    graphs: Annotated[bool, typer.Option("--graphs", help="Keep the read graphs, too.")] = False,
+    graphs: Annotated[
+        bool, typer.Option("--graphs", help="Keep the attention graphs, too, which reach needs.")
+    ] = False,
     dtype: Dtype = "float32",
     device: Device = "cpu",
     threads: Threads = None,
     **options: Any,
 ) -> None:
-    """Prefill each prompt once and write the scores of every (layer, KV head, token)."""
+    """Score every row of a real model's cache, prompt by prompt.
+
+    One prefill a prompt; the trace file has the scores of every (layer, KV head, token).
+    """
     from routegraph.validate.models.load import use_threads
     from routegraph.validate.presses.scorers import DEFAULT_SCORERS
     from routegraph.validate.traces.extract import extract_to_file

@@ -26,7 +26,7 @@ def export(
     replicate: Annotated[int, count("Which replicate of a simulation.")] = 0,
     limit: Annotated[int | None, count("Only the first N prompts of a trace or a measurement.")] = None,
 ) -> None:
-    """Write a simulated graph, a trace's scores or a measurement's replies for other programs."""
+    """Write a graph, scores or replies for other programs to read."""
     from routegraph.export import export as run_export
 
     rows = run_export(file, to, replicate, limit)
@@ -50,7 +50,10 @@ def registries() -> tuple[Registry, ...]:
 
 
 def list_(json_: Json = False) -> None:
-    """Show what is registered, and where it comes from: policies, ensembles, scorers, tasks, formats, graders ...."""
+    """Show what is registered: policies, tasks, graders and the rest.
+
+    Each with what it does, its parameters, and where it comes from.
+    """
     from routegraph.validate.presses.methods import vocabulary
 
     methods = vocabulary()
@@ -89,7 +92,10 @@ def replay(
     replicate: Annotated[int | None, count("Which replicate; all by default.")] = None,
     json_: Json = False,
 ) -> None:
-    """Rebuild what is in a file from its seeds: identical, or the first difference (exit status 1)."""
+    """Rebuild a result from its seeds, and say whether it is the same.
+
+    Where it is not, the first difference is shown, and the exit status is 1.
+    """
     from routegraph.sim.replay import replay as run_replay
 
     done, difference = run_replay(file, None if replicate is None else [replicate])

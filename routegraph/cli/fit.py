@@ -44,7 +44,7 @@ def fit(
     plot: Plot = None,
     out: Out = None,
 ) -> None:
-    """Fit a critical ratio to a sweep, with intervals, evidence and warnings."""
+    """Fit a critical ratio to a sweep, with intervals and evidence."""
     check_outputs(plot, out)
     chosen = parse_settings(where or [])
     from routegraph.sim.sweep_fit import fit_sweep

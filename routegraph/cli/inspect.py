@@ -26,7 +26,7 @@ def inspect(
         str | None,
         typer.Option(
             metavar="ID",
-            help="Of a trace: whose survivors are mapped, the first by default; of replies: whose.",
+            help="One prompt: whose replies are shown; of a trace: whose survivors are mapped, the first by default.",
         ),
     ] = None,
     policy: Annotated[
@@ -34,33 +34,41 @@ def inspect(
         typer.Option(
             metavar="NAME",
             help=method_help(
-                "Policy of the replies; or of the map, topk by the first scores of the trace by default",
+                "Only the replies under this policy; of a trace: whose survivors are mapped, topk of its "
+                "first scores by default",
                 False,
             ),
         ),
     ] = None,
     ratio: Annotated[
-        float | None, share("Compression ratio of the map, .9 by default; of the replies.")
+        float | None,
+        share("Only the replies at this ratio; of a trace: the ratio of the map, .9 by default."),
     ] = None,
     keep: Annotated[int | None, count("Rows that a slot keeps, in place of --ratio.")] = None,
     replies: Annotated[
-        bool, typer.Option("--replies", help="Of a measurement: every reply, not a line a prompt.")
+        bool,
+        typer.Option("--replies", help="Of a measurement: show every reply, in place of one line a prompt."),
     ] = False,
     limit: Annotated[
-        int | None, count(f"Only the first N prompts, or replies; {SHOWN} by default on a terminal.")
+        int | None, count(f"Show the first N prompts, or replies; on a terminal {SHOWN} by default.")
     ] = None,
     json_: Json = False,
     plot: Plot = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the replies here; ends in .csv or .jsonl.")
+        Path | None, typer.Option(metavar="FILE", help="Write the replies into this file, .csv or .jsonl.")
     ] = None,
 ) -> None:
-    """Show what is in a file: every prompt and reply of a measurement; attention, agreement, survivors of a trace."""
+    """Show what is in a trace, a measurement, a sweep or a result.
+
+    Of a measurement: every prompt and reply. Of a trace: attention, agreement, what survives.
+    """
     check_outputs(plot, None)
     if ratio is not None and keep is not None:
         raise ValueError("give either --ratio or --keep, not both")
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
+    if not file.exists():
+        raise ValueError(f"no file or folder {str(file)!r}")
     from routegraph.validate.measure.cells import is_measurement
 
     if is_measurement(file):

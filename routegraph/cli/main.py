@@ -33,7 +33,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=True,
 )
-model_app = typer.Typer(help="Models that need no hub.", rich_markup_mode=None, no_args_is_help=True)
+model_app = typer.Typer(
+    help="List, fetch and train models that need no hub.", rich_markup_mode=None, no_args_is_help=True
+)
 app.add_typer(model_app, name="model")
 
 
@@ -57,20 +59,20 @@ def _main(
 #: Commands in the order in which help names them.
 COMMANDS: dict[str, Callable[..., None]] = {
     "simulate": simulate.simulate,
-    "extract": extract.extract,
-    "export": files.export,
-    "list": files.list_,
-    "claims": claims.claims,
-    "compare": compare.compare,
-    "report": compare.report,
-    "inspect": inspect.inspect,
-    "measure": measure.measure,
-    "probe": probe.probe,
-    "prompts": prompts.prompts,
     "sweep": sweep.sweep,
     "fit": fit.fit,
-    "replay": files.replay,
     "task": task.task,
+    "prompts": prompts.prompts,
+    "measure": measure.measure,
+    "extract": extract.extract,
+    "inspect": inspect.inspect,
+    "compare": compare.compare,
+    "report": compare.report,
+    "claims": claims.claims,
+    "probe": probe.probe,
+    "list": files.list_,
+    "export": files.export,
+    "replay": files.replay,
 }
 for _name, _function in COMMANDS.items():
     app.command(_name)(loads(_function))

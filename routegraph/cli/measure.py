@@ -30,13 +30,18 @@ if TYPE_CHECKING:
 
 @takes(Plan)
 def measure(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the cell files; resumes after a kill.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help="Folder that keeps the replies, a file a prompt; a killed run goes on."
+        ),
+    ],
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Known name, local folder, GGUF file, or hub id.")
     ] = "",
     task: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A task, a JSONL file of prompts, or 'bundled'; repeatable."),
+        typer.Option(metavar="NAME", help="A task, a file of prompts, or 'bundled'; repeatable."),
     ] = None,
     policy: Annotated[
         list[str] | None,
@@ -47,7 +52,11 @@ def measure(
     ] = None,
     ratio: Annotated[
         list[float] | None,
-        typer.Option(parser=real, metavar="RATIO", help="In [0, 1); dense beyond .9 by default; repeatable."),
+        typer.Option(
+            parser=real,
+            metavar="RATIO",
+            help="Share of the rows to remove, in [0, 1); by default 14 from 0 to .995; repeatable.",
+        ),
     ] = None,
     keep: Keep = None,
     n: Items = None,
@@ -55,24 +64,23 @@ def measure(
     metrics: Annotated[
         bool,
         typer.Option(
-            "--metrics", help="Measure what may tell the items that fail, too: routes, drift; takes time."
+            "--metrics",
+            help="Measure as well what may tell which prompts fail: routes, drift; takes more time.",
         ),
     ] = False,
     carriers: Annotated[
-        int, count("Tokens an answer is read from to find by knockout, slow, with --metrics; 0: none.")
+        int, count("With --metrics: find so many tokens that the answer is read from, by knockout; slow.")
     ] = 0,
     log_samples: Annotated[
         bool,
-        typer.Option(
-            "--log-samples", help="Write every reply into samples.jsonl of the folder, a line each."
-        ),
+        typer.Option("--log-samples", help="Write every reply into samples.jsonl of the folder, one a line."),
     ] = False,
     regrade: Annotated[
         Path | None,
         typer.Option(
             metavar="CELLS",
-            help="Grade the replies in this folder again, into DIR, without a model; takes --grader, no other option "
-            "of the measurement.",
+            help="Grade the replies in this folder again, without a model, and write them into DIR; of the options "
+            "that say how to measure, only --grader goes with it.",
         ),
     ] = None,
     dtype: Dtype = "float32",
@@ -82,7 +90,7 @@ def measure(
     plot: Plot = None,
     **options: Any,
 ) -> None:
-    """Ask every item under eviction, and say how far the answers hold."""
+    """Ask a model questions under eviction; say how far answers hold."""
     check_outputs(plot, None)
     if regrade is not None:
         more = (
@@ -94,16 +102,19 @@ def measure(
         )
         if given := [name for name, value in more if value]:
             raise ValueError(f"--regrade grades replies that are there: it takes no {given[0]}")
+        from routegraph.tables import many
         from routegraph.validate.measure.grading import regrade as grade_again
 
         found = grade_again(regrade, options["grader"], out)
-        note(f"graded {len(found.ids)} items again into {out}")
+        note(f"graded {many(len(found.ids), 'item')} again into {out}")
         _show(found, json_, plot, out if log_samples else None)
         return
     if not model or not task:
         missing = "MODEL" if not model else "--task"
         raise ValueError(f"{missing} is missing: measure needs a model and a task, or --regrade CELLS")
+    from routegraph.tables import many
     from routegraph.validate.measure import run as measuring
+    from routegraph.validate.measure.cells import check_folder
     from routegraph.validate.models.load import load, use_threads
     from routegraph.validate.tasks import load_task
 
@@ -114,6 +125,7 @@ def measure(
         **options,
     }
     measuring.planned(**asked)  # refuses what it must before anything is loaded
+    check_folder(out)
     prompts = [prompt for name in task for prompt in load_task(name, n, options["seed"], length)]
 
     use_threads(threads)
@@ -128,7 +140,8 @@ def measure(
             **asked,
         )
     note(
-        f"measured {len(found.ids)} items into {out}; routegraph inspect {out} shows every item, --replies every reply"
+        f"measured {many(len(found.ids), 'item')} into {out}; routegraph inspect {out} shows every item, "
+        "--replies every reply"
     )
     _show(found, json_, plot, out if log_samples else None)
 

@@ -15,25 +15,38 @@ if TYPE_CHECKING:
 
 
 def model_list(json_: Json = False) -> None:
-    """Show the models that need no hub."""
+    """Show the models that are known by name.
+
+    What they are, their licence, size on disk, and whether they are there already.
+    """
     from routegraph.validate.models import load
 
     found = load.model_list()
     if json_:
         print_json(found)
         return
-    from routegraph.tables import Grid
+    from routegraph.tables import Grid, Page, points
 
-    columns = ["name", "what it is", "family", "licence", "from", "disk", "cached"]
-    keys = ("name", "summary", "family", "licence", "origin")
     rows = [
-        [*(m[key] for key in keys), f"{m['megabytes']} MB", "yes" if m["cached"] else "no"] for m in found
+        [
+            m["name"],
+            m["family"],
+            m["licence"],
+            m["origin"],
+            f"{m['megabytes']} MB",
+            "yes" if m["cached"] else "no",
+        ]
+        for m in found
     ]
-    console().print(Grid(columns, rows, right_from=5).to_rich())
+    columns = ["name", "family", "licence", "from", "disk", "there"]
+    page = Page((Grid(columns, rows, right_from=4), points(f"{m['name']}: {m['summary']}." for m in found)))
+    page.show(console())
 
 
-def model_get(name: Annotated[str, typer.Argument(metavar="NAME", help="One of `model list`.")]) -> None:
-    """Fetch a model into the cache folder and convert it once; prints where it is."""
+def model_get(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name that `routegraph model list` shows.")],
+) -> None:
+    """Fetch a known model, convert it once, and print its folder."""
     from routegraph.validate.models import load
 
     with progress(f"model {name}") as advance:
@@ -60,7 +73,10 @@ def model_train(
     items: Annotated[int, count("Items a task that it is judged by.")] = 600,
     json_: Json = False,
 ) -> None:
-    """Train a tiny model on the word-level tasks from scratch, on one core, and judge it; status 1 if refused."""
+    """Train a tiny model on the word-level tasks, and judge it.
+
+    It starts from scratch and takes one core. Exit status 1 where it has not learnt enough.
+    """
     from routegraph.validate.train.curriculum import Recipe
 
     recipe = Recipe(name, seed, minutes, abstention, words)

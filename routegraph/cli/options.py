@@ -56,7 +56,7 @@ def method_help(said: str, many: bool = True) -> str:
 
 
 Seed = Annotated[int, count("Seed of all random numbers.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a figure (pdf, svg or png).")]
 Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the JSON document here.")]
 Model = Annotated[
@@ -76,7 +76,7 @@ Items = Annotated[
         "--limit",
         parser=whole,
         metavar="N",
-        help="The first N items of each task; by default 100 of a task, all of a file.",
+        help="The first N prompts of each task or file; by default 100 of a task, all of a file.",
     ),
 ]
 Keep = Annotated[
@@ -84,7 +84,7 @@ Keep = Annotated[
     typer.Option(
         parser=whole,
         metavar="N",
-        help="Rows that a slot keeps, in place of --ratio: the ratio that keeps so many; repeatable.",
+        help="Rows (tokens) that each slot keeps, in place of --ratio; repeatable.",
     ),
 ]
 Length = Annotated[int | None, count("Length of a task's contexts in tokens; the task's own by default.")]

@@ -55,7 +55,10 @@ def probe(
     out: Out = None,
     **options: Any,
 ) -> None:
-    """Fit linear probes to hidden states and to what is left of the cache, beside the accuracy of the same items."""
+    """Fit linear probes to what is left of the cache.
+
+    They are fitted to hidden states, too, and stand beside the accuracy of the same items.
+    """
     check_outputs(plot, out)
     from routegraph.validate.models.load import load, use_threads
     from routegraph.validate.probe import run

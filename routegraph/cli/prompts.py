@@ -24,7 +24,10 @@ def prompts(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Show what is understood of a prompts file: format, how many, lengths, the first one, what is left out and why."""
+    """Show what is understood of a file of prompts.
+
+    Format, how many, lengths, the first one, what is left out and why.
+    """
     from routegraph.validate.prompts.prompt import read_prompts_file
     from routegraph.validate.prompts.summary import describe
 
@@ -47,7 +50,8 @@ def prompts(
 
 
 def _show(document: dict[str, Any], read: Any) -> None:
-    from routegraph.tables import Grid
+    from routegraph.tables import Grid, many, spanned
+    from routegraph.validate.graders import DEFAULT
     from routegraph.validate.prompts.summary import shortened, shown
 
     screen = console()
@@ -60,16 +64,15 @@ def _show(document: dict[str, Any], read: Any) -> None:
         screen.print(Grid(columns, rows, title, right_from=len(columns)).to_rich())
 
     lengths, has = document["lengths"], document["has"]
-    one = "" if len(read.skipped) == 1 else "s"
-    left = f", {len(read.skipped)} row{one} left out" if read.skipped else ""
-    say(f"{read.name}: format {read.format} ({read.container}), {document['n']} prompts{left}.")
+    left = f", {many(len(read.skipped), 'row')} left out" if read.skipped else ""
+    say(f"{read.name}: format {read.format} ({read.container}), {many(document['n'], 'prompt')}{left}.")
     how = "" if lengths["unit"] == "tokens" else " (set apart by blanks; --model MODEL counts tokens)"
-    say(
-        f"Contexts of {lengths['min']} to {lengths['max']} {lengths['unit']}{how}, median {lengths['median']:g}."
-    )
+    span = spanned((lengths["min"], lengths["max"]))
+    say(f"Contexts of {span} {lengths['unit']}{how}, median {lengths['median']:g}.")
     said = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in has.items())
+    graders = ", ".join(document["graders"]).replace("default", f"{DEFAULT} (the default)")
     unanswerable = f"; unanswerable {document['unanswerable']}" if document["unanswerable"] else ""
-    say(f"Prompts with: {said}{unanswerable}. Graded by: {', '.join(document['graders'])}.")
+    say(f"Prompts with: {said}{unanswerable}. Graded by: {graders}.")
     for note in read.notes:
         say(f"Note: {note}.")
     table(["field", "text"], [list(pair) for pair in shown(read.prompts[0])], "First prompt")

@@ -45,7 +45,7 @@ def simulate(
     out: Out = None,
     **options: Any,
 ) -> None:
-    """Simulate token-attention graphs under eviction, theory beside it."""
+    """Simulate token-attention graphs under eviction, beside theory."""
     check_outputs(plot, out)
     settings = parse_settings(setting or [])
     ratios = ratios_of(ratio, keep, options["n_tokens"]) or [0.9]

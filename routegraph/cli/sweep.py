@@ -41,7 +41,10 @@ def sweep(
     json_: Json = False,
     **axes: Any,
 ) -> None:
-    """Simulate a grid of cells; options with several values are crossed. A killed sweep resumes."""
+    """Simulate a grid of settings; a killed sweep resumes.
+
+    Options with several values are crossed.
+    """
     settings = parse_settings(setting or [])
     from routegraph.sim.sweep import sweep as run_sweep
 

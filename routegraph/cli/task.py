@@ -28,7 +28,7 @@ def task(
         typer.Option("--set", metavar="NAME=VALUE", help="Further parameter of the task; repeatable."),
     ] = None,
 ) -> None:
-    """Write prompts of a task, for extract and measure."""
+    """Write prompts of a task into a file, for extract and measure."""
     from routegraph.files import check_writable
     from routegraph.validate.prompts.prompt import write_prompts
     from routegraph.validate.tasks import load_task, tasks

@@ -44,8 +44,8 @@ class Plan(Asks):
 
     policy_names: Sequence[str]
     ratios: Sequence[float]
-    max_new_tokens: int = option(24, "Length of the longest reply, in tokens.", low=1)
-    stop: str = option("", "End a reply before this text; \\n is a new line.", metavar="TEXT")
+    max_new_tokens: int = option(24, "Tokens after which a reply is cut.", low=1)
+    stop: str = option("", "Text before which a reply ends; \\n stands for a new line.", metavar="TEXT")
     chunk_length: int = option(
         CHUNK_LENGTH,
         "Rows of a chunk, for policies that cut chunks; a few less where a last chunk could not be scored.",
@@ -53,8 +53,8 @@ class Plan(Asks):
     )
     grader: str = option(
         "",
-        "What tells right replies: contains, prefix, exact, f1:threshold=.5 and others, see `routegraph list`; by "
-        "default each prompt's own, else contains.",
+        "Rule that tells which replies are right: contains, prefix, exact, f1:threshold=.5 and others, see "
+        "`routegraph list`; by default each prompt's own, else contains.",
     )
     seed: int = option(0, "Seed of all random numbers, those of policies that draw among them.", low=0)
     keep: Sequence[int] = ()

@@ -42,6 +42,9 @@ def test_brackets_are_shown_as_they_are(capsys, tmp_path):
     assert status == 0
     assert "A [bold] word [/x]." in out
     assert "Which [i]?" in out
+    assert "(CSV), 1 prompt." in out
+    assert "Contexts of 4 words" in out
+    assert "Graded by: contains (the default)." in " ".join(out.split())
 
 
 def test_tokens_of_a_model_are_counted_without_its_weights(capsys, tmp_path):

@@ -91,7 +91,7 @@ def test_registries_are_listed(capsys):
         (["compare", "TRACE", "--ratio", "2"], ["2.0", "[0, 1)"]),
         (["compare", "TRACE", "--ratio", "x"], ["'x'"]),
         (["compare", "TRACE", "--eps", "2"], ["eps", "2.0"]),
-        (["inspect", "missing.npz"], ["missing.npz"]),
+        (["inspect", "missing.npz"], ["no file or folder", "missing.npz"]),
         (["model", "get", "gpt5"], ["gpt5", "smollm2"]),
         (["extract", "nosuchmodel", "--prompts", "bundled", "--out", "o.npz"], ["nosuchmodel", "smollm2"]),
         (["extract", "smollm2", "--prompts", "none.jsonl", "--out", "o.npz"], ["none.jsonl"]),

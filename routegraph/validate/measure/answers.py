@@ -73,6 +73,10 @@ class Answers:
         Ratios at which the code of a policy, not physics, builds in a cliff.
     prompts : tuple of mapping
         What the cells keep of every prompt; by it a task knows which wrong replies are hallucinations.
+    cut : bool[n_items, n_policies, n_ratios], optional
+        Which replies were still going on at the greatest length; None where a cell does not tell.
+    aside : tuple of (str, str)
+        Ids of the prompts of this run that were set aside, and why.
     """
 
     settings: Mapping[str, Any]
@@ -87,6 +91,8 @@ class Answers:
     metrics: Mapping[str, NDArray[np.float64]]
     cliffs: Mapping[str, Mapping[str, float]]
     prompts: tuple[Mapping[str, Any], ...] = ()
+    cut: NDArray[np.bool_] | None = None
+    aside: tuple[tuple[str, str], ...] = ()
 
     def only(self, items: ArrayLike) -> Self:
         """Return what was measured of some items, bool[n_items] or their numbers; ValueError where there is none."""
@@ -105,6 +111,7 @@ class Answers:
             replies=tuple(self.replies[i] for i in numbers),
             metrics={name: values[numbers] for name, values in self.metrics.items()},
             prompts=tuple(self.prompts[i] for i in numbers) if self.prompts else (),
+            cut=None if self.cut is None else self.cut[numbers],
         )
 
     @property

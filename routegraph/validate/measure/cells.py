@@ -136,6 +136,16 @@ def is_measurement(path: str | os.PathLike[str]) -> bool:
     return isinstance(document, dict) and document.get("format") == FORMAT
 
 
+def check_folder(out: Path) -> None:
+    """Refuse, before anything is loaded, what can be no folder of cells: a file, or a folder with something else."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"cannot write cells into {str(out)!r}: it is a file")
+    if not out.parent.is_dir():
+        raise ValueError(f"cannot write {str(out)!r}: folder {str(out.parent)!r} does not exist")
+    if out.is_dir() and not (out / "run.json").is_file() and any(out.iterdir()):
+        raise ValueError(f"{str(out)!r} holds no measurement: choose an empty or a new folder")
+
+
 def open_folder(out: Path, settings: Mapping[str, Any]) -> Path:
     """Return the folder of the cell files, made if missing.
 
@@ -144,10 +154,7 @@ def open_folder(out: Path, settings: Mapping[str, Any]) -> Path:
     ValueError
         If `out` is a file, or holds something else or what was measured with other settings.
     """
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"cannot write cells into {str(out)!r}: it is a file")
-    if not out.parent.is_dir():
-        raise ValueError(f"cannot write {str(out)!r}: folder {str(out.parent)!r} does not exist")
+    check_folder(out)
     run = out / "run.json"
     if run.is_file():
         known = {**FORMERLY, **read_run(out)["settings"]}
@@ -162,8 +169,6 @@ def open_folder(out: Path, settings: Mapping[str, Any]) -> Path:
                 raise ValueError(
                     f"{str(out)!r} was measured with {name} {known.get(name)}, not {value}; choose another folder"
                 )
-    elif out.is_dir() and any(out.iterdir()):
-        raise ValueError(f"{str(out)!r} holds no measurement: choose an empty or a new folder")
     cells = cells_folder(out)
     if not run.is_file():
         head = {"format": FORMAT, "format_version": FORMAT_VERSION}

@@ -8,6 +8,7 @@ from routegraph.critical.points import half_point
 from routegraph.stats.intervals import Interval
 from routegraph.survival import n_kept
 from routegraph.validate.measure.answers import FLOOR, LEAST, Answers
+from routegraph.validate.prompts.tokens import set_aside
 
 NOTE = (
     "Keeps what it knew: at this ratio and all smaller ones asked, accuracy is not below the 95 % interval of that at "
@@ -22,7 +23,7 @@ def reading(found: Answers) -> list[str]:
     left = found.only([own not in low for own in found.item_tasks]) if len(low) < len(found.tasks) else None
     if left is None or _right(left) < FLOOR * len(left.ids):
         low, left = found.tasks, None
-    sentences = [f"Right at ratio 0, with nothing removed: {_share(found)}."]
+    sentences = [f"Right at ratio 0, with nothing removed: {_share(found)}.", *caveats(found)]
     if left is None:
         sentences.append("Warning: that is at the floor: nothing about compression can be read off.")
         return sentences
@@ -32,6 +33,24 @@ def reading(found: Answers) -> list[str]:
             f"Warning: at the floor, where nothing about compression can be read off, and left out below: {named}."
         )
     return sentences + [policy_sentence(left, policy) for policy in found.policies if len(found.apart) > 1]
+
+
+def caveats(found: Answers) -> list[str]:
+    """Return what a reader must know of the replies that were counted: prompts set aside, replies cut short."""
+    told = []
+    if found.aside:
+        which = set_aside(found.aside, len(found.ids) + len(found.aside))
+        told.append(f"Warning: {which}; no figure counts them.")
+    if found.cut is not None:
+        wrong = np.array(~found.right)
+        wrong[:, 1:, 0] = False  # with nothing removed, all policies give one reply
+        cut = int((wrong & found.cut).sum())
+        if cut:
+            told.append(
+                f"Warning: {cut} of {int(wrong.sum())} replies that are not right were cut at "
+                f"{found.settings['max_new_tokens']} tokens; a larger --max-new-tokens may change them."
+            )
+    return told
 
 
 def at_floor(found: Answers) -> list[str]:

@@ -38,13 +38,10 @@ class Measured(Shown, Answers):
         Of every item, as its file has it.
     names : tuple of str
         Of these files.
-    aside : tuple of (str, str)
-        Ids of the prompts of this run that were set aside, and why.
     """
 
     cells: tuple[Mapping[str, Any], ...] = ()
     names: tuple[str, ...] = ()
-    aside: tuple[tuple[str, str], ...] = ()
 
     @staticmethod
     def load(out: str | os.PathLike[str]) -> Measured:
@@ -225,6 +222,9 @@ def from_cells(
         },
         cliffs={policy: _cliffs(cells, policy) for policy in settings["policies"]},
         prompts=tuple(prompts),
+        cut=np.array([cell["cut"] for cell in cells], dtype=bool).reshape(shape)
+        if all("cut" in cell for cell in cells)
+        else None,
         cells=tuple(cells),
         names=tuple(names) or tuple(digest(cell["prompt"]) for cell in cells),
     )

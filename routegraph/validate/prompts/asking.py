@@ -49,21 +49,25 @@ class Asks:
 
     question_aware: bool = option(
         False,
-        "Score with the question in the context, too (AWR), instead of before it is known (AGN); it is asked again "
-        "afterwards either way.",
+        "Let the policies see the question when they score the context (AWR); by default they do not (AGN). It is "
+        "asked after the eviction either way.",
     )
     chat: str = option(
         "auto",
         "Ask through the tokenizer's chat template; auto: where there is one and the model was made for it.",
         choices=("auto", "on", "off"),
     )
-    system: str = option("", "System message of a chat; the template's own by default.", metavar="TEXT")
+    system: str = option(
+        "", "System message of the chat; by default what the template says by itself.", metavar="TEXT"
+    )
     ask: str = option(
-        "", "What follows the context, {question} in it; 'Question: {question}' by default.", metavar="TEXT"
+        "",
+        "What is put after the context, with {question} for the question; by default 'Question: {question}'.",
+        metavar="TEXT",
     )
     prefix: str = option(
         "auto",
-        "Begin replies with the prompt's answer prefix; auto: in a chat only where there is no question.",
+        "Begin each reply with the prompt's answer prefix; auto: yes, but in a chat only where there is no question.",
         choices=("auto", "on", "off"),
     )
 

@@ -75,7 +75,7 @@ def prompts_bytes(path: str | os.PathLike[str]) -> bytes:
     if str(path) == BUNDLED:
         return (resources.files("routegraph") / "data" / _BUNDLED_FILE).read_bytes()
     if not Path(path).is_file():
-        raise ValueError(f"no prompts file {str(path)!r}; give a JSONL file, or {BUNDLED!r}")
+        raise ValueError(f"no prompts file {str(path)!r}; give a file that is there, or {BUNDLED!r}")
     return Path(path).read_bytes()
 
 

@@ -31,10 +31,14 @@ def tell_set_aside(aside: Sequence[tuple[str, str]], asked: int) -> None:
         more = f" (and {len(aside) - 1} others are set aside as well)" if len(aside) > 1 else ""
         raise ValueError(aside[0][1] + more)
     if aside:
-        others = f"; also {', '.join(name for name, _ in aside[1:10])}" if len(aside) > 1 else ""
-        rest = f" and {len(aside) - 10} more" if len(aside) > 10 else ""
-        words = f"{len(aside)} of {asked} prompts set aside: {aside[0][1]}{others}{rest}"
-        warnings.warn(words, SetAsideWarning, stacklevel=3)
+        warnings.warn(set_aside(aside, asked), SetAsideWarning, stacklevel=3)
+
+
+def set_aside(aside: Sequence[tuple[str, str]], asked: int) -> str:
+    """Say which of so many prompts, as (id, reason), were set aside: the first and why, nine more by name."""
+    others = f"; also {', '.join(name for name, _ in aside[1:10])}" if len(aside) > 1 else ""
+    rest = f" and {len(aside) - 10} more" if len(aside) > 10 else ""
+    return f"{len(aside)} of {asked} prompts set aside: {aside[0][1]}{others}{rest}"
 
 
 @dataclass(frozen=True, eq=False)

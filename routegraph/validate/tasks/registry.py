@@ -67,9 +67,12 @@ def load_task(
         prompts: list[Prompt] = tasks[str(name)](100 if n is None else n, seed=seed, **parameters)
         return prompts
     if str(name) != BUNDLED and not Path(name).is_file():
-        choices = ", ".join(tasks)
+        if Path(name).suffix or Path(name).name != str(name):
+            raise ValueError(
+                f"no prompts file {str(name)!r}; `routegraph list` shows the tasks that need none"
+            )
         raise ValueError(
-            f"unknown task {str(name)!r}; choose from: {choices}, {BUNDLED}, or a JSONL file or other file of prompts"
+            f"unknown task {str(name)!r}; choose from: {', '.join(tasks)}, {BUNDLED}, or give a file of prompts"
         )
     if parameters:
         raise ValueError(

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from routegraph.survival import n_kept
-from routegraph.tables import Grid, compact, show
+from routegraph.tables import Grid, compact, many, show, spanned
 from routegraph.validate.traces.inspect import SLOTS_AT, Inspection, Means
 
 #: Shades of the survivors map, from no head alive to all of them.
@@ -96,7 +96,7 @@ def inspection_header(found: Inspection, provenance: dict[str, Any]) -> list[str
     layers, heads, query_heads = found.sizes
     lines = [
         f"Model {found.model}: {layers} layers x {heads} KV heads ({query_heads} query heads a layer).",
-        f"{len(lengths)} prompts of {min(lengths)} to {max(lengths)} tokens, {answers} answer tokens in all.",
+        f"{many(len(lengths), 'prompt')} of {spanned(lengths)} tokens, {many(answers, 'answer token')} in all.",
     ]
     for name, parameters in found.scorers.items():
         listed = ", ".join(f"{key} {value}" for key, value in parameters.items())

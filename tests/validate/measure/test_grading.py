@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from routegraph.validate.measure.cells import Cells, unsealed
 from routegraph.validate.measure.grading import check_gradable, graded, regrade, told
 from routegraph.validate.measure.result import Measured
 from routegraph.validate.measure.run import measure
@@ -124,3 +125,23 @@ def test_a_folder_is_not_gone_on_with_by_another_grader(tiny, tmp_path):
     run_json.write_text(json.dumps(document))
     with pytest.raises(ValueError, match="was measured with grader prefix, not own, else contains"):
         measure(tiny, [prompt], tmp_path / "cells", **given)
+    # Nor without what only the folder knows of.
+    document["settings"] |= {"grader": "own, else contains", "stop": "."}
+    run_json.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=r"was measured with stop \., not None"):
+        measure(tiny, [prompt], tmp_path / "cells", **given)
+
+
+def test_what_an_earlier_version_left_unfinished_is_gone_on_with(tiny, tmp_path):
+    """By the grader it was begun with: its cells stay, and new ones know the folder's settings."""
+    texts = [f"{name} color red . Bob color blue . " * 12 for name in ("Alice", "Carol")]
+    prompts = [Prompt(f"{n}", text, "Bob color", "blue", "Answer:") for n, text in enumerate(texts)]
+    given = {"policy_names": ["topk"], "ratios": [0.5], "max_new_tokens": 2, "grader": "prefix"}
+    whole = measure(tiny, prompts, tmp_path / "cells", **given)
+    settings = {name: value for name, value in whole.settings.items() if name != "grader"}
+    old = tmp_path / "old"
+    kept = Cells.open(old, settings)
+    kept.keep(whole.names[0], unsealed(whole.cells[0]))
+    found = measure(tiny, prompts, old, **given)
+    assert json.loads((old / "run.json").read_text())["runs"][-1]["measured"] == 1
+    assert Measured.load(old).replies == found.replies == whole.replies

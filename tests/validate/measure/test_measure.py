@@ -111,6 +111,9 @@ class TestTiny:
         assert again.ids == found.ids
         assert again.replies == found.replies
         assert (again.right == found.right).all()
+        # Replies of three tokens at most, and a model that seldom ends one by itself.
+        assert again.cut[0].ravel().tolist() == found.cells[0]["cut"]
+        assert again.cut.any()
         for name, values in found.metrics.items():
             np.testing.assert_array_equal(again.metrics[name], values)
 
@@ -489,7 +492,7 @@ def test_command_line(capsys: Any, tmp_path: Path, short_prompts: list[Prompt]) 
     document = json.loads(out)
     assert document["results"][0]["policy"] == "topk"
     assert document["parameters"]["ratios"] == [0, 0.2, 0.5, 0.9]
-    assert "measured 1 items" in err
+    assert "measured 1 item into" in err
     assert "</svg>" in (tmp_path / "m.svg").read_text()
     status, out, _ = run(capsys, *arguments, "--out", tmp_path / "m")
     assert status == 0
@@ -529,3 +532,9 @@ def test_command_line(capsys: Any, tmp_path: Path, short_prompts: list[Prompt]) 
     assert (status, out) == (2, "")
     assert err.startswith("error: unknown task 'nothing'")
     assert err.count("\n") == 1
+    # Long before prompts that do not fit are told of.
+    status, out, err = run(
+        capsys, "measure", "llama-tiny", "--task", "words_forward", "--out", tmp_path / "p.jsonl"
+    )
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "it is a file" in err

@@ -7,7 +7,7 @@ import pytest
 
 from routegraph.survival import n_kept
 from routegraph.validate.measure.answers import FLOOR
-from routegraph.validate.measure.reading import other_unit, place_word, reading, short
+from routegraph.validate.measure.reading import caveats, other_unit, place_word, reading, short
 from routegraph.validate.measure.tables import measured_page
 from tests.helpers.measured import synthetic
 
@@ -79,6 +79,42 @@ class TestTheFloor:
     def test_nothing_is_right(self):
         assert len(said(kept(0, 0, 0, 0))) == 2
         assert len(said(kept(0, 0, 0, 0), ["a"] * 10 + ["b"] * 10)) == 2
+
+
+class TestWhatAReaderMustKnow:
+    """Of 2 items, 2 policies, ratios 0 and .5; the second item is wrong everywhere."""
+
+    def found(self, cut, **more):
+        right = np.array([[[1, 1], [1, 0]], [[0, 0], [0, 0]]], dtype=bool)
+        found = synthetic(right, {}, ratios=[0, 0.5])
+        settings = {**found.settings, "max_new_tokens": 24}
+        return replace(found, settings=settings, cut=cut, **more)
+
+    def test_replies_that_were_cut_and_are_not_right(self):
+        cut = np.zeros((2, 2, 2), dtype=bool)
+        cut[0] = True  # one of these four is not right
+        cut[1, :, 0] = True  # one reply, which both policies give
+        assert caveats(self.found(cut)) == [
+            "Warning: 2 of 4 replies that are not right were cut at 24 tokens; "
+            "a larger --max-new-tokens may change them."
+        ]
+        assert reading(self.found(cut))[1] == caveats(self.found(cut))[0]
+        assert len(caveats(self.found(cut).only([1]))) == 1
+        assert "1 of 3" in caveats(self.found(cut).only([1]))[0]
+
+    def test_right_replies_may_be_cut_and_earlier_cells_do_not_tell(self):
+        cut = np.zeros((2, 2, 2), dtype=bool)
+        cut[0, 0] = True
+        assert caveats(self.found(cut)) == []
+        assert caveats(self.found(None)) == []
+
+    def test_prompts_that_were_set_aside(self):
+        aside = (("a", "prompt 'a' is too long"), ("b", "prompt 'b' has no answer"))
+        page = " ".join(measured_page(self.found(None, aside=aside)).to_text().split())
+        assert (
+            "Warning: 2 of 4 prompts set aside: prompt 'a' is too long; also b; no figure counts them."
+            in page
+        )
 
 
 class TestThePage:

@@ -1,5 +1,7 @@
 """What is made of right and wrong replies: rates, cliffs, and which metric tells the items that fail."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -93,3 +95,36 @@ class TestMeasured:
         assert both.auc.value == pytest.approx((400 + 0.525 * 1200) / 1600)
         with pytest.raises(ValueError, match="unknown policy 'p2'"):
             found.auc_table("p2")
+
+
+class TestHallucinations:
+    def found(self):
+        prompt = {
+            "task": "documents",
+            "tags": ["person-city"],
+            "question": "In which city?",
+            "answer": "Oslo",
+        }
+        mine = {"task": "mine", "tags": [], "question": "In which city?", "answer": "Oslo"}
+        right = np.array([[[1, 0, 0, 0]], [[1, 0, 0, 0]]], dtype=bool)
+        abstained = np.array([[[0, 0, 0, 1]], [[0, 0, 0, 0]]], dtype=bool)
+        told = synthetic(right, {}, ["documents", "mine"], abstained=abstained)
+        replies = ("Oslo.", "Lisbon.", "a lovely place.", "I don't know.")
+        return replace(told, replies=(replies, replies), prompts=(prompt, mine))
+
+    def test_they_are_the_wrong_replies_that_state_another_value(self):
+        found = self.found()
+        assert found.of("wrong").tolist() == [[[False, True, True, False]], [[False, True, True, True]]]
+        assert found.of("hallucination")[0].tolist() == [[False, True, False, False]]
+
+    def test_rates_are_of_the_items_whose_task_knows(self):
+        found = self.found()
+        assert found.knowing.tolist() == [True, False]
+        rates = found.rates("hallucination", "p0")
+        assert (rates.counts.tolist(), rates.trials) == ([0, 1, 0, 0], 1)
+        assert found.rates("hallucination", "p0", "mine").trials == 0
+        assert found.rates("wrong", "p0").counts.tolist() == [0, 2, 2, 1]
+        assert found.only([1]).rates("hallucination", "p0").trials == 0
+
+    def test_curves_go_by_wrong_replies(self):
+        assert self.found().critical("p0").to_dict()["observable"].startswith("wrong")

@@ -265,7 +265,12 @@ def test_names_do_not_run_in_step() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [
-        ("bas", {}, "unknown task 'bas'; choose from: base, coreference, .*bundled, or a JSONL file"),
+        (
+            "bas",
+            {},
+            "unknown task 'bas'; choose from: base, coreference, .*bundled, or give a file of prompts",
+        ),
+        ("nosuch.csv", {}, "no prompts file 'nosuch.csv'"),
         ("base", {"n": 0}, "n must be at least 1, got 0"),
         ("base", {"seed": -1}, "seed must not be negative, got -1"),
         ("base", {"length": 20}, "length 20 is too short: the facts of base-0-00000 alone take"),

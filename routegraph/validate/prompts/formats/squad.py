@@ -61,7 +61,7 @@ def _unanswerable(row: Mapping[str, Any]) -> bool:
 
 def _noted(read: PromptsFile) -> PromptsFile:
     count = sum(not prompt.answerable for prompt in read.prompts)
-    note = f"{count} questions without an answer are read as unanswerable, as in SQuAD 2.0"
+    note = f"questions without an answer ({count}) are read as unanswerable, as in SQuAD 2.0"
     return replace(read, notes=(*read.notes, note)) if count else read
 
 
