@@ -67,9 +67,9 @@ zoo: .venv/.installed
 	$(BIN)/routegraph model train $$name --seed $$seed --out zoo/$$name-$$seed || refused="$$refused $$name-$$seed"; \
 	done; done; test -z "$$refused" || { echo "not accepted:$$refused"; exit 1; }
 
-# CELLS=DIR: a folder of finished cells, by default papers/2603.01426/cells.
+# CELLS=DIR: a folder of finished cells, by default papers/2603.01426/cells. TINY=1: the models trained here, on a page of their own.
 paper: .venv/.installed
-	$(BIN)/python papers/2603.01426/redo.py $(if $(CELLS),--cells $(CELLS))
+	$(BIN)/python papers/2603.01426/redo.py $(if $(CELLS),--cells $(CELLS)) $(if $(TINY),--tiny)
 
 .venv/.peers: .venv/.installed
 	$(BIN)/pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
