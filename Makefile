@@ -16,7 +16,7 @@ help:
 	@echo "make fuzz    the property tests on new random examples, ten times as many"
 	@echo "make verify  slow checks against theory and literature"
 	@echo "make bench   speed against named peers"
-	@echo "make paper   the claims of the paper, judged anew: about two hours, resumed after a kill"
+	@echo "make paper   the claims of the paper on pretrained models: hours, resumed after a kill; TINY=1: the tiny ones"
 	@echo "make zoo     train four tiny models of each family, none of them shipped: about an hour"
 
 .venv/.installed: pyproject.toml constraints.txt
