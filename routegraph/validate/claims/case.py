@@ -31,13 +31,14 @@ RESAMPLES = 2000
 UNKNOWN = "-"
 #: Said once, of all claims.
 RULE = (
-    "Each case (a model, how it is asked, question-agnostic or question-aware, a policy) is judged by the test of the "
-    "claim, on its 95 % interval; an interval that leaves both answers open is 'undecided'. Judged are groups of items "
-    f"(a task in a direction, {LEAST_ITEMS} items and more) of which at least {FLOOR:g} are right at ratio 0; the "
-    "others are listed. The claim 'holds', or 'does not hold', where that is the verdict of all decided cases and at "
-    "least half of the testable ones are decided; it is 'mixed' where decided cases disagree, and 'undecided' "
-    "otherwise; so for each family of models, and over all. Intervals are not corrected for the number of cases. Hallucination, in a "
-    "claim, is what the paper counts: wrong replies, neither right nor an abstention."
+    "Each case (a model, how it is asked, question-agnostic or question-aware, a policy) is judged by the "
+    "test of the claim, on its 95 % interval; an interval that leaves both answers open is 'undecided'. "
+    f"Judged are groups of items (a task in a direction, {LEAST_ITEMS} items and more) of which at least "
+    f"{FLOOR:g} are right at ratio 0; the others are listed. The claim 'holds', or 'does not hold', where "
+    "that is the verdict of all decided cases and at least half of the testable ones are decided; it is "
+    "'mixed' where decided cases disagree, and 'undecided' otherwise; so for each family of models, and over "
+    "all. Intervals are not corrected for the number of cases. Hallucination, in a claim, is what the paper "
+    "counts: wrong replies, neither right nor an abstention."
 )
 
 
@@ -179,6 +180,22 @@ def mean_of(values: ArrayLike, seed: int = 0, lowest: float = -1.0, highest: flo
     if not len(table):
         return NOWHERE
     return widened(interval(weights(len(table), seed) @ table), len(table), lowest, highest)
+
+
+def largest(values: Array) -> Interval:
+    """Return the largest of several distances from 0, with an interval that allows for having picked it.
+
+    The largest of resampled values lies above that of the data, since noise adds to it. So all distances get intervals
+    that hold together (bootstrap of the largest departure in standard errors), and the largest ends are taken.
+
+    values : float64[1 + resamples, k], signed, those of the data first.
+    """
+    first, drawn = values[0], values[1:]
+    spread = drawn.std(axis=0)
+    moved = np.abs(drawn - first)[:, spread > 1e-12] / spread[spread > 1e-12]
+    reach = spread * (np.quantile(moved.max(axis=1), 0.95) if moved.size else 0.0)
+    size = np.abs(first)
+    return Interval(float(size.max()), max(0.0, float((size - reach).max())), float((size + reach).max()))
 
 
 def widened(found: Interval, n_items: int, lowest: float = -1.0, highest: float = 1.0) -> Interval:

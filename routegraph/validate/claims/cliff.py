@@ -75,8 +75,8 @@ def margin(sources: Sequence[Measured], seed: int = 0) -> Claim:
     return conclude(
         "C1",
         "Moderate compression keeps accuracy: a redundancy margin, up to about ratio .4",
-        f"Of the items right at ratio 0, the share still right at ratio {MODERATE:g}, with Wilson's interval: holds "
-        f"where it lies above {KEPT:g}, does not where it lies below.",
+        f"Of the items right at ratio 0, the share still right at ratio {MODERATE:g}, with Wilson's interval: "
+        f"holds where it lies above {KEPT:g}, does not where it lies below.",
         "share of items still right at .4",
         "the same share under random eviction, and accuracies",
         each(sources, judge),
@@ -154,17 +154,18 @@ def cliff(sources: Sequence[Measured], seed: int = 0) -> Claim:
     return conclude(
         "C2",
         "Hallucination has a cliff near ratio .9, for all models and presses",
-        "Share of wrong replies among the items right at ratio 0, which rises from 0. Place: where half of the rise to "
-        "its highest value has happened; width: from a quarter to three quarters (what comes after the highest value "
-        f"is a fall, and no cliff). Holds where the place lies within {NEAR[0]:g} to {NEAR[1]:g} and the width below "
-        f"{NARROW:g}; does not where one lies outside; undecided, too, where a cliff that code builds in lies in the "
-        f"place's interval. Not testable where the share stays below {LEAST_WRONG:g}.",
+        "Share of wrong replies among the items right at ratio 0, which rises from 0. Place: where half of "
+        "the rise to its highest value has happened; width: from a quarter to three quarters (what comes "
+        f"after the highest value is a fall, and no cliff). Holds where the place lies within {NEAR[0]:g} to "
+        f"{NEAR[1]:g} and the width below {NARROW:g}; does not where one lies outside; undecided, too, where "
+        "a cliff that code builds in lies in the place's interval. Not testable where the share stays below "
+        f"{LEAST_WRONG:g}.",
         "place of the rise of wrong replies",
         "the fall of accuracy, cliffs that code builds in, likelihoods, and random eviction",
         each(sources, judge),
         notes=floors(sources),
-        why="the paper's grid goes in tenths and ends at .9: its last step begins at .8, and half of the harm within "
-        "one such step is a cliff, where a straight rise takes five",
+        why="the paper's grid goes in tenths and ends at .9: its last step begins at .8, and half of the "
+        "harm within one such step is a cliff, where a straight rise takes five",
     )
 
 
@@ -238,8 +239,9 @@ def too_few_wrong(items: Measured | None, policy: str) -> str:
         return ""
     most = Interval(float(found.rate[top]), float(found.low[top]), float(found.high[top]))
     return (
-        f"the model abstains instead, or loses nothing: wrong replies are at most {show(most)} ({found.trials} items); "
-        f"needed is a model of which at least {LEAST_WRONG:.0%} of the replies are wrong under eviction"
+        f"the model abstains instead, or loses nothing: wrong replies are at most {show(most)} "
+        f"({found.trials} items); needed is a model of which at least {LEAST_WRONG:.0%} of the replies are "
+        "wrong under eviction"
     )
 
 
@@ -261,11 +263,11 @@ def steepest(sources: Sequence[Measured], seed: int = 0) -> Claim:
     return conclude(
         "C4",
         "The susceptibility dH/dalpha peaks at the cliff, near ratio .9",
-        f"Steepest rise of wrong replies over windows of at least {SPAN:g} ratios, in groups with at least {FLOOR:g} "
-        f"right at 0, bootstrap over items: holds where the interval of its middle lies within {NEAR[0]:g} to "
-        f"{NEAR[1]:g}, does not where it lies outside, undecided otherwise. Said beside: whether on a grid that ends "
-        f"at .9, as the paper's, the peak is the last window. Not testable where wrong replies stay below "
-        f"{LEAST_WRONG:g}.",
+        f"Steepest rise of wrong replies over windows of at least {SPAN:g} ratios, in groups with at least "
+        f"{FLOOR:g} right at 0, bootstrap over items: holds where the interval of its middle lies within "
+        f"{NEAR[0]:g} to {NEAR[1]:g}, does not where it lies outside, undecided otherwise. Said beside: "
+        "whether on a grid that ends at .9, as the paper's, the peak is the last window. Not testable where "
+        f"wrong replies stay below {LEAST_WRONG:g}.",
         "middle of the steepest rise",
         "where noise alone puts the steepest rise of a straight line with the same ends, and cliffs built in by code",
         each(sources, judge),

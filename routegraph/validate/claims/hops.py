@@ -57,18 +57,19 @@ def multi_hop(sources: Sequence[Measured], seed: int = 0) -> Claim:
     return conclude(
         "C10",
         "Multi-hop answers fail before tokens are lost",
-        "One-hop against multi-hop questions of the same task and direction. (at ratio 0) Accuracy of multi-hop minus "
-        "one-hop, items within the lengths of context that both have: holds below 0, does not where the interval lies "
-        f"above -{NOTHING:g}; the one-hop questions must be above the floor. (earlier) Items right at ratio 0, both "
-        "kinds above the floor: ratio at which half are lost, multi-hop minus one-hop: holds below 0, does not above. "
-        f"(tokens there) The same items at equal ratio, where GER by layer of the fact that lost most is below {THERE:g}: share "
-        f"of lost answers, multi-hop minus one-hop: holds above 0, does not where the interval lies below {NOTHING:g}.",
+        "One-hop against multi-hop questions of the same task and direction. (at ratio 0) Accuracy of "
+        "multi-hop minus one-hop, items within the lengths of context that both have: holds below 0, does "
+        f"not where the interval lies above -{NOTHING:g}; the one-hop questions must be above the floor. "
+        "(earlier) Items right at ratio 0, both kinds above the floor: ratio at which half are lost, "
+        "multi-hop minus one-hop: holds below 0, does not above. (tokens there) The same items at equal "
+        f"ratio, where GER by layer of the fact that lost most is below {THERE:g}: share of lost answers, "
+        f"multi-hop minus one-hop: holds above 0, does not where the interval lies below {NOTHING:g}.",
         "multi-hop minus one-hop: accuracy, ratio, share lost",
         "both figures that the difference is of",
         each(sources, judge),
-        why="the paper reports low accuracy at ratio 0, so such groups count, but they may be the model's failure and not "
-        "the eviction's, which the other parts ask about; GER over all slots is near 0 until the last ratios, whatever "
-        "becomes of the answer, and is no evidence",
+        why="the paper reports low accuracy at ratio 0, so such groups count, but they may be the model's "
+        "failure and not the eviction's, which the other parts ask about; GER over all slots is near 0 until "
+        "the last ratios, whatever becomes of the answer, and is no evidence",
     )
 
 

@@ -44,8 +44,8 @@ def claims(
     """
     left = [found for found in measured if asked_again(found)]
     notes = tuple(
-        f"{label(found)}: not judged, since the question was not asked again after the eviction (measured by an earlier "
-        "version)"
+        f"{label(found)}: not judged, since the question was not asked again after the eviction (measured by "
+        "an earlier version)"
         for found in measured
         if not asked_again(found)
     )

@@ -63,17 +63,18 @@ def question_aware(sources: Sequence[Measured], seed: int = 0) -> Claim:
         "C8",
         "Question-aware pruning helps retrieval and hurts abstention",
         f"The same items asked both ways, aware minus agnostic, paired, mean over ratios {MODERATE[0]:g} to "
-        f"{MODERATE[1]:g}; the question is asked again after the eviction either way. (retrieval) Right answers in groups "
-        f"above the floor both ways; (abstention) abstentions from the unanswerable, of tasks in which at least "
-        f"{FLOOR:g} of them are met so at ratio 0 both ways. Each holds where the interval lies on the claimed side of "
-        f"0, and does not where it ends before a difference of {NOTHING:g} to that side.",
+        f"{MODERATE[1]:g}; the question is asked again after the eviction either way. (retrieval) Right "
+        "answers in groups above the floor both ways; (abstention) abstentions from the unanswerable, of "
+        f"tasks in which at least {FLOOR:g} of them are met so at ratio 0 both ways. Each holds where the "
+        "interval lies on the claimed side of 0, and does not where it ends before a difference of "
+        f"{NOTHING:g} to that side.",
         "aware minus agnostic",
         "the same difference at ratio 0, and under random eviction, whose scores know no question",
         cases,
         needed="two runs of measure on the same model and items, one of them with --question-aware",
         notes=unpaired(sources),
-        why="the paper gives differences of 15 and 27 points, and .05 is a third of the smaller; what differs at ratio 0 "
-        "already is the wording's and not the pruning's",
+        why="the paper gives differences of 15 and 27 points, and .05 is a third of the smaller; what "
+        "differs at ratio 0 already is the wording's and not the pruning's",
     )
 
 
@@ -110,13 +111,15 @@ def _same_model(a: Measured, b: Measured) -> bool:
 
 
 def _cut(found: Measured, ids: Sequence[str], ratios: Array) -> Measured:
-    """Return the answers to some items, in that order, at some ratios; without metrics."""
+    """Return the answers to some items, in that order, at some ratios; without replies and metrics."""
     places = {name: i for i, name in enumerate(found.ids)}
     items = found.only([places[name] for name in ids])
     at = np.searchsorted(found.ratios, ratios)
     settings = {**found.settings, "ratios": ratios.tolist(), "keep": []}
     right, abstained = items.right[..., at], items.abstained[..., at]
-    return replace(items, settings=settings, right=right, abstained=abstained, replies=(), metrics={})
+    return replace(
+        items, settings=settings, right=right, abstained=abstained, replies=((),) * len(ids), metrics={}
+    )
 
 
 def _aware_cases(agnostic: Measured, aware: Measured, seed: int) -> Iterator[Case]:
@@ -225,10 +228,10 @@ def presses(sources: Sequence[Measured], seed: int = 0) -> Claim:
     return conclude(
         "C11",
         "Chunk and AdaKV differ at moderate ratios and converge at .9",
-        "Wrong replies of chunk minus those of adakv, paired by item, groups above the floor. At .5 to .7 (mean): holds "
-        f"where the interval leaves out 0, does not where it lies within {NOTHING:g} of 0. At .9: holds where it lies "
-        f"within {CONVERGED:g} of 0, does not where it lies wholly beyond {NOTHING:g}. Not testable where wrong replies "
-        f"stay below {LEAST_WRONG:g}.",
+        "Wrong replies of chunk minus those of adakv, paired by item, groups above the floor. At .5 to .7 "
+        f"(mean): holds where the interval leaves out 0, does not where it lies within {NOTHING:g} of 0. At "
+        f".9: holds where it lies within {CONVERGED:g} of 0, does not where it lies wholly beyond "
+        f"{NOTHING:g}. Not testable where wrong replies stay below {LEAST_WRONG:g}.",
         "chunk - adakv",
         "adakv - random",
         each(sources, judge),

@@ -56,11 +56,11 @@ def probes(documents: Sequence[Mapping[str, Any]], sources: Sequence[Measured] =
     return conclude(
         "C7",
         "Linear probes stay high while generation fails",
-        "Macro-F1 of a linear probe at the ratio nearest .9 against the middle between its value at ratio 0 and what "
-        "a probe knows without the context (chance, or the question's tokens alone): holds where the interval lies "
-        "above, does not where it lies below. Not testable where the probe does no better at ratio 0 than without "
-        "the context, or the model is at floor. 'hidden': states of the rows after the context over "
-        "the surviving cache; 'cache': what surviving rows hold.",
+        "Macro-F1 of a linear probe at the ratio nearest .9 against the middle between its value at ratio 0 "
+        "and what a probe knows without the context (chance, or the question's tokens alone): holds where "
+        "the interval lies above, does not where it lies below. Not testable where the probe does no better "
+        "at ratio 0 than without the context, or the model is at floor. 'hidden': states of the rows after "
+        "the context over the surviving cache; 'cache': what surviving rows hold.",
         "macro-F1 near .9",
         "chance, the question's tokens alone, and what generation gets right at the same ratio",
         cases,

@@ -74,7 +74,7 @@ def kept_grid(measured: Sequence[Measured]) -> Grid:
 
 
 def fall_grid(measured: Sequence[Measured]) -> Grid:
-    """Return a row a measurement and policy: place and width of the fall of accuracy and of the rise of wrong replies."""
+    """Return a row a measurement and policy: place and width of the fall of accuracy and the rise of wrong replies."""
     rows = []
     for found, right, policy in _curves(measured):
         places = [show(value, 3) for value in rise_of(right, policy, "lost")]

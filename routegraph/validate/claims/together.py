@@ -56,18 +56,18 @@ def together(sources: Sequence[Measured], seed: int = 0) -> Claim:
     return conclude(
         "C3",
         "GER and the hallucination rate move together (the paper: r = .79 to .93)",
-        "At equal policy, ratio, task and direction, among items right at ratio 0: AUC by which GER of the answer tokens "
-        f"tells the wrong ones from those still right. Holds where its interval lies above {TELLING:g} and it is larger "
-        "than that of the better of two things known before, context length and margin at ratio 0 (paired); does not "
-        f"where it ends below {TELLING:g}, or is smaller. Both readings of the head axis. Not testable where wrong "
-        "replies stay below .2.",
+        "At equal policy, ratio, task and direction, among items right at ratio 0: AUC by which GER of the "
+        "answer tokens tells the wrong ones from those still right. Holds where its interval lies above "
+        f"{TELLING:g} and it is larger than that of the better of two things known before, context length and "
+        f"margin at ratio 0 (paired); does not where it ends below {TELLING:g}, or is smaller. Both readings "
+        "of the head axis. Not testable where wrong replies stay below .2.",
         "AUC of GER at equal ratio",
         "what is known before, and r over the ratios: of GER, and of the ratio itself",
         each(sources, judge),
         notes=floors(sources),
-        why="two rising curves always correlate, the ratio itself included, so r proves nothing; if GER matters, then of "
-        "two questions under the same eviction the one whose answer tokens are gone fails. .7 is lenient: a "
-        "correlation of about .35 between items",
+        why="two rising curves always correlate, the ratio itself included, so r proves nothing; if GER "
+        "matters, then of two questions under the same eviction the one whose answer tokens are gone fails. "
+        ".7 is lenient: a correlation of about .35 between items",
     )
 
 
@@ -102,8 +102,8 @@ def _case(right: Measured, policy: str, values: Array, where: str, seed: int) ->
     r = correlation(draws @ values[given], wrong)
     alone = correlation(ratio, wrong)
     beside = (
-        f"{name} {show(interval(cheap.shares))}, GER {show(ahead)} more; r {show(interval(r))}, of the ratio itself "
-        f"{show(interval(alone))}"
+        f"{name} {show(interval(cheap.shares))}, GER {show(ahead)} more; r {show(interval(r))}, of the ratio "
+        f"itself {show(interval(alone))}"
     )
     numbers = {
         "r": interval(r)._asdict(),
