@@ -77,7 +77,7 @@ def test_c6_linear(power, noise, word, monkeypatch):
     [(0, 0.01, HOLDS), (0.2, 0.01, FAILS), (0.05, 0.05, UNDECIDED), (0, 0.4, UNDECIDED)],
 )
 def test_c6_tasks(gap, noise, word, monkeypatch):
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(1)
     rates = RATE_RATIOS * (1 - gap * (np.arange(40) % 2)[:, None]) + rng.normal(
         0, noise, (40, len(RATE_RATIOS))
     )
