@@ -146,6 +146,18 @@ def test_c10_counts_what_is_lost_where_the_facts_are_there(n, early, word):
     assert "ratios 0.2, 0.4, 0.6" in told
 
 
+def test_c10_does_not_count_what_is_lost_with_its_facts():
+    """Half of the multi-hop items break at .1, and so do their facts: where facts are there nothing is lost."""
+    n = 300
+    gone = np.arange(2 * n) >= n + n // 2
+    breaks = np.where(gone, 0.1, 0.65)
+    worst = np.where(gone[:, None, None], 0.9, 0.1) * np.ones((1, len(NAMES), 1))
+    worst = np.where(RATIOS < 0.61, worst, 0.9)
+    tags = [("forward", "1 hop")] * n + [("forward", "2 hops")] * n
+    found = multi_hop([measured(breaks, {"ger_worst_fact_layer": worst}, tags=tags)])
+    assert part(found, "tokens there") == {FAILS}
+
+
 def test_c10_by_direction_and_in_the_small_language():
     breaks = np.full(80, 0.9)
     tags = [("forward", "1 hop")] * 40 + [("inverse", "2 hops")] * 40
