@@ -24,6 +24,8 @@ OUTSIDE = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "papers/*/README.md": None,
+    "papers/*/rules.md": None,
+    "papers/*/tiny.md": None,
     "papers/*/*.svg": None,
     "benchmarks/results/results.md": None,
     "benchmarks/results/speed.svg": None,

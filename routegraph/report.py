@@ -84,7 +84,7 @@ def _claims(judged: Sequence[Claim], measured: Sequence[Measured]) -> list[str]:
         return []
     shown = [found for found in measured if found.answerable.any()]
     figure = [f"<figure>{plot.to_svg(plot_claims(shown))}</figure>"] if shown else []
-    return ["<h2>The paper's claims</h2>", *figure, *claims_tables.to_html(judged)]
+    return ["<h2>The paper's claims</h2>", *figure, *claims_tables.to_html(judged, measured)]
 
 
 def _comparison(result: Comparison) -> list[str]:

@@ -214,7 +214,8 @@ class TestAChangedFile:
 
     def test_does_not_continue_a_measurement(self, mine, restored, monkeypatch, tmp_path):
         monkeypatch.setattr("routegraph.validate.models.load.fingerprint", lambda model: "weights")
-        model = SimpleNamespace(name="a model", tokenizer=None)
+        config = SimpleNamespace(model_type="llama")
+        model = SimpleNamespace(name="a model", tokenizer=None, model=SimpleNamespace(config=config))
         plugins.load(mine)
         first = Plan(("every_third",), (0.5,)).settings(model)
         assert list(first["plugins"]) == ["mine.py"]

@@ -184,7 +184,7 @@ def main() -> None:
     write_json(HERE / f"claims{mark}.json", to_dict(judged, found, 0))
     plot.save(plot_claims(found), HERE / f"answers{mark}.svg")
     plot.save(plot_traces([Trace.load(file) for file in files]), HERE / f"traces{mark}.svg")
-    write_table(HERE / ("tiny.md" if asked.tiny else "README.md"), tables.to_markdown(judged))
+    write_table(HERE / ("tiny.md" if asked.tiny else "README.md"), tables.to_markdown(judged, found))
 
 
 if __name__ == "__main__":

@@ -36,4 +36,4 @@ def claims(
     if hand_over(to_dict(judged, measured, seed), json_, out):
         from routegraph.validate.claims import tables
 
-        tables.claims(console(), judged)
+        tables.claims(console(), judged, measured)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from routegraph.stats.bootstrap import interval
 from routegraph.stats.intervals import NOWHERE, Interval
@@ -46,6 +46,25 @@ class Auc:
         return "reversed" if self.auc.high < 0.5 else "no"
 
 
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """The AUC of a metric on the data and on resamples of the items.
+
+    Attributes
+    ----------
+    shares : float64[1 + resamples]
+        That of the data first; NaN where a resample has no pair. Of two metrics with one seed, resample by resample
+        of the same items.
+    cells, pairs, items : int
+        See `Auc`.
+    """
+
+    shares: NDArray[np.float64]
+    cells: int
+    pairs: int
+    items: int
+
+
 def pooled_auc(
     metric: str,
     cells: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]],
@@ -70,6 +89,22 @@ def pooled_auc(
     resamples, seed : int
         Bootstrap: items are drawn with replacement, and all that was measured of an item goes with it.
     """
+    found = resampled_auc(cells, n_items, least=least, resamples=resamples, seed=seed)
+    if not found.cells:
+        return Auc(metric, NOWHERE, 0, 0, 0)
+    share = found.shares[~np.isnan(found.shares)]
+    return Auc(metric, interval(share), found.cells, found.pairs, found.items)
+
+
+def resampled_auc(
+    cells: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]],
+    n_items: int,
+    *,
+    least: int = 5,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Resampled:
+    """Return the AUC over all pairs within cells, on the data and on resamples; parameters as of `pooled_auc`."""
     tables = []
     for items, values, fails in cells:
         number, value, failed = np.asarray(items), np.asarray(values, dtype=float), np.asarray(fails)
@@ -80,7 +115,7 @@ def pooled_auc(
         ahead = value[bad][:, None] - value[good][None]
         tables.append((number[bad], number[good], (np.sign(ahead) + 1) / 2))
     if not tables:
-        return Auc(metric, NOWHERE, 0, 0, 0)
+        return Resampled(np.full(1 + resamples, np.nan), 0, 0, 0)
     draws = np.random.default_rng(seed).integers(n_items, size=(resamples, n_items))
     times = np.stack([np.bincount(draw, minlength=n_items) for draw in draws]).astype(float)
     times = np.concatenate([np.ones((1, n_items)), times])
@@ -88,6 +123,6 @@ def pooled_auc(
     for bad, good, table in tables:
         won += ((times[:, bad] @ table) * times[:, good]).sum(axis=1)
         pairs += times[:, bad].sum(axis=1) * times[:, good].sum(axis=1)
-    share = won[pairs > 0] / pairs[pairs > 0]
+    share = np.where(pairs > 0, won / np.maximum(pairs, 1), np.nan)
     seen = np.unique(np.concatenate([side for bad, good, _ in tables for side in (bad, good)]))
-    return Auc(metric, interval(share), len(tables), int(pairs[0]), len(seen))
+    return Resampled(share, len(tables), int(pairs[0]), len(seen))

@@ -103,6 +103,7 @@ class Plan(Asks):
             **({"plugins": loaded} if loaded else {}),
             "model": model.name,
             "weights": fingerprint(model),
+            "family": str(model.model.config.model_type),
             "policies": list(self.policy_names),
             **({"keep": list(self.keep)} if self.keep else {"ratios": list(self.ratios)}),
             **self.asking(model),

@@ -51,3 +51,21 @@ def traced(number, scores=0.4, heavy=0.5, n=200):
     weight = np.where(np.random.default_rng(number).random(graph.n_edges) < heavy, 0.2, 0.02)
     graph = replace(graph, weight=weight.astype(np.float32))
     return replace(synthetic_trace(number, scores, n), graph=graph)
+
+
+def deep(number, model="smollm2", layers=14, n=60, rising=True):
+    """A trace whose four query heads read one key in early layers and four in late ones, or the other way round."""
+    trace = synthetic_trace(number, n=200)
+    apart = np.linspace(0, 1, layers) if rising else np.linspace(1, 0, layers)
+    rng = np.random.default_rng(number)
+    own = rng.random((layers, 4, n)) < apart[:, None, None]
+    tops = np.where(own, np.arange(1, 5)[None, :, None], 0).astype(np.int32)
+    return replace(
+        trace,
+        model=model,
+        n_layers=layers,
+        n_query_heads=4,
+        tops=tops,
+        tops_without_sink=tops,
+        task=f"t{number % 2}",
+    )

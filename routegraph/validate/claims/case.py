@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from routegraph.critical.result import ready
 from routegraph.stats.bootstrap import interval
 from routegraph.stats.intervals import NOWHERE, Interval
+from routegraph.stats.proportions import proportion
 from routegraph.validate.measure import answers
-from routegraph.validate.measure.result import Measured
 
 Array = NDArray[np.float64]
 HOLDS, FAILS, UNDECIDED, UNTESTABLE, MIXED = (
@@ -24,19 +24,21 @@ HOLDS, FAILS, UNDECIDED, UNTESTABLE, MIXED = (
     "not testable here",
     "mixed",
 )
-#: The paper's two policies; claims are judged on them, and others are baselines.
-PAPER_POLICIES = ("chunk", "adakv")
-BASELINE = "random"
-#: A group of items with a smaller share of right answers at ratio 0 is at floor.
-FLOOR = answers.FLOOR
+#: A group of items with a smaller share of right answers at ratio 0 is at floor; fewer items are no group.
+FLOOR, LEAST_ITEMS = answers.FLOOR, answers.LEAST
 RESAMPLES = 2000
+#: Family of a model that nothing tells of.
+UNKNOWN = "-"
 #: Said once, of all claims.
 RULE = (
-    "Each case (a model, question-agnostic or question-aware, a policy) is judged by the test of the claim, on its 95 "
-    "% interval; an interval that leaves both answers open is 'undecided'. The claim 'holds', or 'does not hold', "
-    "where that is the verdict of all decided cases and at least half of the testable ones are decided; it is 'mixed' "
-    "where decided cases disagree, and 'undecided' otherwise. Intervals are not corrected for the number of cases. "
-    "Hallucination, in a claim, is what the paper counts: wrong replies, neither right nor an abstention."
+    "Each case (a model, how it is asked, question-agnostic or question-aware, a policy) is judged by the "
+    "test of the claim, on its 95 % interval; an interval that leaves both answers open is 'undecided'. "
+    f"Judged are groups of items (a task in a direction, {LEAST_ITEMS} items and more) of which at least "
+    f"{FLOOR:g} are right at ratio 0; the others are listed. The claim 'holds', or 'does not hold', where "
+    "that is the verdict of all decided cases and at least half of the testable ones are decided; it is "
+    "'mixed' where decided cases disagree, and 'undecided' otherwise; so for each family of models, and over "
+    "all. Intervals are not corrected for the number of cases. Hallucination, in a claim, is what the paper "
+    "counts: wrong replies, neither right nor an abstention."
 )
 
 
@@ -56,6 +58,8 @@ class Case:
         The figure that was judged; NaN where there is none.
     numbers : mapping
         Further figures, JSON-ready.
+    family : str
+        Of the model, as transformers calls it; "-" where it is not known.
     """
 
     where: str
@@ -64,6 +68,7 @@ class Case:
     baseline: str = ""
     main: Interval = NOWHERE
     numbers: Mapping[str, Any] = field(default_factory=dict)
+    family: str = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ class Claim:
     evidence : tuple of Case
     notes : tuple of str
         What belongs to all cases: groups at floor, for instance.
+    why : str
+        Why the test is a fair reading of the paper.
     """
 
     id: str
@@ -93,10 +100,17 @@ class Claim:
     verdict: str
     evidence: tuple[Case, ...]
     notes: tuple[str, ...] = ()
+    why: str = ""
+
+    @property
+    def families(self) -> dict[str, str]:
+        """The verdict that `RULE` makes of the cases of every family of models, sorted by family."""
+        names = sorted({case.family for case in self.evidence if case.family != UNKNOWN})
+        return {name: overall([case for case in self.evidence if case.family == name]) for name in names}
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        document = asdict(self)
+        document = {**asdict(self), "families": self.families}
         for case, found in zip(document["evidence"], self.evidence, strict=True):
             case["main"] = found.main._asdict()
         result: dict[str, Any] = ready(document)
@@ -118,6 +132,7 @@ def conclude(
     cases: Sequence[Case],
     needed: str = "a measurement of the policies chunk or adakv",
     notes: Sequence[str] = (),
+    why: str = "",
 ) -> Claim:
     """Return the claim with the verdict that `RULE` makes of its cases.
 
@@ -131,7 +146,7 @@ def conclude(
         if case.verdict != UNTESTABLE and known(case.main)
     ]
     found = f"{figure}: {'; '.join(told)}" if told else listed[0].figure
-    return Claim(id, statement, test, found, baseline, overall(listed), listed, tuple(notes))
+    return Claim(id, statement, test, found, baseline, overall(listed), listed, tuple(notes), why)
 
 
 def overall(cases: Sequence[Case]) -> str:
@@ -158,17 +173,39 @@ def weights(n_items: int, seed: int, resamples: int = RESAMPLES) -> Array:
 def mean_of(values: ArrayLike, seed: int = 0, lowest: float = -1.0, highest: float = 1.0) -> Interval:
     """Return the mean over items with its bootstrap interval.
 
-    Where all items are equal the bootstrap shows no spread: then the interval reaches as far as one item in
-    1 / (1 - .025^(1/n)) that differs by 1 could move it.
+    Where all items are equal the bootstrap shows no spread: see `widened`.
     """
     table = np.asarray(values, dtype=float)
     table = table[np.isfinite(table)]
     if not len(table):
         return NOWHERE
-    found = interval(weights(len(table), seed) @ table)
-    if found.low < found.high:
+    return widened(interval(weights(len(table), seed) @ table), len(table), lowest, highest)
+
+
+def largest(values: Array) -> Interval:
+    """Return the largest of several distances from 0, with an interval that allows for having picked it.
+
+    The largest of resampled values lies above that of the data, since noise adds to it. So all distances get intervals
+    that hold together (bootstrap of the largest departure in standard errors), and the largest ends are taken.
+
+    values : float64[1 + resamples, k], signed, those of the data first.
+    """
+    first, drawn = values[0], values[1:]
+    spread = drawn.std(axis=0)
+    moved = np.abs(drawn - first)[:, spread > 1e-12] / spread[spread > 1e-12]
+    reach = spread * (np.quantile(moved.max(axis=1), 0.95) if moved.size else 0.0)
+    size = np.abs(first)
+    return Interval(float(size.max()), max(0.0, float((size - reach).max())), float((size + reach).max()))
+
+
+def widened(found: Interval, n_items: int, lowest: float = -1.0, highest: float = 1.0) -> Interval:
+    """Return a mean's interval; of one without spread, as far as unseen items may move it.
+
+    That is one item in 1 / (1 - .025^(1/n)) that differs by 1.
+    """
+    if found.low != found.high:
         return found
-    room = 1 - 0.025 ** (1 / len(table))
+    room = 1 - 0.025 ** (1 / n_items)
     return Interval(found.value, max(lowest, found.value - room), min(highest, found.value + room))
 
 
@@ -182,6 +219,30 @@ def above(found: Interval, bound: float) -> str:
     if found.low >= bound:
         return HOLDS
     return FAILS if found.high < bound else UNDECIDED
+
+
+def opposite(verdict: str) -> str:
+    """Return the verdict of the claim that says the reverse."""
+    return {HOLDS: FAILS, FAILS: HOLDS}.get(verdict, verdict)
+
+
+def inside(found: Interval, low: float, high: float) -> str:
+    """Return "holds" where the whole interval lies between two bounds, "does not hold" where it lies outside."""
+    if low <= found.low and found.high <= high:
+        return HOLDS
+    return FAILS if found.high < low or found.low > high else UNDECIDED
+
+
+def both(*verdicts: str) -> str:
+    """Return "holds" where all do, "does not hold" where one does not."""
+    if FAILS in verdicts:
+        return FAILS
+    return HOLDS if set(verdicts) == {HOLDS} else UNDECIDED
+
+
+def share_of(counts: int, total: int) -> Interval:
+    """Return a share with Wilson's interval; NaN of nothing."""
+    return Interval(*proportion(counts, total)) if total else NOWHERE
 
 
 def items_to_decide(found: Interval, bound: float, n_items: int) -> int:
@@ -215,93 +276,3 @@ def short(value: float, digits: int = 2) -> str:
     if float(text) == 0:
         text = text.removeprefix("-")
     return text.replace("0.", ".", 1) if abs(value) < 1 and text.lstrip("-").startswith("0.") else text
-
-
-# --- items ----------------------------------------------------------------------------------------------
-
-
-def task_of(found: Measured, item: int) -> str:
-    """Return the task of an item; those of the small language by their own names, with or without "words_"."""
-    return found.item_tasks[item].removeprefix("words_")
-
-
-def group_of(found: Measured, item: int) -> str:
-    """Return task and direction of an item."""
-    task = task_of(found, item)
-    direction = next((tag for tag in found.tags[item] if tag in ("forward", "inverse")), "")
-    return " ".join(filter(None, (task, direction if direction != task else "")))
-
-
-def hops_of(found: Measured, item: int) -> int:
-    """Return how many links an answer takes: what its tags or its task say, 1 by default."""
-    for tag in found.tags[item]:
-        count, _, word = tag.partition(" ")
-        if word in ("hop", "hops") and count.isdigit():
-            return int(count)
-    return 2 if task_of(found, item).endswith("two_hop") else 1
-
-
-def groups(found: Measured) -> dict[str, NDArray[np.int64]]:
-    """Return the numbers of the answerable items of every task and direction."""
-    names = [group_of(found, i) if found.answerable[i] else "" for i in range(len(found.ids))]
-    return {
-        name: np.array([i for i, own in enumerate(names) if own == name])
-        for name in dict.fromkeys(names)
-        if name
-    }
-
-
-@dataclass(frozen=True, eq=False)
-class Standing:
-    """The answerable items of the groups that are not at floor (`items`, None where there is none), and the others.
-
-    `floor` names each group at floor with its share of right answers at ratio 0.
-    """
-
-    items: Measured | None
-    floor: tuple[str, ...]
-
-
-def standing(found: Measured) -> Standing:
-    """Return what is left of a measurement for claims about cliffs."""
-    kept, floor = [], []
-    for name, items in groups(found).items():
-        right = int(found.right[items, 0, 0].sum())
-        if right >= FLOOR * len(items):
-            kept.append(items)
-        else:
-            floor.append(f"{name} ({right} of {len(items)} right)")
-    chosen = np.sort(np.concatenate(kept)) if kept else np.array([], dtype=np.int64)
-    return Standing(found.only(chosen) if len(chosen) else None, tuple(floor))
-
-
-def label(found: Measured, *more: str) -> str:
-    """Return the name of a case: the model, whether scores knew the question, and more."""
-    aware = ("question-aware",) if found.settings["question_aware"] else ()
-    return ", ".join((str(found.settings.get("label", found.settings["model"])), *aware, *more))
-
-
-def judged(found: Measured) -> list[str]:
-    """Return the policies of a measurement that claims are judged on."""
-    return [policy for policy in PAPER_POLICIES if policy in found.policies]
-
-
-def nearest(found: Measured, ratio: float, within: float = 0.051) -> int | None:
-    """Return the place of the ratio nearest to one; None where none is near."""
-    place = int(np.abs(found.ratios - ratio).argmin())
-    return place if abs(found.ratios[place] - ratio) <= within else None
-
-
-def between(found: Measured, low: float, high: float) -> NDArray[np.bool_]:
-    """Return which ratios lie between two, ends in."""
-    return np.asarray((found.ratios >= low - 1e-9) & (found.ratios <= high + 1e-9))
-
-
-def built_in(found: Measured, policy: str) -> str:
-    """Return the ratios of the cliffs that a policy's code builds in, in words."""
-    cliffs = sorted(set(found.cliffs[policy].values()))
-    return (
-        "built in at " + ", ".join(f"{cliff:.3f}".lstrip("0") for cliff in cliffs)
-        if cliffs
-        else "none built in"
-    )

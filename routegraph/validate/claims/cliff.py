@@ -1,21 +1,20 @@
-"""Claims on how answers fall with the ratio: margin (C1), cliff (C2), its correlates (C3), its steepness (C4)."""
+"""Claims on how answers fall with the ratio: margin (C1), cliff (C2), its steepness (C4)."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
 from routegraph.critical.cliff import RISE, mix
-from routegraph.critical.fit import CriticalFit
+from routegraph.critical.fit import CriticalFit, fit_counts
+from routegraph.critical.points import crossing
 from routegraph.stats.bootstrap import interval
 from routegraph.stats.intervals import Interval
 from routegraph.validate.claims.case import (
-    BASELINE,
-    FAILS,
+    FLOOR,
     HOLDS,
     UNDECIDED,
     UNTESTABLE,
@@ -23,168 +22,257 @@ from routegraph.validate.claims.case import (
     Case,
     Claim,
     above,
-    built_in,
+    both,
     conclude,
-    judged,
-    label,
-    nearest,
+    inside,
+    mean_of,
+    opposite,
+    share_of,
+    short,
     show,
-    standing,
     weights,
     would_decide,
 )
+from routegraph.validate.claims.items import (
+    AT_FLOOR,
+    BASELINE,
+    built_in,
+    each,
+    floors,
+    judged,
+    label,
+    nearest,
+    standing,
+)
 from routegraph.validate.measure.result import Measured
 
-#: "Near .9".
-NEAR = (0.85, 0.95)
-#: A cliff of hallucination can be looked for where the rate gets here.
-LEAST_HALLUCINATION = 0.2
-#: A cliff: 10 to 90 % of the change within so many ratios. Excluded where it is so far behind in log-likelihood (half
-#: of the 95 % point of chi-squared, two parameters).
-STEEP, BEHIND = 0.1, 3.0
+#: "Near .9": the last step of a grid of tenths that ends there begins at .8.
+NEAR = (0.8, 0.95)
+#: A cliff: half of the harm is done within so much of the ratio, a step of the paper's grid.
+NARROW = 0.1
+#: A cliff of wrong replies can be looked for where their share gets here.
+LEAST_WRONG = 0.2
+#: 10 to 90 % of the rise of a logistic that stands for a cliff near .9, where likelihoods are compared.
+STEEP = 0.1
 #: Steepest rise: slopes over at least so many ratios, since two near ratios make any noise steep.
 SPAN = 0.04
+#: Moderate, and what of the answers is kept there.
+MODERATE, KEPT = 0.4, 0.9
 
 
 def margin(sources: Sequence[Measured], seed: int = 0) -> Claim:
     """C1: moderate compression keeps accuracy."""
-    cases = []
-    for found in sources:
-        items = standing(found).items
-        place = nearest(found, 0.4)
+
+    def judge(found: Measured) -> Iterator[Case]:
+        right, place = standing(found).right, nearest(found, MODERATE)
         for policy in judged(found):
-            where = label(found, policy)
-            if items is None or place is None:
-                cases.append(Case(where, UNTESTABLE, _missing(items, "a ratio near .4")))
-                continue
-            n = len(items.ids)
-            draws = weights(n, seed)
-            kept = _kept(items, policy, draws)
-            share = interval(kept[:, place])
-            largest = _largest(found.ratios, kept)
-            verdict = above(share, 0.9)
-            beside, numbers = "", {"items": n, "largest_ratio": largest._asdict()}
-            if BASELINE in found.policies:
-                plain = _kept(items, BASELINE, draws)[:, place]
-                ahead = interval(kept[:, place] - plain)
-                beside = f"random keeps {show(interval(plain))}; {policy} keeps {show(ahead)} more"
-                numbers |= {"random": interval(plain)._asdict(), "ahead": ahead._asdict()}
-            start = items.rates("accuracy", policy)
-            at_0 = Interval(float(start.rate[0]), float(start.low[0]), float(start.high[0]))
-            told = (
-                f"accuracy {show(at_0)} at 0; share kept at {found.ratios[place]:g} {show(share)}; largest ratio "
-                f"with .9 kept {show(largest)}; {n} items{would_decide(verdict, share, 0.9, n)}"
-            )
-            cases.append(Case(where, verdict, told, beside, share, numbers))
+            if right is None or place is None:
+                told = AT_FLOOR if right is None else f"needs a ratio near {MODERATE:g}"
+                yield Case(label(found, policy), UNTESTABLE, told)
+            else:
+                yield _margin_case(found, right, policy, place, seed)
+
     return conclude(
         "C1",
         "Moderate compression keeps accuracy: a redundancy margin, up to about ratio .4",
-        "Share of the accuracy at ratio 0 that is kept at ratio .4, paired bootstrap over items: holds where the "
-        "interval lies above .9, does not where it lies below.",
-        "share of accuracy kept at .4",
-        "the same share under random eviction",
-        cases,
-        notes=_floors(sources),
+        f"Of the items right at ratio 0, the share still right at ratio {MODERATE:g}, with Wilson's interval: "
+        f"holds where it lies above {KEPT:g}, does not where it lies below.",
+        "share of items still right at .4",
+        "the same share under random eviction, and accuracies",
+        each(sources, judge),
+        notes=floors(sources),
+        why="the paper's curves are flat to the eye up to .4, and one answer lost in ten is the least that would show",
     )
+
+
+def _margin_case(found: Measured, right: Measured, policy: str, place: int, seed: int) -> Case:
+    n, still = len(right.ids), right.right[:, right.place_of(policy)]
+    share = share_of(int(still[:, place].sum()), n)
+    largest = largest_kept(right, policy, seed)
+    verdict = above(share, KEPT)
+    numbers = {"items": n, "largest_ratio": largest._asdict()}
+    beside = []
+    if BASELINE in found.policies:
+        plain = right.right[:, right.place_of(BASELINE), place]
+        ahead = mean_of(still[:, place].astype(float) - plain, seed)
+        random = share_of(int(plain.sum()), n)
+        beside = [f"random keeps {show(random)}; {policy} keeps {show(ahead)} more"]
+        numbers |= {"random": random._asdict(), "ahead": ahead._asdict()}
+    items = standing(found).items
+    if items is not None:
+        rates = items.rates("accuracy", policy)
+        first, then = (
+            Interval(*(float(x[k]) for x in (rates.rate, rates.low, rates.high))) for k in (0, place)
+        )
+        beside.append(f"accuracy {show(first)} at 0, {show(then)} there, {rates.trials} items")
+        numbers |= {"accuracy": first._asdict(), "accuracy_there": then._asdict()}
+    told = (
+        f"still right at {short(float(found.ratios[place]))} {show(share)}, {n} items; largest ratio with "
+        f"{short(KEPT, 1)} kept {show(largest)}{would_decide(verdict, share, KEPT, n)}"
+    )
+    return Case(label(found, policy), verdict, told, "; ".join(beside), share, numbers)
+
+
+def largest_kept(right: Measured, policy: str, seed: int = 0, share: float = KEPT) -> Interval:
+    """Return the largest ratio up to which all ratios of the grid keep the share of items right at ratio 0."""
+    kept = weights(len(right.ids), seed) @ right.right[:, right.place_of(policy)].astype(float)
+    gone = kept < share - 1e-9
+    first = np.where(gone.any(axis=1), gone.argmax(axis=1), len(right.ratios))
+    return interval(right.ratios[np.maximum(first - 1, 0)])
+
+
+# --- cliff ----------------------------------------------------------------------------------------------
+
+
+def rise_of(right: Measured, policy: str, kind: str = "wrong", seed: int = 0) -> tuple[Interval, Interval]:
+    """Return place and width of the rise of wrong replies ("wrong") or of lost answers ("lost"), with intervals.
+
+    right : items right at ratio 0, so that the curve begins at 0. Place: where half of the rise to the curve's
+    highest value has happened; width: from a quarter to three quarters; bootstrap over items.
+    """
+    place = right.place_of(policy)
+    table = ~right.right[:, place] if kind == "lost" else right.of("wrong")[:, place]
+    curves = weights(len(right.ids), seed) @ table.astype(float)
+    top = curves.max(axis=1, keepdims=True)
+    shares = np.where(top > 0, curves / np.maximum(top, 1e-12), 0.0)
+    quarter, half, most = (crossing(right.ratios, shares, part) for part in (0.25, 0.5, 0.75))
+    return interval(half), interval(most - quarter)
 
 
 def cliff(sources: Sequence[Measured], seed: int = 0) -> Claim:
     """C2: hallucination has a cliff near .9."""
-    cases = []
-    for found in sources:
-        items = standing(found).items
-        plain = None  # fitted once, where it is needed
+
+    def judge(found: Measured) -> Iterator[Case]:
+        right = standing(found).right
         for policy in judged(found):
-            where = label(found, policy)
-            problem = _hallucinates(items, policy)
-            fit = None if items is None or problem else items.critical(policy, seed=seed)
-            if items is None or fit is None:
-                cases.append(Case(where, UNTESTABLE, problem or "hallucination is the same at all ratios"))
-                continue
-            if plain is None and BASELINE in found.policies:
-                plain = items.critical(BASELINE, seed=seed)
-            place, behind = _critical(fit), behind_best(fit)
-            verdict, why = _near_cliff(fit, behind, found.cliffs[policy].values())
-            beside = built_in(found, policy)
-            if plain is not None:
-                beside += f"; random: {plain.verdict}, {show(_critical(plain), 3)}"
-            told = (
-                f"verdict of the fit: {fit.verdict}, critical ratio {show(place, 3)}; a cliff near .9 is behind the "
-                f"best model by {behind:.1f} in log-likelihood; {len(items.ids)} items{why}"
-            )
-            numbers = {
-                "fit": fit.verdict,
-                "aicc": fit.details["aicc"],
-                "behind": behind,
-                "items": len(items.ids),
-            }
-            cases.append(Case(where, verdict, told, beside, place, numbers))
+            problem = too_few_wrong(right, policy)
+            if right is None or problem:
+                yield Case(label(found, policy), UNTESTABLE, problem)
+            else:
+                yield _cliff_case(found, right, policy, seed)
+
     return conclude(
         "C2",
         "Hallucination has a cliff near ratio .9, for all models and presses",
-        f"Groups (task and direction) with accuracy of at least .6 at ratio 0, answerable items: a logistic must beat "
-        f"line and parabola on the counts (verdict 'cliff'), and its critical ratio lie within {NEAR[0]:g}-{NEAR[1]:g} "
-        f"with its profile interval. Does not hold where a cliff there (10 to 90 % within {STEEP:g}) is behind the "
-        f"best of all models by {BEHIND:g} in log-likelihood (95 %). A cliff that code builds in inside the interval "
-        "leaves it undecided. Counts at several ratios come from the same items, which the fit takes for independent. "
-        "Not testable where hallucination stays below .2.",
-        "critical ratio of hallucination",
-        "cliffs that code builds in, and the same fit under random eviction",
-        cases,
-        notes=_floors(sources),
+        "Share of wrong replies among the items right at ratio 0, which rises from 0. Place: where half of "
+        "the rise to its highest value has happened; width: from a quarter to three quarters (what comes "
+        f"after the highest value is a fall, and no cliff). Holds where the place lies within {NEAR[0]:g} to "
+        f"{NEAR[1]:g} and the width below {NARROW:g}; does not where one lies outside; undecided, too, where "
+        "a cliff that code builds in lies in the place's interval. Not testable where the share stays below "
+        f"{LEAST_WRONG:g}.",
+        "place of the rise of wrong replies",
+        "the fall of accuracy, cliffs that code builds in, likelihoods, and random eviction",
+        each(sources, judge),
+        notes=floors(sources),
+        why="the paper's grid goes in tenths and ends at .9: its last step begins at .8, and half of the "
+        "harm within one such step is a cliff, where a straight rise takes five",
     )
 
 
-def together(sources: Sequence[Measured], seed: int = 0) -> Claim:
-    """C3: GER and hallucination move together."""
-    cases = []
-    for found in sources:
-        known = found.only(found.answerable) if found.answerable.any() else None
-        for policy in judged(found):
-            problem = _hallucinates(known, policy)
-            for axis, words in (("model", "GER all slots"), ("layer", "GER by layer")):
-                where = label(found, policy, words)
-                metric = f"ger_answer_{axis}"
-                if known is None or metric not in known.metrics:
-                    cases.append(Case(where, UNTESTABLE, "GER of answerable items was not measured"))
-                else:
-                    cases.append(_with_hallucination(known, policy, metric, where, problem, seed))
-    return conclude(
-        "C3",
-        "GER and the hallucination rate move together (the paper: r = .79 to .93)",
-        "GER must say more than the ratio itself, since any two rising curves correlate. Holds where r over the ratios "
-        "lies above .5 and, at equal policy, ratio and task, GER tells the items that fail (AUC above .5). Does not "
-        "where r lies below .5, or where the AUC's interval holds .5 and ends below .6 (GER the same for all items: "
-        "AUC .5). Both readings of the head axis. Not testable where hallucination stays below .2.",
-        "AUC of GER within cells",
-        "r of the ratio itself with hallucination",
-        cases,
+def _cliff_case(found: Measured, right: Measured, policy: str, seed: int) -> Case:
+    n = len(right.ids)
+    place, width = rise_of(right, policy, seed=seed)
+    fall, fall_width = rise_of(right, policy, "lost", seed)
+    near, narrow = inside(place, *NEAR), opposite(above(width, NARROW))
+    verdict, why = both(near, narrow), ""
+    code = [cliff for cliff in found.cliffs[policy].values() if place.low <= cliff <= place.high]
+    if verdict == HOLDS and code:
+        verdict, why = (
+            UNDECIDED,
+            "; a built-in cliff lies in the interval: needs a policy without protected rows",
+        )
+    elif near == UNDECIDED:
+        why = would_decide(verdict, place, min(NEAR, key=lambda edge: abs(edge - place.value)), n)
+    elif narrow == UNDECIDED:
+        why = would_decide(verdict, width, NARROW, n)
+    told = f"half of the rise at {show(place, 3)}, width {show(width, 3)}; {n} items{why}"
+    beside = [f"accuracy falls at {show(fall, 3)}, width {show(fall_width, 3)}", built_in(found, policy)]
+    names = ("width", "fall", "fall_width")
+    numbers: dict[str, Any] = {
+        name: value._asdict() for name, value in zip(names, (width, fall, fall_width), strict=True)
+    }
+    numbers |= {"items": n}
+    fit = fit_of(right, policy, seed)
+    if fit is not None:
+        behind = behind_best(fit)
+        beside.append(f"likelihood says {fit.verdict}, a cliff near .9 {behind:.1f} behind the best model")
+        numbers |= {"fit": fit.verdict, "aicc": fit.details["aicc"], "behind": behind}
+    if BASELINE in found.policies and not too_few_wrong(right, BASELINE):
+        plain = rise_of(right, BASELINE, seed=seed)
+        beside.append(f"random: {show(plain[0], 3)}, width {show(plain[1], 3)}")
+    return Case(label(found, policy), verdict, told, "; ".join(beside), place, numbers)
+
+
+def fit_of(right: Measured, policy: str, seed: int = 0) -> CriticalFit | None:
+    """Fit a cliff and gradual changes to the rise of wrong replies, up to its top; None where ratios are too few."""
+    found = right.rates("wrong", policy)
+    at = right.apart
+    at = at[: int(found.counts[at].argmax()) + 1]
+    if len(at) < 4:
+        return None
+    return fit_counts(
+        right.ratios[at], found.counts[at], found.trials, seed=seed, observable=f"wrong, {policy}"
     )
+
+
+def behind_best(fit: CriticalFit) -> float:
+    """Return how far the best rise near .9 is behind the best of all models, in log-likelihood; a fall is none."""
+    ratios, counts, trials = (
+        np.array(part, dtype=float) for part in (fit.ratios, fit.details["counts"], fit.details["trials"])
+    )
+    midpoints = np.linspace(*NEAR, 21)
+    scales = np.geomspace(STEEP / 100, STEEP, 15) / RISE
+    shape = expit((ratios - midpoints[:, None, None]) / scales[:, None])
+    before, after, told = mix(counts, trials, shape, rounds=100)
+    flat = float(fit.details["log_likelihood"]["constant"])  # a rise of nothing
+    near = max(flat, float(np.where(after > before, told, -np.inf).max()))
+    return max(0.0, float(max(fit.details["log_likelihood"].values())) - near)
+
+
+def too_few_wrong(items: Measured | None, policy: str) -> str:
+    """Return why nothing can be said about wrong replies; nothing where it can."""
+    if items is None:
+        return AT_FLOOR
+    found = items.rates("wrong", policy)
+    top = int(found.rate.argmax())
+    if found.high.max() >= LEAST_WRONG:
+        return ""
+    most = Interval(float(found.rate[top]), float(found.low[top]), float(found.high[top]))
+    return (
+        f"the model abstains instead, or loses nothing: wrong replies are at most {show(most)} "
+        f"({found.trials} items); needed is a model of which at least {LEAST_WRONG:.0%} of the replies are "
+        "wrong under eviction"
+    )
+
+
+# --- steepest rise --------------------------------------------------------------------------------------
 
 
 def steepest(sources: Sequence[Measured], seed: int = 0) -> Claim:
     """C4: the susceptibility peaks at the cliff."""
-    cases = []
-    for found in sources:
+
+    def judge(found: Measured) -> Iterator[Case]:
         items = standing(found).items
         for policy in judged(found):
-            where = label(found, policy)
-            problem = _hallucinates(items, policy)
+            problem = too_few_wrong(items, policy)
             if items is None or problem:
-                cases.append(Case(where, UNTESTABLE, problem))
+                yield Case(label(found, policy), UNTESTABLE, problem)
             else:
-                cases.append(_steepest_case(items, policy, where, seed))
+                yield _steepest_case(items, policy, label(found, policy), seed)
+
     return conclude(
         "C4",
         "The susceptibility dH/dalpha peaks at the cliff, near ratio .9",
-        f"Steepest rise of hallucination over windows of at least {SPAN:g} ratios, in groups with accuracy of at "
-        f"least .6 at 0, bootstrap over items: holds where the interval of its middle lies within {NEAR[0]:g}-"
-        f"{NEAR[1]:g}, does not where it lies outside, undecided otherwise. Said beside: whether on a grid that ends "
-        "at .9, as the paper's, the peak is the last window. Not testable where hallucination stays below .2.",
+        f"Steepest rise of wrong replies over windows of at least {SPAN:g} ratios, in groups with at least "
+        f"{FLOOR:g} right at 0, bootstrap over items: holds where the interval of its middle lies within "
+        f"{NEAR[0]:g} to {NEAR[1]:g}, does not where it lies outside, undecided otherwise. Said beside: "
+        "whether on a grid that ends at .9, as the paper's, the peak is the last window. Not testable where "
+        f"wrong replies stay below {LEAST_WRONG:g}.",
         "middle of the steepest rise",
         "where noise alone puts the steepest rise of a straight line with the same ends, and cliffs built in by code",
-        cases,
-        notes=_floors(sources),
+        each(sources, judge),
+        notes=floors(sources),
+        why="it is the paper's definition, on a grid that goes on behind .9",
     )
 
 
@@ -231,126 +319,7 @@ def _steepest_case(items: Measured, policy: str, where: str, seed: int) -> Case:
         share = float(np.isclose(inner[1:], edge).mean())
         told += f"; on a grid up to .9 at {show(interval(inner), 3)}, in its last window in {share:.0%} of resamples"
         numbers |= {"up_to_09": interval(inner)._asdict(), "edge_share": share}
-    verdict = UNDECIDED
-    if place.low >= NEAR[0] and place.high <= NEAR[1]:
-        verdict = HOLDS
-    elif place.high < NEAR[0] or place.low > NEAR[1]:
-        verdict = FAILS
-    bound = min(NEAR, key=lambda edge: abs(edge - place.value))
-    told += would_decide(verdict, place, bound, n)
+    verdict = inside(place, *NEAR)
+    told += would_decide(verdict, place, min(NEAR, key=lambda edge: abs(edge - place.value)), n)
     beside = f"a straight line would peak at {show(expected, 3)}; {built_in(items, policy)}"
     return Case(where, verdict, told, beside, place, numbers)
-
-
-def _with_hallucination(
-    known: Measured, policy: str, metric: str, where: str, problem: str, seed: int
-) -> Case:
-    place = known.policies.index(policy)
-    values = known.metrics[metric][:, place]
-    given = np.isfinite(values).all(axis=1)
-    (auc,) = replace(known, metrics={metric: known.metrics[metric]}).auc_table(policy, seed=seed)
-    told_auc = f"AUC within cells {show(auc.auc)} ({auc.pairs} pairs, {auc.cells} cells)"
-    if problem or not given.any():
-        return Case(where, UNTESTABLE, f"{problem or 'no item has a GER'}; {told_auc}")
-    draws = weights(int(given.sum()), seed)
-    wrong = draws @ known.of("wrong")[given, place].astype(float)
-    lost = draws @ values[given]
-    ratio = np.broadcast_to(known.ratios, wrong.shape)
-    r, alone = interval(correlation(lost, wrong)), interval(correlation(ratio, wrong))
-    ahead = interval(correlation(lost, wrong) - correlation(ratio, wrong))
-    verdict = UNDECIDED
-    if r.low > 0.5 and auc.auc.low > 0.5:
-        verdict = HOLDS
-    elif r.high < 0.5 or (auc.auc.low <= 0.5 and auc.auc.high < 0.6):
-        verdict = FAILS
-    told = f"r {show(r)}; {told_auc}{would_decide(verdict, auc.auc, 0.5, max(auc.items, 1))}"
-    beside = f"r of the ratio itself {show(alone)}; GER's r minus that {show(ahead)}"
-    numbers = {"r": r._asdict(), "r_ratio": alone._asdict(), "ahead": ahead._asdict(), "pairs": auc.pairs}
-    return Case(where, verdict, told, beside, auc.auc, numbers)
-
-
-def correlation(a: Array, b: Array) -> Array:
-    """Return Pearson's r of rows, float64[...]; NaN where one is constant."""
-    x, y = a - a.mean(axis=-1, keepdims=True), b - b.mean(axis=-1, keepdims=True)
-    size = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
-    return np.where(size > 1e-15, (x * y).sum(axis=-1) / np.maximum(size, 1e-15), np.nan)
-
-
-def _kept(items: Measured, policy: str, draws: Array) -> Array:
-    """Return the share of the accuracy at ratio 0 that is kept, float64[resamples, n_ratios]."""
-    rates = draws @ items.right[:, items.policies.index(policy)].astype(float)
-    return np.asarray(rates / np.maximum(rates[:, :1], 1e-9))
-
-
-def _largest(ratios: Array, kept: Array, share: float = 0.9) -> Interval:
-    """Return the largest ratio up to which every ratio of the grid keeps the share."""
-    first_below = np.where((kept < share).any(axis=1), (kept < share).argmax(axis=1), len(ratios))
-    return interval(ratios[np.maximum(first_below - 1, 0)])
-
-
-def _hallucinates(items: Measured | None, policy: str) -> str:
-    """Return why a cliff of hallucination cannot be looked for; nothing where it can."""
-    if items is None:
-        return _missing(items, "")
-    found = items.rates("wrong", policy)
-    top = int(found.rate.argmax())
-    if found.high.max() >= LEAST_HALLUCINATION:
-        return ""
-    most = Interval(float(found.rate[top]), float(found.low[top]), float(found.high[top]))
-    return (
-        f"the model abstains instead: hallucination is at most {show(most)} ({found.trials} items); needed is a model "
-        f"that makes up at least {LEAST_HALLUCINATION:.0%} of its answers under eviction"
-    )
-
-
-def _missing(items: Measured | None, what: str) -> str:
-    if items is None:
-        return "all groups are at floor: needs answerable items of a task with at least .6 right at ratio 0"
-    return f"needs {what}"
-
-
-def _critical(fit: CriticalFit) -> Interval:
-    low, high = (math.nan if end is None else end for end in fit.ci)
-    return Interval(math.nan if fit.alpha_c is None else fit.alpha_c, low, high)
-
-
-def _near_cliff(fit: CriticalFit, behind: float, code: Iterable[float]) -> tuple[str, str]:
-    """Return the verdict of C2 on a fit, and why or what would decide."""
-    place = _critical(fit)
-    trials = int(max(fit.details["trials"]))
-    if behind >= BEHIND:
-        return FAILS, ""
-    if fit.verdict != "cliff":  # log-likelihoods grow with the items
-        told = fit.details["log_likelihood"]
-        gain = told["cliff"] - max(told["line"], told["parabola"])
-        need = math.ceil(trials * max(1.0, BEHIND / max(behind, gain, BEHIND / 100)))
-        return UNDECIDED, f"; about {need} items would tell"
-    inside = [cliff for cliff in code if place.low <= cliff <= place.high]
-    if inside:
-        return UNDECIDED, "; a built-in cliff lies in the interval: needs a policy without protected rows"
-    if place.low >= NEAR[0] and place.high <= NEAR[1]:
-        return HOLDS, ""
-    bound = min(NEAR, key=lambda edge: abs(edge - place.value))
-    return UNDECIDED, would_decide(UNDECIDED, place, bound, trials)
-
-
-def behind_best(fit: CriticalFit) -> float:
-    """Return how far the best rise near .9 is behind the best of all models, in log-likelihood; a fall is none."""
-    ratios, counts, trials = (
-        np.array(part, dtype=float) for part in (fit.ratios, fit.details["counts"], fit.details["trials"])
-    )
-    midpoints = np.linspace(*NEAR, 21)
-    scales = np.geomspace(STEEP / 100, STEEP, 15) / RISE
-    shape = expit((ratios - midpoints[:, None, None]) / scales[:, None])
-    before, after, told = mix(counts, trials, shape, rounds=100)
-    flat = float(fit.details["log_likelihood"]["constant"])  # a rise of nothing
-    near = max(flat, float(np.where(after > before, told, -np.inf).max()))
-    return max(0.0, float(max(fit.details["log_likelihood"].values())) - near)
-
-
-def _floors(sources: Sequence[Measured]) -> list[str]:
-    return [
-        f"{label(found)}, at floor: {', '.join(standing(found).floor)}"
-        for found in sources
-        if standing(found).floor
-    ]

@@ -9,7 +9,8 @@ import numpy as np
 
 from routegraph import plot
 from routegraph.trace import Trace
-from routegraph.validate.claims.case import BASELINE, PAPER_POLICIES, Array, label
+from routegraph.validate.claims.case import Array
+from routegraph.validate.claims.items import BASELINE, PAPER_POLICIES, label, standing
 from routegraph.validate.claims.traces import RATE_RATIOS, eviction_rates
 from routegraph.validate.measure.result import Measured
 from routegraph.validate.traces.inspect import by_layer
@@ -23,9 +24,10 @@ _SHOWN = (0, 0.5, 0.8, 0.9, 0.95, 0.99)
 
 
 def plot_claims(measured: Sequence[Measured]) -> Figure:
-    """Draw, a row a measurement, accuracy, hallucination and GER of the answerable items against the ratio.
+    """Draw, a row a measurement, what became of the items right at ratio 0: still right, wrong, and their GER.
 
-    Bands: Wilson's 95 % intervals; for GER two standard errors over items. Dotted: cliffs that code builds in.
+    Items of groups above the floor; of a measurement at floor all answerable ones, which its title says. Bands:
+    Wilson's 95 % intervals; for GER two standard errors over items. Dotted: cliffs that code builds in.
     """
     shown = [found for found in measured if found.answerable.any()]
     if not shown:
@@ -33,15 +35,17 @@ def plot_claims(measured: Sequence[Measured]) -> Figure:
     with plot.style():
         made, axes = plot.figure(len(shown), 3, width=4.4, height=2.8)
         for row, found in zip(np.reshape(axes, (len(shown), 3)), shown, strict=True):
-            known = found.only(found.answerable)
+            right = standing(found).right
+            known = found.only(found.answerable) if right is None else right
             for policy in [name for name in _COLOURS if name in found.policies]:
                 for ax, kind in zip(row, ("accuracy", "wrong"), strict=False):
                     _draw_rate(ax, known, kind, policy)
                 _draw_ger(row[2], known, policy)
-            for ax, what in zip(row, ("accuracy", "hallucination", "GER of the answer"), strict=True):
+            for ax, what in zip(row, ("still right", "wrong", "GER of the answer"), strict=True):
                 _finish(ax, found)
                 ax.set(ylabel=what)
-            row[0].set_title(f"{label(found)}, {len(known.ids)} answerable items", loc="left")
+            what = "answerable items, at floor" if right is None else "items right at 0"
+            row[0].set_title(f"{label(found)}, {len(known.ids)} {what}", loc="left")
             row[0].legend(loc="best")
             row[2].set_title("solid: all slots; dashed: by layer", loc="left")
     result: Figure = made

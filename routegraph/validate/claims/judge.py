@@ -11,9 +11,13 @@ from typing import Any
 from routegraph._version import __version__
 from routegraph.trace import Trace
 from routegraph.validate.claims import cliff, pairs
+from routegraph.validate.claims import probes as claims_probes
 from routegraph.validate.claims import traces as claims_traces
-from routegraph.validate.claims.case import RESAMPLES, RULE, Case, Claim, label
-from routegraph.validate.claims.traces import read_probes
+from routegraph.validate.claims.case import RESAMPLES, RULE, Case, Claim, share_of
+from routegraph.validate.claims.hops import multi_hop
+from routegraph.validate.claims.items import asked_again, family_counts, family_of, label, standing
+from routegraph.validate.claims.probes import read_probes
+from routegraph.validate.claims.together import together
 from routegraph.validate.measure.result import Measured
 
 __all__ = ["Case", "Claim", "claims", "claims_of_files", "to_dict"]
@@ -38,19 +42,26 @@ def claims(
     seed : int
         Of the bootstrap.
     """
+    left = [found for found in measured if asked_again(found)]
+    notes = tuple(
+        f"{label(found)}: not judged, since the question was not asked again after the eviction (measured by "
+        "an earlier version)"
+        for found in measured
+        if not asked_again(found)
+    )
+    of_answers = (cliff.margin, cliff.cliff, together, cliff.steepest)
+    of_pairs = (pairs.question_aware, claims_traces.scale, multi_hop, pairs.presses)
     return [
-        cliff.margin(measured, seed),
-        cliff.cliff(measured, seed),
-        cliff.together(measured, seed),
-        cliff.steepest(measured, seed),
-        claims_traces.depth(traces, seed),
-        claims_traces.eviction_rate(traces, seed),
-        claims_traces.probes(probes, measured),
-        pairs.question_aware(measured, seed),
-        claims_traces.scale(measured, seed),
-        pairs.multi_hop(measured, seed),
-        pairs.presses(measured, seed),
+        *(_with(judge(left, seed), notes) for judge in of_answers),
+        *(claims_traces.depth(traces, without_sink, seed, measured) for without_sink in (False, True)),
+        claims_traces.eviction_rate(traces, seed, measured),
+        claims_probes.probes(probes, left),
+        *(_with(judge(left, seed), notes) for judge in of_pairs),
     ]
+
+
+def _with(claim: Claim, notes: tuple[str, ...]) -> Claim:
+    return replace(claim, notes=(*claim.notes, *notes))
 
 
 def claims_of_files(
@@ -89,14 +100,31 @@ def to_dict(
             "measured": [
                 {
                     "model": str(found.settings["model"]),
+                    "label": label(found),
+                    "family": family_of(found),
                     "question_aware": bool(found.settings["question_aware"]),
+                    "asked_again": asked_again(found),
                     "items": len(found.ids),
+                    **_at_0(found),
                     "policies": found.policies,
                     "ratios": found.ratios.tolist(),
                 }
                 for found in measured
             ],
         },
+        "families": family_counts([found for found in measured if asked_again(found)]),
         "definitions": {"verdict": RULE},
         "results": [claim.to_dict() for claim in judged],
+    }
+
+
+def _at_0(found: Measured) -> dict[str, Any]:
+    """Return what is right at ratio 0, and which groups are above the floor."""
+    stands = standing(found)
+    right = int(found.right[found.answerable, 0, 0].sum())
+    return {
+        "right_at_0": 0 if stands.right is None else len(stands.right.ids),
+        "accuracy_at_0": share_of(right, int(found.answerable.sum()))._asdict(),
+        "groups": list(stands.groups),
+        "at_floor": list(stands.floor),
     }

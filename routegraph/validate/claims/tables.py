@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from routegraph.tables import Grid, show
+from routegraph.validate.claims import shapes
 from routegraph.validate.claims.case import RULE, Claim
+from routegraph.validate.claims.items import asked_again, family_counts
+from routegraph.validate.measure.result import Measured
 
 
 def summary_grid(judged: Sequence[Claim]) -> Grid:
@@ -21,10 +24,20 @@ def summary_grid(judged: Sequence[Claim]) -> Grid:
     return Grid(columns, rows, "Claims of arXiv 2603.01426, judged here", right_from=6)
 
 
-def short_grid(judged: Sequence[Claim]) -> Grid:
-    """Return a row a claim: id, what is claimed, verdict, and the cases behind it."""
-    rows = [[claim.id, claim.verdict, claim.statement, claim.counts()] for claim in judged]
-    return Grid(["id", "verdict", "claim", "cases"], rows, "Claims of arXiv 2603.01426", right_from=4)
+def short_grid(judged: Sequence[Claim], measured: Sequence[Measured] = ()) -> Grid:
+    """Return a row a claim: id, verdict over all and by family of models, what is claimed, the cases behind it.
+
+    measured : what was judged; each family's column says how many of its items are right at ratio 0.
+    """
+    right = family_counts([found for found in measured if asked_again(found)])
+    families = sorted({name for claim in judged for name in claim.families})
+    columns = [f"{name} ({right[name]} right at 0)" if name in right else name for name in families]
+    rows = [
+        [c.id, c.verdict, *(c.families.get(name, "-") for name in families), c.statement, c.counts()]
+        for c in judged
+    ]
+    title = "Claims of arXiv 2603.01426"
+    return Grid(["id", "verdict", *columns, "claim", "cases"], rows, title, right_from=4 + len(families))
 
 
 def case_grid(claim: Claim) -> Grid:
@@ -34,13 +47,16 @@ def case_grid(claim: Claim) -> Grid:
     return Grid(["case", "verdict", "figure", f"beside it: {claim.baseline}"], rows, title, right_from=4)
 
 
-def claims(console: Console, judged: Sequence[Claim]) -> None:
-    """Print the claims, then the cases of each."""
-    console.print(short_grid(judged).to_rich())
+def claims(console: Console, judged: Sequence[Claim], measured: Sequence[Measured] = ()) -> None:
+    """Print the claims, what was judged and its curves' shapes, then the cases of each claim."""
+    console.print(short_grid(judged, measured).to_rich())
+    for grid in shapes.grids(measured):
+        console.print()
+        console.print(grid.to_rich())
     for claim in judged:
         console.print()
         show(console, [f"{claim.id}: {claim.verdict}. {claim.statement}."], "bold")
-        show(console, [f"Test: {claim.test}", f"Beside it: {claim.baseline}."], "dim")
+        show(console, [f"Test: {claim.test}", *_why(claim), f"Beside it: {claim.baseline}."], "dim")
         for case in claim.evidence:
             beside = f" | {case.baseline}" if case.baseline else ""
             show(console, [f"- {case.where}: {case.verdict}. {case.figure}{beside}"])
@@ -49,24 +65,39 @@ def claims(console: Console, judged: Sequence[Claim]) -> None:
     show(console, [RULE], "dim")
 
 
-def to_html(judged: Sequence[Claim]) -> list[str]:
-    """Return the claims as parts of a page: the summary, then a table of the cases of each claim."""
-    parts = [summary_grid(judged).to_html(), _note(RULE)]
+def to_html(judged: Sequence[Claim], measured: Sequence[Measured] = ()) -> list[str]:
+    """Return the claims as parts of a page: the summary, shapes of curves, then a table of the cases of each claim."""
+    parts = [short_grid(judged, measured).to_html(), summary_grid(judged).to_html(), _note(RULE)]
+    parts += [grid.to_html() for grid in shapes.grids(measured)]
     for claim in judged:
         parts += [f"<details><summary>{_text(f'{claim.id}, case by case')}</summary>"]
-        parts += [case_grid(claim).to_html(), *(_note(note) for note in claim.notes), "</details>"]
+        notes = (*_why(claim), *claim.notes)
+        parts += [case_grid(claim).to_html(), *(_note(note) for note in notes), "</details>"]
     return parts
 
 
-def to_markdown(judged: Sequence[Claim]) -> list[str]:
-    """Return the claims as lines of Markdown: the summary, then the test and cases of each claim."""
-    lines = _table(short_grid(judged))
+def to_markdown(judged: Sequence[Claim], measured: Sequence[Measured] = ()) -> list[str]:
+    """Return the claims as lines of Markdown: the summary, shapes of curves, then test and cases of each claim."""
+    lines = _table(short_grid(judged, measured))
     lines += ["", RULE]
+    for grid in shapes.grids(measured):
+        lines += ["", f"### {grid.title}", "", *_table(grid)]
     for claim in judged:
-        lines += ["", f"### {claim.id}: {claim.verdict}", "", f"{claim.statement}. Test: {claim.test}", ""]
+        lines += ["", f"### {claim.id}: {_verdicts(claim)}", "", f"{claim.statement}. Test: {claim.test}"]
+        lines += [*_why(claim), ""]
         lines += _table(case_grid(claim))
         lines += [line for note in claim.notes for line in ("", f"{note}.")]
     return lines
+
+
+def _why(claim: Claim) -> list[str]:
+    return [f"Why that is a fair reading: {claim.why}."] if claim.why else []
+
+
+def _verdicts(claim: Claim) -> str:
+    """Return the verdict, and those of the families where there are several."""
+    told = ", ".join(f"{name} {verdict}" for name, verdict in claim.families.items())
+    return f"{claim.verdict} ({told})" if len(claim.families) > 1 else claim.verdict
 
 
 def _table(grid: Grid) -> list[str]:

@@ -24,6 +24,8 @@ FORMAT, FORMAT_VERSION = "routegraph measurement", 1
 
 #: Settings that earlier versions did not record, and what these versions did.
 FORMERLY: dict[str, Any] = {"grader": FORMER, "metrics": True}
+#: Settings that follow from others: a folder of an earlier version that lacks them is continued.
+IMPLIED = frozenset(("family",))
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,8 @@ def open_folder(out: Path, settings: Mapping[str, Any]) -> Path:
     if run.is_file():
         known = {**FORMERLY, **read_run(out)["settings"]}
         for name in dict.fromkeys((*settings, *known)):
+            if name in IMPLIED and not (name in settings and name in known):
+                continue
             value = settings.get(name, FORMERLY.get(name))
             if name == "plugins" and value and known.get(name) not in (None, value):
                 files = ", ".join(map(repr, value))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from routegraph import n_kept, policies
 from routegraph.validate.decoding.decode import decode, score
 from routegraph.validate.eviction import Method
-from routegraph.validate.measure.cells import read_cell, sealed, write_cell
+from routegraph.validate.measure.cells import open_folder, read_cell, read_run, sealed, write_cell
 from routegraph.validate.measure.metrics import EPS, METRICS, answer_states
 from routegraph.validate.measure.result import Measured, from_cells
 from routegraph.validate.measure.routed import read_question
@@ -125,6 +125,24 @@ class TestTiny:
         assert json.loads((out / "run.json").read_text())["runs"][-1]["measured"] == 0
         with pytest.raises(ValueError, match=r"was measured with max_new_tokens 3, not 4"):
             measure(tiny, [PROMPT], out, **{**ASKED, "max_new_tokens": 4})
+
+    def test_the_family_is_recorded_and_a_folder_without_it_is_gone_on_with(
+        self, tiny, tiny_measured, tmp_path
+    ):
+        found, _ = tiny_measured
+        assert found.settings["family"] == tiny.model.config.model_type
+        former = {name: value for name, value in found.settings.items() if name != "family"}
+        open_folder(tmp_path / "out", former)
+        measure(tiny, [PROMPT], tmp_path / "out", **ASKED)
+        again = measure(tiny, [PROMPT], tmp_path / "out", **ASKED)
+        kept = read_run(tmp_path / "out")
+        assert [one["measured"] for one in kept["runs"]] == [1, 0]
+        assert "family" not in kept["settings"]
+        assert "family" not in again.settings
+        assert again.replies == found.replies[:1]
+        open_folder(tmp_path / "new", {**former, "family": "llama"})
+        with pytest.raises(ValueError, match="was measured with family llama, not other"):
+            open_folder(tmp_path / "new", {**former, "family": "other"})
 
     def test_without_metrics_the_answers_are_the_same_and_nothing_else_is_measured(
         self, tiny, tiny_measured, monkeypatch, tmp_path
