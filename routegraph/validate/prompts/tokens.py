@@ -14,6 +14,9 @@ from routegraph.validate.prompts.prompt import Prompt, Span
 
 Ids = NDArray[np.int64]
 
+#: What a chat model is told after the question.
+INSTRUCTION = "Answer with a few words from the text. If the text does not tell, say: I don't know."
+
 
 @dataclass(frozen=True, eq=False)
 class Context:
