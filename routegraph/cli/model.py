@@ -24,12 +24,12 @@ def model_list(json_: Json = False) -> None:
         return
     from routegraph.tables import Grid
 
+    columns = ["name", "what it is", "family", "licence", "from", "disk", "cached"]
+    keys = ("name", "summary", "family", "licence", "origin")
     rows = [
-        [m["name"], m["summary"], m["licence"], f"{m['megabytes']} MB", "yes" if m["cached"] else "no"]
-        for m in found
+        [*(m[key] for key in keys), f"{m['megabytes']} MB", "yes" if m["cached"] else "no"] for m in found
     ]
-    columns = ["name", "what it is", "licence", "disk", "cached"]
-    console().print(Grid(columns, rows, right_from=3).to_rich())
+    console().print(Grid(columns, rows, right_from=5).to_rich())
 
 
 def model_get(name: Annotated[str, typer.Argument(metavar="NAME", help="One of `model list`.")]) -> None:

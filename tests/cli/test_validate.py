@@ -4,6 +4,7 @@ import pytest
 
 from routegraph.trace import Trace
 from tests.helpers.commands import run
+from tests.helpers.models import KNOWN
 from tests.helpers.traces import synthetic_trace
 
 
@@ -53,13 +54,12 @@ def test_compare_draws_and_writes(capsys, trace_file, tmp_path):
 def test_models_are_listed(capsys):
     status, out, _ = run(capsys, "model", "list", "--json")
     assert status == 0
-    assert [model["name"] for model in json.loads(out)] == [
-        "llama-tiny",
-        "llama-tiny-guessing",
-        "qwen-tiny",
-        "qwen-tiny-guessing",
-        "smollm2",
-    ]
+    listed = {model.pop("name"): model for model in json.loads(out)}
+    assert list(listed) == KNOWN.split(", ")
+    qwen = listed["qwen2.5-coder-0.5b"]
+    assert (qwen["family"], qwen["licence"], qwen["megabytes"]) == ("qwen2", "Apache-2.0", 2533)
+    assert "PyPI" in qwen["origin"]
+    assert isinstance(qwen["cached"], bool)
 
 
 def test_registries_are_listed(capsys):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from routegraph.validate.models.gguf_tokenizer import check_tokenizer, save_toke
 from routegraph.validate.models.size import check_fits
 
 
-def read_gguf(path: Path, dtype: str = "float32", device: str = "cpu") -> tuple[Any, Any]:
+def read_gguf(
+    path: Path, dtype: str = "float32", device: str = "cpu", tokenizer_folder: Path | None = None
+) -> tuple[Any, Any]:
     """Return the transformers model and the fast tokenizer of a GGUF file.
 
     Parameters
@@ -23,6 +25,8 @@ def read_gguf(path: Path, dtype: str = "float32", device: str = "cpu") -> tuple[
         Type of weights and activations; the weights are unpacked to float32 first.
     device : str
         Where the model is to run; it is returned in main memory.
+    tokenizer_folder : Path, optional
+        Folder that the tokenizer's files are to stay in.
 
     Raises
     ------
@@ -54,7 +58,7 @@ def read_gguf(path: Path, dtype: str = "float32", device: str = "cpu") -> tuple[
         config.head_dim = int(width)  # transformers reads none for Qwen3, and takes 128
     if why := _not_read(fields, {tensor.name for tensor in reader.tensors}):
         raise UnsupportedModelError(f"model {name!r} {why}")
-    tokenizer = _tokenizer(fields, path, config.max_position_embeddings)
+    tokenizer = _tokenizer(fields, path, config.max_position_embeddings, tokenizer_folder)
     # Held at the same time: the file's tensors as float32, and the model.
     check_fits(name, parameters, dtype, device, copies=1 + (1 if dtype == "float32" else 2))
     try:
@@ -67,11 +71,11 @@ def read_gguf(path: Path, dtype: str = "float32", device: str = "cpu") -> tuple[
     return network, tokenizer
 
 
-def _tokenizer(fields: Mapping[str, Any], path: Path, max_length: int) -> Any:
+def _tokenizer(fields: Mapping[str, Any], path: Path, max_length: int, keep: Path | None) -> Any:
     from transformers import AutoTokenizer
 
     check_tokenizer(fields)
-    with tempfile.TemporaryDirectory() as folder:
+    with nullcontext(str(keep)) if keep else tempfile.TemporaryDirectory() as folder:
         try:
             save_tokenizer(fields, Path(folder), max_length)
         except Exception as error:  # tokenizers raises plain ones

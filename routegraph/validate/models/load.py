@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from routegraph.validate.models.cache import DownloadError
 from routegraph.validate.models.families import UnsupportedModelError, check_family
+from routegraph.validate.models.quiet import quiet
 from routegraph.validate.models.size import check_fits, folder_parameters
 from routegraph.validate.models.sources import (
     MODELS,
@@ -26,9 +25,8 @@ from routegraph.validate.models.sources import (
     get_model,
     model_list,
 )
-from routegraph.validate.models.wheel import DownloadError
 
-__all__ = ["MODELS", "DownloadError", "Loaded", "ModelSource", "get_model", "load", "model_list"]
+__all__ = ["MODELS", "DownloadError", "Loaded", "ModelSource", "get_model", "load", "model_list", "quiet"]
 
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -204,24 +202,6 @@ def check_device(device: str) -> None:
         if torch.backends.mps.is_available():
             choices.append("mps")
         raise ValueError(f"device {device!r} is not available; choose from: {', '.join(choices)}") from None
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the progress bars, log lines and warnings of transformers and the hub, and restore them."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _resolve(model: str, progress: Progress | None) -> tuple[str, str, bool, int | None]:

@@ -1,22 +1,27 @@
-"""Models that can be had without a hub: in the cache folder once they are made, or shipped with the package."""
+"""Models that can be had without a hub: in the cache folder once they are made, or shipped with the package.
+
+Each is one file of `known/`, named after the model. A file without parts is a model of the folder `shipped`; one with
+parts is a GGUF file that lies in pinned wheels, in one piece or several.
+"""
 
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from routegraph.validate.models import smollm2
-from routegraph.validate.models.wheel import DownloadError
+from routegraph.validate.models.cache import DownloadError, cache_folder, check_disk, make_once
+from routegraph.validate.models.parts import Part, Progress, fetch, still_needed
 
-Progress = Callable[[float, float, str], None]
+__all__ = ["MODELS", "ModelSource", "Progress", "check_installed", "get_model", "model_list", "read_source"]
 
-#: Folders of the models that come with the package.
-SHIPPED = Path(__file__).parent / "shipped"
+#: Folders of the models that come with the package, and of the files that describe every known one.
+SHIPPED, KNOWN = Path(__file__).parent / "shipped", Path(__file__).parent / "known"
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class ModelSource:
     build : callable or None
         ``build(folder, progress)`` fills an empty folder; a failure is a DownloadError. None: the model comes with
         the package, and there is nothing to make.
+    family, origin : str
+        Its architecture (transformers' ``model_type``), and where it comes from.
     """
 
     name: str
@@ -42,6 +49,8 @@ class ModelSource:
     megabytes: int
     revision: int
     build: Callable[[Path, Progress | None], None] | None
+    family: str = ""
+    origin: str = ""
 
     @property
     def folder(self) -> Path:
@@ -51,52 +60,48 @@ class ModelSource:
         return cache_folder() / "models" / f"{self.name}-{self.revision}"
 
 
-MODELS = {
-    source.name: source
-    for source in (
-        ModelSource(
-            name="smollm2",
-            summary="SmolLM2-135M-Instruct (30 layers, 9 query heads, 3 KV heads), from a PyPI wheel",
-            licence="Apache-2.0",
-            megabytes=542,
-            revision=1,
-            build=smollm2.build,
-        ),
-        *(
-            ModelSource(
-                name=name,
-                summary=f"{kind} of 4 layers that has learnt the word-level tasks{more}; comes with routegraph",
-                licence="Apache-2.0",
-                megabytes=1,
-                revision=1,
-                build=None,
-            )
-            for name, kind, more in (
-                ("llama-tiny", "LLaMA", ""),
-                ("llama-tiny-guessing", "LLaMA", " and makes up what it is not told"),
-                ("qwen-tiny", "Qwen2", ""),
-                ("qwen-tiny-guessing", "Qwen2", " and makes up what it is not told"),
-            )
-        ),
-    )
-}
+def read_source(path: Path) -> ModelSource:
+    """Return the model that a file of `KNOWN` describes; it is called as the file is."""
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    parts = tuple(Part(**part) for part in content.pop("part", ()))
+    sha256 = content.pop("sha256", "")
+    build = partial(_build, path.stem, parts, sha256, content["megabytes"]) if parts else None
+    return ModelSource(name=path.stem, build=build, **content)
 
 
-def cache_folder() -> Path:
-    """Return $ROUTEGRAPH_CACHE, else $XDG_CACHE_HOME/routegraph, else ~/.cache/routegraph."""
-    if chosen := os.environ.get("ROUTEGRAPH_CACHE"):
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "routegraph"
+def _build(
+    name: str, parts: tuple[Part, ...], sha256: str, megabytes: int, folder: Path, progress: Progress | None
+) -> None:
+    """Fetch a GGUF file and convert it; the parts that were fetched stay beside the folder until it is whole."""
+    from routegraph.validate.models.convert import convert
+
+    tell = progress or (lambda done, total, label: None)
+    downloads = folder.with_suffix(".download")
+    check_disk(f"model {name!r}", megabytes * 10**6 + still_needed(parts, downloads))
+    try:
+        gguf_file = fetch(parts, sha256, downloads, tell)
+        size = sum(part.wheel_bytes for part in parts)
+        tell(size, size, "unpacking the weights to float32, once")
+        convert(gguf_file, folder)
+    except BaseException:
+        if downloads.is_dir() and not any(downloads.iterdir()):
+            downloads.rmdir()
+        raise
+    shutil.rmtree(downloads)
+
+
+MODELS = {path.stem: read_source(path) for path in sorted(KNOWN.glob("*.toml"))}
 
 
 def model_list() -> list[dict[str, Any]]:
-    """Return what `get_model` offers: name, summary, licence, megabytes, cached; sorted by name."""
+    """Return what `get_model` offers: name, summary, family, licence, origin, megabytes, cached; sorted by name."""
     return [
         {
             "name": name,
             "summary": source.summary,
+            "family": source.family,
             "licence": source.licence,
+            "origin": source.origin,
             "megabytes": source.megabytes,
             "cached": source.folder.is_dir(),
         }
@@ -107,8 +112,8 @@ def model_list() -> list[dict[str, Any]]:
 def get_model(name: str, progress: Progress | None = None) -> Path:
     """Return the folder of a model of `MODELS`, made on first use.
 
-    It is made in a folder beside the target and renamed at the end: no other process ever sees a half-made
-    model, a second process waits for the first, and what a killed run left is cleared by the next.
+    No other process ever sees a half-made model, and a second process waits for the first. What a killed run has
+    fetched is not fetched again.
 
     Parameters
     ----------
@@ -133,15 +138,10 @@ def get_model(name: str, progress: Progress | None = None) -> Path:
     if build is None:
         raise ValueError(f"model {name!r} ought to come with routegraph, and is not there; install it again")
     check_installed()
-    # Both come with transformers.
-    from filelock import FileLock
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError  # comes with transformers
 
     try:
-        source.folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(source.folder.with_name(f".{source.folder.name}.lock")):
-            if not source.folder.is_dir():
-                _make(source.folder, build, progress)
+        make_once(source.folder, lambda folder: build(folder, progress))
     except DownloadError:
         raise
     except (OSError, SafetensorError) as error:
@@ -161,15 +161,3 @@ def check_installed() -> None:
         raise ValueError(
             f"real models need {', '.join(missing)}; install them with: pip install 'routegraph[models]'"
         )
-
-
-def _make(folder: Path, build: Callable[[Path, Progress | None], None], progress: Progress | None) -> None:
-    """Build a model beside its place and move it there; the caller holds the lock."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-    partial.mkdir()
-    try:
-        build(partial, progress)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

