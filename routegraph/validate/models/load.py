@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from routegraph.validate.models.adapter import apply_adapter, is_adapter, read_adapter
 from routegraph.validate.models.cache import DownloadError
 from routegraph.validate.models.families import UnsupportedModelError, check_family
 from routegraph.validate.models.quiet import quiet
@@ -129,6 +130,10 @@ def load(
             network.eval().requires_grad_(False).to(device)
         return wrap(network, own, Path(model).stem)
     name, source, offline, parameters = _resolve(str(model), progress)
+    adapter = None
+    if offline and is_adapter(Path(source)):
+        adapter = read_adapter(Path(source))
+        _, source, offline, parameters = _resolve(adapter.base, progress)
     import torch
     import transformers
     from safetensors import SafetensorError
@@ -145,6 +150,8 @@ def load(
                 attn_implementation="sdpa",
                 local_files_only=offline,
             )
+            if adapter is not None:
+                apply_adapter(network, adapter)
         except UnsupportedModelError:
             raise
         except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
@@ -215,7 +222,7 @@ def _resolve(model: str, progress: Progress | None) -> tuple[str, str, bool, int
         return model, str(known), True, folder_parameters(known)
     folder = Path(model)
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
+        if not (folder / "config.json").is_file() and not is_adapter(folder):
             raise ValueError(f"folder {model!r} holds no model (no config.json); choose from: {choices}")
         return folder.resolve().name, model, True, folder_parameters(folder)
     if folder.is_file():

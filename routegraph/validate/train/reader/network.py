@@ -6,6 +6,7 @@ take most of the time. Matrices of the adapter are kept in float32 and multiplie
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,24 +21,19 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 _ATTENTION = "routegraph_packed"
 
 
-def adapt(network: Any, rank: int, alpha: float, seed: int) -> Any:
-    """Return a transformers LLaMA with an adapter of peft, whose matrices alone are trained.
+def check_peft() -> None:
+    """Raise ValueError, saying what to install, unless peft is there."""
+    if importlib.util.find_spec("peft") is None:
+        raise ValueError("training a reader needs peft; install it with: pip install 'routegraph[train]'")
 
-    Raises
-    ------
-    ValueError
-        If peft is not installed.
-    """
+
+def adapt(network: Any, rank: int, alpha: float, seed: int) -> Any:
+    """Return a transformers LLaMA with an adapter of peft, whose matrices alone are trained."""
+    import peft
     import torch
+    from peft.tuners.lora import Linear
     from transformers import AttentionInterface
 
-    try:
-        import peft
-        from peft.tuners.lora import Linear
-    except ImportError:
-        raise ValueError(
-            "training a reader needs peft; install it with: pip install 'routegraph[train]'"
-        ) from None
     torch.manual_seed(seed)
     config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(TARGETS), task_type="CAUSAL_LM")
     AttentionInterface.register(_ATTENTION, attend)

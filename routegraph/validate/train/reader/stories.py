@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -188,7 +189,9 @@ class _Teller:
         if kind.names:
             subjects = [Subject(name, "it") for name in self.some(kind.names, n)]
         elif layout == "pairs":
-            subjects = [self.person(pronoun) for _ in range(n // 2) for pronoun in self.some(("she", "he"), 2)]
+            subjects = [
+                self.person(pronoun) for _ in range(n // 2) for pronoun in self.some(("she", "he"), 2)
+            ]
         else:
             subjects = [self.person() for _ in range(n)]
         width = int(self.rng.integers(1, max(1, min(6, 14 // n)) + 1))
@@ -221,7 +224,7 @@ class _Teller:
             [self.fact(subject, r, next(values[r])) for r in plain if self.chance(0.8)]
             for subject in subjects
         ]
-        for place, (subject, other) in enumerate(zip(subjects, subjects[1:], strict=False)):
+        for place, (subject, other) in enumerate(pairwise(subjects)):
             if self.chance(0.75):
                 table[place].append(self.fact(subject, self.pick(links), other.name))
         return subjects, table
@@ -265,9 +268,7 @@ class _Teller:
             if self.chance(0.5):
                 names += [subject.name for subject in subjects]
             if self.chance(0.3):
-                names += [
-                    f"{one.name} and {other}" for one, other in zip(subjects, names[:2], strict=False)
-                ]
+                names += [f"{one.name} and {other}" for one, other in zip(subjects, names[:2], strict=False)]
         parts: list[Fact | str] = [fact for row in table for fact in row]
         n = max(0, room - 11 * len(parts)) // 10
         fillers = [
@@ -334,11 +335,11 @@ class _Teller:
                 yield Asked(self.who(fact.relation, fact.value), _named(fact.subject), "inverse", (fact,))
             link = behind.get(fact.subject.name)
             if link is not None:
-                middle = Subject(
-                    f"{owner(link.subject.name)} {link.relation.noun}", fact.subject.pronoun
-                )
+                middle = Subject(f"{owner(link.subject.name)} {link.relation.noun}", fact.subject.pronoun)
                 yield Asked(self.ask(fact.relation, middle), fact.value, "hop", (link, fact))
-                yield Asked(self.who_behind(link.relation, fact), link.subject.name, "inverse hop", (link, fact))
+                yield Asked(
+                    self.who_behind(link.relation, fact), link.subject.name, "inverse hop", (link, fact)
+                )
 
     def unanswerable(
         self, kind: Kind, subjects: Sequence[Subject], facts: Sequence[Fact], context: str
