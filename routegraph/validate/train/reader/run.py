@@ -41,7 +41,7 @@ class Recipe:
     """
 
     seed: int = 0
-    steps: int = 600
+    steps: int = 480
     stories: int = 2
     rank: int = 16
     alpha: float = 32.0
