@@ -18,6 +18,9 @@ from routegraph.sim.draw import draw_graph, draw_survival
 from routegraph.sim.parameters import from_document
 from routegraph.survival import Survival
 from routegraph.trace import Trace
+from routegraph.validate.measure.cells import is_measurement
+from routegraph.validate.measure.result import Measured
+from routegraph.validate.measure.samples import check_samples_path, samples, write_samples
 
 FORMATS = ("graphml", "json", "csv")
 _EDGE = ("layer", "head", "query", "key", "weight", "drop")
@@ -32,20 +35,24 @@ def export(
     Parameters
     ----------
     source : path
-        A result of ``simulate --out`` (the graph of one replicate is drawn again from its seed) or a trace
-        (its scores are written).
+        A result of ``simulate --out`` (the graph of one replicate is drawn again from its seed), a trace
+        (its scores are written), or a folder of ``measure`` (every reply is written).
     to : path
-        File to write; its ending names the format: graphml (graphs only), json or csv.
+        File to write; its ending names the format: graphml (graphs only), json or csv; of replies csv or jsonl.
     replicate : int
         Which replicate's graph.
     limit : int, optional
-        Only the first prompts of a trace.
+        Only the first prompts of a trace or a measurement.
 
     Raises
     ------
     ValueError
-        If the source is neither, the format is unknown or does not fit it, or the replicate does not exist.
+        If the source is none of these, the format is unknown or does not fit it, or the replicate does not exist.
     """
+    if is_measurement(source):
+        check_samples_path(to)
+        found = Measured.load(source)
+        return write_samples(to, samples(found.only(np.arange(len(found.ids))[:limit])))
     kind = Path(to).suffix.lstrip(".").lower()
     if kind not in FORMATS:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,19 @@ def n_kept(n: int, ratio: float) -> int:
     This very float expression, with its rounding, is what kvpress evaluates: n_kept(300, .8) is 59.
     """
     return max(1, int(n * (1 - ratio)))
+
+
+def ratio_keeping(n: int, kept: int) -> float:
+    """Return a ratio at which `n_kept` keeps exactly `kept` >= 1 of `n` rows; 0 where there are no more than that.
+
+    That is 1 - kept / n, or the next smaller float that rounding does not take a row from.
+    """
+    if kept >= n:
+        return 0.0
+    ratio = 1 - kept / n
+    while n_kept(n, ratio) < kept:
+        ratio = math.nextafter(ratio, 0.0)
+    return ratio
 
 
 def check_ratio(ratio: object) -> float:
@@ -68,7 +82,8 @@ class Survival:
     Parameters
     ----------
     drop : int[n_layers, n_heads, n_context]
-        Level at which the slot dies, 1..max_level + 1 (max_level + 1: at no level). Ties allowed.
+        Level at which the slot dies, 1..max_level + 1 (max_level + 1: at no level). Ties allowed. 0: dead before
+        anything is evicted, as rows outside of a sliding window are.
     steps : float[max_level], optional
         Sorted ratios at which the kept set changes, for policies whose kept set is no function of
         the kept number; then ``level(r) = searchsorted(steps, r, side="right")``. By default
@@ -96,9 +111,9 @@ class Survival:
                 raise ValueError("steps must be a sorted list of ratios in [0, 1)")
             object.__setattr__(self, "steps", steps)
         low, high = int(drop.min()), int(drop.max())
-        if low < 1 or high > self.max_level + 1:
-            bad = low if low < 1 else high
-            raise ValueError(f"drop entries must be in 1..max_level + 1 = {self.max_level + 1}, got {bad}")
+        if low < 0 or high > self.max_level + 1:
+            bad = low if low < 0 else high
+            raise ValueError(f"drop entries must be in 0..max_level + 1 = {self.max_level + 1}, got {bad}")
 
     @property
     def n_layers(self) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from routegraph.stats.intervals import Interval
 
@@ -35,9 +36,11 @@ class Grid:
         )
         for position, column in enumerate(self.columns):
             right = position >= self.right_from
-            made.add_column(column, justify="right" if right else "left", no_wrap=right or position == 0)
+            made.add_column(
+                Text(column), justify="right" if right else "left", no_wrap=right or position == 0
+            )
         for row in self.rows:
-            made.add_row(*row)
+            made.add_row(*map(Text, row))  # a model's reply may hold what rich takes for markup
         return made
 
     def to_html(self) -> str:

@@ -19,6 +19,7 @@ from routegraph import policies
 from routegraph.graph import TokenGraph
 from routegraph.sim.ensembles import Edges, ensembles
 from routegraph.survival import Survival, eviction_rate
+from routegraph.validate.graders import Grader, graders
 
 __all__ = ["check_laws", "ratios", "reach_problems", "survivals", "token_graphs"]
 
@@ -95,7 +96,7 @@ def survivals(
         ratio = st.floats(0, 1, exclude_max=True)
         ratios = np.array(sorted(draw(st.lists(ratio, max_size=5, unique=True))), dtype=float)
     max_level = n_context if ratios is None else len(ratios)
-    entries = st.integers(1, max_level + 1)
+    entries = st.integers(0, max_level + 1)
     return Survival(draw(hnp.arrays(np.int32, (n_layers, n_heads, n_context), elements=entries)), ratios)
 
 
@@ -119,12 +120,12 @@ def ratios(n: int) -> st.SearchStrategy[float]:
 
 
 def check_laws(name: str, examples: int = 40, **parameters: Any) -> None:
-    """Check that a registered policy or ensemble obeys the laws that routegraph relies on.
+    """Check that a registered policy, ensemble or grader obeys the laws that routegraph relies on.
 
     Parameters
     ----------
     name : str
-        Name of a policy or an ensemble, registered with `@policy` or `@ensemble`.
+        Name of a policy, an ensemble or a grader, registered with `@policy`, `@ensemble` or `@grader`.
     examples : int
         Random inputs tried.
     **parameters
@@ -143,14 +144,15 @@ def check_laws(name: str, examples: int = 40, **parameters: Any) -> None:
     are among those at a lower one and GER does not fall (unless the policy says it is not nested, by asking for
     the ratio); relabelling heads relabels the result (unless it looks at no scores); the same scores give the
     same result. Ensemble: keys at or before their query, slots in range, `degree` reads a head where reads are
-    regular, the same key the same edges, at one thread and at two.
+    regular, the same key the same edges, at one thread and at two. Grader: a score from 0 to 1, the answer itself is
+    right, an empty reply is not, the same reply gets the same score.
     """
-    known = [registry for registry in (policies.policies, ensembles) if name in registry]
+    checks = [(policies.policies, _policy_laws), (ensembles, _ensemble_laws), (graders, _grader_laws)]
+    known = [check for registry, check in checks if name in registry]
     if not known:
-        choices = ", ".join([*policies.policies, *ensembles])
-        raise ValueError(f"no policy or ensemble {name!r} is registered; choose from: {choices}")
-    for registry in known:
-        check = _policy_laws if registry is policies.policies else _ensemble_laws
+        choices = ", ".join(name for registry, _ in checks for name in registry)
+        raise ValueError(f"no policy, ensemble or grader {name!r} is registered; choose from: {choices}")
+    for check in known:
         check(name, examples, parameters)
 
 
@@ -223,5 +225,28 @@ def _ensemble_laws(name: str, examples: int, parameters: dict[str, Any]) -> None
         with ThreadPoolExecutor(2) as pool:
             for again in pool.map(lambda _: draw(), range(2)):
                 assert np.array_equal(again.slots, edges.slots), "the same key must give the same edges"
+
+    laws()
+
+
+def _grader_laws(name: str, examples: int, parameters: dict[str, Any]) -> None:
+    told = ",".join(f"{key}={value}" for key, value in parameters.items())
+    found = Grader.named(f"{name}:{told}" if told else name)
+    # Answers to every grader: options' texts, numbers, words and patterns at once.
+    numbers = tuple(map(str, range(8)))
+
+    @settings(max_examples=examples, deadline=None, derandomize=True, report_multiple_bugs=False)
+    @given(
+        gold=st.integers(0, 7),
+        others=st.lists(st.integers(0, 7), max_size=3),
+        reply=st.text() | st.text("ABCDEFGH01234567 .,\n", max_size=12),
+    )
+    def laws(gold: int, others: list[int], reply: str) -> None:
+        golds = [numbers[one] for one in (gold, *others)]
+        score = found.score(reply, golds, numbers)
+        assert 0 <= score <= 1, "a score must be in [0, 1]"
+        assert found.score(reply, golds, numbers) == score, "the same reply must give the same score"
+        assert not found.right(found.score("", golds, numbers)), "an empty reply must not be right"
+        assert found.right(found.score(golds[0], golds[:1], numbers)), "the answer itself must be right"
 
     laws()

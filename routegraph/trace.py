@@ -50,6 +50,10 @@ class Trace:
     scores : mapping of str to float32[n_layers, n_heads, n_context]
         Scores by scorer: "expected_attention" of the whole context, "expected_attention/chunk64" with each
         chunk of 64 scored by itself.
+    windows : sequence of int
+        Sliding window of each layer, in rows, the query's own among them (0: none); empty where no layer has one.
+    spares_local : bool
+        Whether layers with a window are left alone by what evicts.
     scorers : mapping of str to mapping
         Parameters of each scorer; "n_sink" rows are protected at the start and "window" rows at the end of each
         "chunk_length" rows (of the whole context where there is no chunk_length).
@@ -79,6 +83,8 @@ class Trace:
     evidence: NDArray[np.int64]
     scores: Mapping[str, NDArray[np.float32]]
     scorers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    windows: Sequence[int] = ()
+    spares_local: bool = False
     question: NDArray[np.int64] | None = None
     graph: TokenGraph | None = None
     tops: NDArray[np.int32] | None = None
@@ -113,6 +119,8 @@ class Trace:
         apart = (*_ARRAYS, *_OPTIONAL, "scores", "graph")
         for number, trace in enumerate(traces):
             entry = {f.name: getattr(trace, f.name) for f in fields(trace) if f.name not in apart}
+            if not trace.windows:  # earlier versions read the file, too
+                del entry["windows"], entry["spares_local"]
             entries.append({**entry, "scores": list(trace.scores)})
             stored = {name: getattr(trace, name) for name in (*_ARRAYS, *_OPTIONAL)}
             if trace.graph is not None:

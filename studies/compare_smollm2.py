@@ -23,7 +23,7 @@ from routegraph.trace import Trace
 from routegraph.validate.compare import tables as tables_
 from routegraph.validate.compare.policy import PolicyComparison
 from routegraph.validate.compare.prediction import Curve
-from routegraph.validate.compare.reach import TOKENS, fit_reads, n_cached, reach_curves
+from routegraph.validate.compare.reach import TOKENS, fit_reads, n_cached, reached_at
 from routegraph.validate.compare.result import Comparison, plot_comparisons
 from routegraph.validate.compare.run import COMPARED_RATIOS, compare
 from routegraph.validate.compare.simulated import draw_reads, fit_scores, scores_generator
@@ -161,15 +161,17 @@ def crossed(traces: list[Trace]) -> str:
             n = n_cached(trace.n_context, prune)
             generator, eviction = scores_generator(0, number, 0), Eviction.of(method, trace).first(n)
             scores = {
-                "read off": eviction.survival(),
-                "drawn": model.draw(generator, eviction.protected, trace.answer[trace.answer < n]),
+                "read off": eviction.fates(ratios.tolist()),
+                "drawn": model.draw(
+                    generator, eviction.protected, trace.answer[trace.answer < n], ratios.tolist()
+                ),
             }
             graphs = {
                 "read off": heavier(trace.graph, eps),
                 "drawn": draw_reads(reads, (trace.n_layers, trace.n_heads), trace.n_context, 0, number, 0),
             }
             for one, two in product(graphs, scores):
-                reached = reach_curves(graphs[one], scores[two], trace.answer, ratios, prune)[0]
+                reached = reached_at(graphs[one], scores[two], trace.answer, prune)[0]
                 curves.setdefault((one, two), []).append(reached)
         for (one, two), listed in curves.items():
             table = np.array(listed)

@@ -25,7 +25,6 @@ from routegraph.validate.compare.policy import PolicyComparison, half_points
 from routegraph.validate.compare.result import Comparison
 from routegraph.validate.compare.run import compare
 from routegraph.validate.compare.tables import failure_grids, failure_reading
-from routegraph.validate.eviction import BY_SCORER
 from routegraph.validate.measure.item import fitting_chunk
 from routegraph.validate.measure.result import Measured
 from routegraph.validate.measure.run import measure
@@ -41,6 +40,8 @@ TASKS = ("words_forward", "words_inverse", "words_multi_entity", "words_two_hop"
 POLICIES = ("topk", "adakv", "chunk", "knorm", "random", "streaming")
 #: Policies that are compared, and of those by other scores the name under which they were measured.
 COMPARED = ("chunk", "adakv", "topk")
+#: Policies that go by scores of their own.
+BY_SCORER = ("snapkv", "knorm")
 #: Prompts that are extracted at most, drawn from all of a model's.
 MOST = 96
 #: Half points of the summary: quantity, tokens, colour.
@@ -51,7 +52,7 @@ MARKERS = {"read off": "o", "simulated": "s", "theory": "D"}
 def tiny(model: str, folder: Path) -> tuple[list[Prompt], Measured]:
     """Ask a tiny model every item, or read what it was asked before."""
     prompts = [prompt for task in TASKS for prompt in load_task(task, 60, 0)]
-    options = {"policy_names": POLICIES, "chunk_length": 16, "max_new_tokens": 1}
+    options = {"policy_names": POLICIES, "chunk_length": 16, "max_new_tokens": 1, "metrics": True}
     return prompts, measure(model, prompts, folder / model, **options)
 
 
@@ -82,12 +83,9 @@ def compared(model: str, path: Path, found: Measured) -> tuple[Comparison, dict[
     names = [name for name in COMPARED if name in found.policies]
     result = compare(traces, policy_names=names, measured=found, weights=weights)
     policies = dict(result.policies)
-    for name in BY_SCORER:
-        if name in found.policies and name in traces[0].scores:
-            other = compare(
-                traces, policy_names=["topk"], scorer=name, eps=[], measured=found, weights=weights
-            )
-            policies[name] = other.policies["topk"]
+    own = [name for name in BY_SCORER if name in found.policies and name in traces[0].scores]
+    if own:
+        policies |= compare(traces, policy_names=own, eps=[], measured=found, weights=weights).policies
     return result, policies
 
 
@@ -99,7 +97,7 @@ def halves(found: PolicyComparison) -> Iterator[tuple[str, str, Interval]]:
 
 
 def summary(shown: dict[str, dict[str, PolicyComparison]]) -> str:
-    """Return the tables of all models: the ratios themselves, then the differences, of hallucination where it rises."""
+    """Return the tables of all models: the ratios, then the differences, of wrong replies where they rise."""
     ratios: list[list[str]] = []
     gaps: dict[str, list[list[str]]] = {kind: [] for kind in KINDS}
     for model, policies in shown.items():
@@ -107,23 +105,23 @@ def summary(shown: dict[str, dict[str, PolicyComparison]]) -> str:
             measured = found.measured
             assert measured is not None
             critical = [measured.critical(kind) for kind in KINDS]
-            way = {True: ", up", False: ", down", None: ""}[measured.rises]
+            way = {True: ", up", False: ", down", None: ""}[measured.wrong.rises]
             told = ["-" if math.isnan(one.value) else views.interval(one, 3) for one in critical]
             half = [half for _, _, half in halves(found)]
             ratios.append(
                 [
                     f"{model}, `{name}`",
-                    f"{told[0]} ({measured.verdict}{way})",
+                    f"{told[0]} ({measured.wrong.verdict}{way})",
                     told[1],
                     *(views.interval(one, 3) for one in half),
                 ]
             )
             for kind, ratio in zip(KINDS, critical, strict=True):
-                if kind == "accuracy" or measured.rises:
+                if kind == "accuracy" or measured.wrong.rises:
                     gap = [views.signed(apart(ratio, one), 2) for one in half]
                     gaps[kind].append([f"{model}, `{name}`", *gap])
     named = [f"{q.removeprefix('gone, ')}: {source}" for q, _, _ in SUMMED for source in MARKERS]
-    head = ["", "measured hallucination", "measured accuracy", *(f"GER, {name}" for name in named)]
+    head = ["", "measured wrong", "measured accuracy", *(f"GER, {name}" for name in named)]
     parts = [f"### Critical ratios and half points\n\n{markdown(head, ratios)}"]
     for kind in reversed(KINDS):
         if gaps[kind]:
@@ -158,10 +156,10 @@ def draw(shown: dict[str, dict[str, PolicyComparison]], path: Path) -> None:
             assert measured is not None
             rows = [
                 (
-                    measured.critical("hallucination"),
+                    measured.critical("wrong"),
                     "red",
-                    "^" if measured.rises else "v",
-                    "measured hallucination",
+                    "^" if measured.wrong.rises else "v",
+                    "measured wrong",
                 ),
                 (measured.critical("accuracy"), "orange", "*", "measured accuracy"),
             ]

@@ -47,7 +47,7 @@ def measured(model: str, folder: Path) -> dict[str, Any]:
     """Run `routegraph measure` and return its JSON document."""
     options = [f"--task=words_{task}" for task in TASKS] + [f"--policy={policy}" for policy in POLICIES]
     command = [sys.executable, "-m", "routegraph", "measure", model, "--out", str(folder / model), "--json"]
-    command += ["--n=60", "--chunk-length=16", "--max-new-tokens=1", "--threads=1", *options]
+    command += ["--n=60", "--chunk-length=16", "--max-new-tokens=1", "--threads=1", "--metrics", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -63,7 +63,7 @@ def answers(documents: dict[str, dict[str, Any]]) -> list[str]:
     """Return the table of right answers, and of the largest rate of hallucination, all tasks together."""
     ratios = documents[MODELS[0]]["parameters"]["ratios"]
     lines = [
-        "| model, policy | " + " | ".join(f"{r:g}" for r in SHOWN) + " | hallucinated, at most |",
+        "| model, policy | " + " | ".join(f"{r:g}" for r in SHOWN) + " | wrong, at most |",
         "| --- " * (len(SHOWN) + 2) + "|",
     ]
     for model, document in documents.items():
@@ -71,8 +71,8 @@ def answers(documents: dict[str, dict[str, Any]]) -> list[str]:
             if found["task"] != "all":
                 continue
             cells = [rate(found, "accuracy", ratios.index(r)) for r in SHOWN]
-            most = max(range(len(ratios)), key=lambda i: found["hallucination"]["rate"][i])
-            row = [f"{model}, `{found['policy']}`", *cells, rate(found, "hallucination", most)]
+            most = max(range(len(ratios)), key=lambda i: found["wrong"]["rate"][i])
+            row = [f"{model}, `{found['policy']}`", *cells, rate(found, "wrong", most)]
             lines.append("| " + " | ".join(row) + " |")
     return lines
 
@@ -103,7 +103,7 @@ def draw(documents: dict[str, dict[str, Any]], path: Path) -> None:
     for ax, (model, document) in zip(axes.ravel(), documents.items(), strict=True):
         ratios = document["parameters"]["ratios"]
         found = next(f for f in document["results"] if (f["policy"], f["task"]) == ("adakv", "all"))
-        for name, colour in (("accuracy", "green"), ("hallucination", "red"), ("abstention", "blue")):
+        for name, colour in (("accuracy", "green"), ("wrong", "red"), ("abstention", "blue")):
             ax.plot(ratios, found[name]["rate"], "o-", ms=3, color=plot.COLOURS[colour], label=name)
             ax.fill_between(
                 ratios, found[name]["low"], found[name]["high"], color=plot.COLOURS[colour], alpha=0.15, lw=0

@@ -47,7 +47,7 @@ def measured(model: str, folder: Path) -> Measured:
         "--n=60",
         "--seed=23",
     ]
-    command += ["--chunk-length=16", "--max-new-tokens=1", "--threads=1"]
+    command += ["--chunk-length=16", "--max-new-tokens=1", "--threads=1", "--metrics"]
     command += [f"--task=words_{task}" for task in TASKS] + [f"--policy={policy}" for policy in POLICIES]
     subprocess.run(command, capture_output=True, check=True)
     return Measured.load(folder)

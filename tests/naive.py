@@ -117,7 +117,9 @@ def check_ticket(
         assert ticket == []
         return max_level
     every = list(routes(edges, len(drop), sources, token, residual))
-    if not every:
+    if all(
+        lifetime(route) < 0 for route in every
+    ):  # no route, or each has a slot that is dead from the start
         assert ticket is None
         return -1
     assert ticket in every, "the ticket is no route of the graph"

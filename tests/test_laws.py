@@ -24,7 +24,9 @@ def test_every_ensemble_obeys_the_laws(name):
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(ValueError, match="no policy or ensemble 'luck' is registered; choose from: adakv"):
+    with pytest.raises(
+        ValueError, match="no policy, ensemble or grader 'luck' is registered; choose from: adakv"
+    ):
         check_laws("luck")
 
 

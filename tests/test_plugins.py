@@ -214,7 +214,7 @@ class TestAChangedFile:
 
     def test_does_not_continue_a_measurement(self, mine, restored, monkeypatch, tmp_path):
         monkeypatch.setattr("routegraph.validate.models.load.fingerprint", lambda model: "weights")
-        model = SimpleNamespace(name="a model")
+        model = SimpleNamespace(name="a model", tokenizer=None)
         plugins.load(mine)
         first = Plan(("every_third",), (0.5,)).settings(model)
         assert list(first["plugins"]) == ["mine.py"]

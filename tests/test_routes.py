@@ -89,7 +89,7 @@ def test_thresholds_of_a_table_frozen_at_one_level(prune, residual, problem, dat
     graph, survival, sources = problem
     level = data.draw(st.integers(0, survival.max_level))
     never = survival.max_level + 1
-    frozen = Survival(np.where(survival.drop > level, never, 1), survival.steps)
+    frozen = Survival(np.where(survival.drop > level, never, 0), survival.steps)
     whole = reach_thresholds(graph, survival, sources, prune=prune, residual=residual)
     at_level = reach_thresholds(graph, frozen, sources, prune=prune, residual=residual)
     assert np.array_equal(whole >= level, at_level == survival.max_level)
@@ -105,7 +105,7 @@ def test_thresholds_rise_with_edges_sources_and_survival(prune, residual, proble
     fewer_edges = rebuilt(graph, [e for e, kept in zip(rows(graph), keep, strict=True) if kept])
     assert (reach_thresholds(fewer_edges, survival, sources, prune=prune, residual=residual) <= full).all()
     assert (reach_thresholds(graph, survival, sources[:1], prune=prune, residual=residual) <= full).all()
-    earlier = Survival(np.maximum(survival.drop - 1, 1), survival.steps)
+    earlier = Survival(np.maximum(survival.drop - 1, 0), survival.steps)
     assert (reach_thresholds(graph, earlier, sources, prune=prune, residual=residual) <= full).all()
 
 

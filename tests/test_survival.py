@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routegraph import Survival, eviction_rate, ger, n_kept
-from routegraph.survival import eviction_ratios
+from routegraph.survival import eviction_ratios, ratio_keeping
 from routegraph.testing import ratios, survivals
 from tests import naive
 
@@ -154,9 +154,9 @@ def test_sizes(survival):
         (np.ones((1, 1, 3)), None, "integer array [layers, heads, rows], got float64[1, 1, 3]"),
         (np.ones((1, 3), int), None, "integer array [layers, heads, rows], got int64[1, 3]"),
         (np.ones((1, 1, 0), int), None, "non-empty integer array"),
-        (np.zeros((1, 1, 3), int), None, "drop entries must be in 1..max_level + 1 = 4, got 0"),
-        (np.full((1, 1, 3), 5), None, "drop entries must be in 1..max_level + 1 = 4, got 5"),
-        (np.full((1, 1, 3), 3), [0.5], "drop entries must be in 1..max_level + 1 = 2, got 3"),
+        (np.full((1, 1, 3), -1), None, "drop entries must be in 0..max_level + 1 = 4, got -1"),
+        (np.full((1, 1, 3), 5), None, "drop entries must be in 0..max_level + 1 = 4, got 5"),
+        (np.full((1, 1, 3), 3), [0.5], "drop entries must be in 0..max_level + 1 = 2, got 3"),
         (np.ones((1, 1, 3), int), [0.5, 0.2], "steps must be a sorted list of ratios in [0, 1)"),
         (np.ones((1, 1, 3), int), [0.5, 1.0], "steps must be a sorted list of ratios in [0, 1)"),
         (np.ones((1, 1, 3), int), [-0.1], "steps must be a sorted list of ratios in [0, 1)"),
@@ -211,3 +211,14 @@ def test_bad_questions_are_refused(arguments, message):
     with pytest.raises(ValueError) as refused:
         ger(Survival(np.ones((1, 1, 3), int)), *arguments)
     assert message in str(refused.value)
+
+
+@given(st.integers(1, 70_000), st.integers(1, 80_000))
+def test_a_budget_of_rows_is_kept_exactly(n, kept):
+    ratio = ratio_keeping(n, kept)
+    assert naive.n_kept(n, ratio) == min(n, kept)
+    assert ratio == 0 if kept >= n else ratio == pytest.approx(1 - kept / n, abs=1e-12)
+
+
+def test_every_budget_of_short_contexts():
+    assert all(n_kept(n, ratio_keeping(n, k)) == k for n in range(1, 400) for k in range(1, n + 1))

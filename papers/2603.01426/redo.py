@@ -68,7 +68,7 @@ def measured(model: str, aware: bool, file: Path, count: int, cells: Path) -> Pa
         options += [f"--policy={policy}" for policy in some if not small or policy != "snapkv"]
         options += [f"--ratio={ratio:g}" for ratio in (AWARE_RATIOS if aware else RATIOS)] * (not small)
         options += ["--question-aware"] * aware
-        routegraph("measure", model, f"--task={file}", f"--out={out}", "--threads=1", *options)
+        routegraph("measure", model, f"--task={file}", f"--out={out}", "--metrics", "--threads=1", *options)
     return out
 
 

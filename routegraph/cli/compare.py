@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from routegraph.cli.options import Json, Out, Plot, Seed, real
+from routegraph.cli.options import Json, Out, Plot, Seed, method_help, real
 from routegraph.cli.terminal import check_outputs, console, draw, hand_over, note
 
 
 def compare(
     trace: Annotated[Path, typer.Argument(metavar="TRACE", help="File written by extract.")],
     policy: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="topk, adakv, chunk by default; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help=method_help("topk, adakv, chunk by default")),
     ] = None,
     ratio: Annotated[
         list[float] | None,
@@ -31,7 +32,11 @@ def compare(
         ),
     ] = None,
     scorer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Whose scores; those the trace holds first by default.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Whose scores a cut alone (topk, ...) goes by; expected_attention by default.",
+        ),
     ] = None,
     measured: Annotated[
         Path | None,

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from routegraph.cli.options import Device, Dtype, Model, QuestionAware, Threads, count
+from routegraph.cli.options import Device, Dtype, Model, Threads, count, takes
 from routegraph.cli.terminal import note, progress
+from routegraph.validate.prompts.asking import Asks
 
 
+@takes(Asks)
 def extract(
     model: Model,
     prompts: Annotated[
-        str, typer.Option(metavar="FILE", help="JSONL, one prompt a line; 'bundled': the ones that ship.")
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="A file that `routegraph prompts` understands; 'bundled': the ones that ship.",
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Trace file to write.")],
     scorer: Annotated[
@@ -27,10 +33,10 @@ def extract(
     chunk_length: Annotated[int, count("Rows of a chunk scored by itself.")] = 64,
     limit: Annotated[int | None, count("Only the first N prompts.")] = None,
     graphs: Annotated[bool, typer.Option("--graphs", help="Keep the read graphs, too.")] = False,
-    question_aware: QuestionAware = False,
     dtype: Dtype = "float32",
     device: Device = "cpu",
     threads: Threads = None,
+    **options: Any,
 ) -> None:
     """Prefill each prompt once and write the scores of every (layer, KV head, token)."""
     from routegraph.validate.models.load import use_threads
@@ -50,7 +56,7 @@ def extract(
             progress=advance,
             graphs=graphs,
             scorers=scorer or DEFAULT_SCORERS,
-            question_aware=question_aware,
+            **options,
         )
     rows = sum(trace.n_context for trace in traces)
     note(f"wrote {out}: {len(traces)} prompts, {rows} tokens")

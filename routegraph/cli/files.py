@@ -15,12 +15,18 @@ if TYPE_CHECKING:
 
 
 def export(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A result of simulate --out, or a trace.")],
-    to: Annotated[Path, typer.Option(metavar="FILE", help="Ends in .graphml, .json or .csv.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A result of simulate --out, a trace, or a folder of measure."),
+    ],
+    to: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="Ends in .graphml, .json or .csv; of replies in .csv or .jsonl."),
+    ],
     replicate: Annotated[int, count("Which replicate of a simulation.")] = 0,
-    limit: Annotated[int | None, count("Only the first N prompts of a trace.")] = None,
+    limit: Annotated[int | None, count("Only the first N prompts of a trace or a measurement.")] = None,
 ) -> None:
-    """Write a simulated graph or a trace's scores for other programs."""
+    """Write a simulated graph, a trace's scores or a measurement's replies for other programs."""
     from routegraph.export import export as run_export
 
     rows = run_export(file, to, replicate, limit)
@@ -34,29 +40,33 @@ def registries() -> tuple[Registry, ...]:
     from routegraph.sim.measures import measures
     from routegraph.sim.observables import observables
     from routegraph.sim.profiles import profiles
+    from routegraph.validate.graders import graders
     from routegraph.validate.models.families import families
     from routegraph.validate.presses.scorers import SCORERS
+    from routegraph.validate.prompts.formats import formats
     from routegraph.validate.tasks import tasks
 
-    return policies, ensembles, profiles, observables, measures, SCORERS, families, tasks
+    return policies, ensembles, profiles, observables, measures, SCORERS, families, tasks, formats, graders
 
 
 def list_(json_: Json = False) -> None:
-    """Show what is registered, and where it comes from: policies, ensembles, observables, scorers, families, tasks."""
+    """Show what is registered, and where it comes from: policies, ensembles, scorers, tasks, formats, graders ...."""
+    from routegraph.validate.presses.methods import vocabulary
+
+    methods = vocabulary()
     if json_:
-        print_json(
-            {
-                registry.kind: {
-                    name: {
-                        "summary": registry.summary(name),
-                        "parameters": registry.parameters(name),
-                        "from": registry.origin(name),
-                    }
-                    for name in registry
+        told = {
+            registry.kind: {
+                name: {
+                    "summary": registry.summary(name),
+                    "parameters": registry.parameters(name),
+                    "from": registry.origin(name),
                 }
-                for registry in registries()
+                for name in registry
             }
-        )
+            for registry in registries()
+        }
+        print_json({**told, "method": {one.name: one.to_dict() for one in methods}})
         return
     from routegraph.tables import Grid
 
@@ -68,6 +78,8 @@ def list_(json_: Json = False) -> None:
         columns = [registry.kind, "what it does", "parameters", "from"]
         console().print(Grid(columns, rows, right_from=4).to_rich())
         console().print()
+    rows = [[one.name, one.words, one.press] for one in methods if one.built_in]
+    console().print(Grid(["method", "whose scores, which cut", "kvpress"], rows, right_from=3).to_rich())
 
 
 def replay(

@@ -2,30 +2,124 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from routegraph.cli.options import Json, Plot, share
-from routegraph.cli.terminal import check_outputs, console, draw, print_json
+from routegraph.cli.options import Json, Plot, count, method_help, share
+from routegraph.cli.terminal import check_outputs, console, draw, note, print_json
+
+#: Prompts, and replies, that a terminal is shown unless more are asked for.
+SHOWN = 25
 
 
 def inspect(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A trace, a JSON result, or the folder of a sweep.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A trace, a JSON result, or the folder of a measurement or a sweep."
+        ),
     ],
     prompt: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="Prompt whose survivors are mapped; the first by default."),
+        typer.Option(
+            metavar="ID",
+            help="Of a trace: whose survivors are mapped, the first by default; of replies: whose.",
+        ),
     ] = None,
-    policy: Annotated[str, typer.Option(metavar="NAME", help="Policy of the map.")] = "topk",
-    ratio: Annotated[float, share("Compression ratio of the map.")] = 0.9,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=method_help(
+                "Policy of the replies; or of the map, topk by the first scores of the trace by default",
+                False,
+            ),
+        ),
+    ] = None,
+    ratio: Annotated[
+        float | None, share("Compression ratio of the map, .9 by default; of the replies.")
+    ] = None,
+    keep: Annotated[int | None, count("Rows that a slot keeps, in place of --ratio.")] = None,
+    replies: Annotated[
+        bool, typer.Option("--replies", help="Of a measurement: every reply, not a line a prompt.")
+    ] = False,
+    limit: Annotated[
+        int | None, count(f"Only the first N prompts, or replies; {SHOWN} by default on a terminal.")
+    ] = None,
     json_: Json = False,
     plot: Plot = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the replies here; ends in .csv or .jsonl.")
+    ] = None,
 ) -> None:
-    """Show what is in a file; of a trace: attention, popularity, agreement of slots and heads, survivors."""
+    """Show what is in a file: every prompt and reply of a measurement; attention, agreement, survivors of a trace."""
     check_outputs(plot, None)
+    if ratio is not None and keep is not None:
+        raise ValueError("give either --ratio or --keep, not both")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
+    from routegraph.validate.measure.cells import is_measurement
+
+    if is_measurement(file):
+        if plot is not None:
+            raise ValueError(f"only traces are drawn, and {str(file)!r} is none; measure --plot draws")
+        some = {"policy": policy, "ratio": ratio, "keep": keep, "prompt": prompt}
+        _measurement(file, some, replies or out is not None, limit, json_, out)
+        return
+    if replies or limit is not None or out is not None:
+        raise ValueError(
+            f"--replies, --limit and --out are for a folder of measure, and {str(file)!r} is none"
+        )
+    _other(file, prompt, policy, ratio, keep, json_, plot)
+
+
+def _measurement(
+    folder: Path, some: dict[str, Any], replies: bool, limit: int | None, json_: bool, out: Path | None
+) -> None:
+    """Show the prompts or replies of a folder of measure, or write the replies."""
+    from routegraph._version import __version__
+    from routegraph.tables import Page, words
+    from routegraph.validate.measure import samples
+    from routegraph.validate.measure.reading import reading
+    from routegraph.validate.measure.result import Measured
+
+    if out is not None:
+        samples.check_samples_path(out)
+    found = Measured.load(folder)
+    if replies or some["ratio"] is not None or some["keep"] is not None:
+        rows: list[Any] = samples.samples(found, **some)
+    else:
+        rows = samples.told(found, policy=some["policy"], prompt=some["prompt"])
+    shown = rows[:limit]
+    if out is not None:
+        note(f"wrote {out}: {samples.write_samples(out, shown)} replies")
+    elif json_:
+        kind = "replies" if isinstance(rows[0], samples.Sample) else "prompts"
+        head = {"version": __version__, "kind": "measurement", "parameters": dict(found.settings)}
+        print_json({**head, "answer": " ".join(reading(found)), kind: [asdict(row) for row in shown]})
+    else:
+        shown = rows[: limit or SHOWN]
+        grid = (
+            samples.samples_grid(shown) if isinstance(rows[0], samples.Sample) else samples.told_grid(shown)
+        )
+        Page((words(*reading(found)), grid)).show(console())
+        if len(rows) > len(shown):
+            note(f"and {len(rows) - len(shown)} more; --limit {len(rows)} shows all")
+
+
+def _other(
+    file: Path,
+    prompt: str | None,
+    policy: str | None,
+    ratio: float | None,
+    keep: int | None,
+    json_: bool,
+    plot: Path | None,
+) -> None:
+    """Show what is in a trace, a JSON result or the folder of a sweep."""
     from routegraph.validate.traces import tables
 
     told = tables.of_other_file(file)
@@ -40,7 +134,7 @@ def inspect(
     from routegraph.trace import Trace
     from routegraph.validate.traces.inspect import inspect_traces
 
-    found = inspect_traces(Trace.load(file), prompt, policy, ratio)
+    found = inspect_traces(Trace.load(file), prompt, policy, 0.9 if ratio is None else ratio, keep)
     provenance = Trace.provenance(file)
     if plot is not None:
         from routegraph.validate.traces.inspect import plot_inspection

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar, cast
 import typer
 
 from routegraph import plugins
-from routegraph.options import Declared, options
+from routegraph.options import Declared, check_whole, options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,9 +42,19 @@ def share(help: str) -> Any:
     return typer.Option(parser=real, metavar="X", help=help)
 
 
-Ratios = Annotated[
-    list[float], typer.Option(parser=real, metavar="RATIO", help="Compression ratio in [0, 1); repeatable.")
-]
+#: Methods that come with routegraph, as options list them: kvpress's by their names, then cuts alone.
+METHODS = (
+    "expected_attention, snapkv, pyramidkv, knorm, tova, observed_attention, keydiff, lagkv, finch, cur, "
+    "non_causal_attention, leverage, compactor, cap, streaming_llm, random; or a cut of expected_attention's scores: "
+    "topk, adakv, chunk, chunkkv, pyramid; or streaming, bernoulli; or CUT@SCORER"
+)
+
+
+def method_help(said: str, many: bool = True) -> str:
+    """Return the help of an option that takes the name of a method, or several."""
+    return f"{said}. Methods: {METHODS}. A press's class (SnapKVPress) will do, too{'; repeatable' * many}."
+
+
 Seed = Annotated[int, count("Seed of all random numbers.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")]
 Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a figure (pdf, svg or png).")]
@@ -52,16 +62,45 @@ Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the JSON d
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="Known name, local folder, GGUF file, or hub id.")
 ]
-QuestionAware = Annotated[bool, typer.Option("--question-aware", help="Let the scores know the question.")]
 Dtype = Annotated[str, typer.Option(metavar="NAME", help="float32 or bfloat16.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")]
 Threads = Annotated[int | None, count("Threads of torch; half of the cores by default.")]
 Tasks = Annotated[
     list[str],
-    typer.Option(metavar="NAME", help="A task, a JSONL file of prompts, or 'bundled'; repeatable."),
+    typer.Option(metavar="NAME", help="A task, a file of prompts, or 'bundled'; repeatable."),
 ]
-Items = Annotated[int | None, count("Items of each task; by default 100 of a task, all of a file.")]
+Items = Annotated[
+    int | None,
+    typer.Option(
+        "--n",
+        "--limit",
+        parser=whole,
+        metavar="N",
+        help="The first N items of each task; by default 100 of a task, all of a file.",
+    ),
+]
+Keep = Annotated[
+    list[int] | None,
+    typer.Option(
+        parser=whole,
+        metavar="N",
+        help="Rows that a slot keeps, in place of --ratio: the ratio that keeps so many; repeatable.",
+    ),
+]
 Length = Annotated[int | None, count("Length of a task's contexts in tokens; the task's own by default.")]
+
+
+def ratios_of(ratio: list[float] | None, keep: list[int] | None, n: int) -> list[float] | None:
+    """Return the ratios that were asked for, or those at which a slot of `n` rows keeps so many."""
+    from routegraph.survival import ratio_keeping
+
+    if not keep:
+        return ratio or None
+    if ratio:
+        raise ValueError("give either --ratio or --keep, not both")
+    for budget in keep:
+        check_whole("keep", budget, low=1)
+    return [ratio_keeping(n, budget) for budget in keep]
 
 
 def takes(declaring: type, many: bool = False) -> Callable[[F], F]:

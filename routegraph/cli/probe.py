@@ -17,6 +17,7 @@ from routegraph.cli.options import (
     Plot,
     Tasks,
     Threads,
+    method_help,
     real,
     takes,
 )
@@ -30,7 +31,7 @@ def probe(
     task: Tasks,
     policy: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="adakv, chunk by default; POLICY@SCORER; repeatable."),
+        typer.Option(metavar="NAME", help=method_help("adakv, chunk by default")),
     ] = None,
     ratio: Annotated[
         list[float] | None,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from routegraph.cli.options import Json, Out, Plot, Ratios, Seed, count, takes
+from routegraph.cli.options import Json, Keep, Out, Plot, Seed, count, ratios_of, real, takes
 from routegraph.cli.terminal import (
     check_outputs,
     compiling,
@@ -21,7 +21,13 @@ from routegraph.sim.parameters import Parameters
 
 @takes(Parameters)
 def simulate(
-    ratio: Ratios = [0.9],  # noqa: B006
+    ratio: Annotated[
+        list[float] | None,
+        typer.Option(
+            parser=real, metavar="RATIO", help="Compression ratio in [0, 1), .9 by default; repeatable."
+        ),
+    ] = None,
+    keep: Keep = None,
     replicates: Annotated[int, count("Independent graphs.")] = 32,
     seed: Seed = 0,
     setting: Annotated[
@@ -42,11 +48,12 @@ def simulate(
     """Simulate token-attention graphs under eviction, theory beside it."""
     check_outputs(plot, out)
     settings = parse_settings(setting or [])
+    ratios = ratios_of(ratio, keep, options["n_tokens"]) or [0.9]
     from routegraph.sim.simulation import simulate as run_simulation
 
     with progress("replicates", compiling()) as advance:
         result = run_simulation(
-            ratio=ratio,
+            ratio=ratios,
             replicates=replicates,
             seed=seed,
             settings=settings,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from routegraph.cli.options import Seed, count
-from routegraph.cli.terminal import note, parse_settings
+from routegraph.cli.terminal import note, parse_settings, progress
 
 
 def task(
@@ -42,7 +42,8 @@ def task(
     if tokens_of is not None:
         from routegraph.validate.models.load import load
 
-        tokenizer = load(tokens_of).tokenizer
+        with progress(f"model {tokens_of}") as advance:
+            tokenizer = load(tokens_of, progress=advance).tokenizer
         settings["count"] = lambda text: len(tokenizer(text, add_special_tokens=False).input_ids)
     prompts = load_task(name, n, seed, length, **settings)
     write_prompts(out, prompts)

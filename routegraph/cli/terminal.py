@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,7 +121,9 @@ def run(app: typer.Typer, arguments: list[str] | None) -> None:
     """Run an app and exit; exit status 0 done, 2 bad input, 1 failure, 130 interrupted, one plain line on stderr."""
     command = typer.main.get_command(app)
     try:
-        status = command.main(args=arguments, prog_name="routegraph", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            status = command.main(args=arguments, prog_name="routegraph", standalone_mode=False)
         sys.stdout.flush()
         if status == INTERRUPTED:  # typer has caught it
             raise KeyboardInterrupt
@@ -147,6 +150,11 @@ def run(app: typer.Typer, arguments: list[str] | None) -> None:
         else:
             status = fail(text, 2)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Show a warning as one plain line, without the line of code that raised it."""
+    note("warning: " + " ".join(str(message).split()))
 
 
 def fail(message: str, status: int) -> int:

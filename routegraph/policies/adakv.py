@@ -10,7 +10,7 @@ from routegraph.policies.base import check_scores, eviction_order, policy
 from routegraph.survival import Survival
 
 
-@policy("adakv", competes="layer", press="AdaKVPress")
+@policy("adakv", competes="layer", press="AdaKVPress", cut="over all heads of a layer")
 def adakv(scores: ArrayLike, *, n_context: int, alpha_safeguard: float = 0.2) -> Survival:
     """Evict the lowest scores over all heads of a layer; each head keeps its best few.
 

@@ -42,6 +42,8 @@ class Declared:
         Whether each slot of n rows has lost exactly its k lowest at level k: what the theory of GER is about.
     press : str or None
         kvpress's class that cuts a scorer's rows in the same way; "" for the scorer's own press, None: there is none.
+    cut : str
+        How it cuts, in words that a table can say ("per head"); nothing: its name has to do.
     """
 
     scores: Literal["rows", "chunks"] | None = "rows"
@@ -50,6 +52,7 @@ class Declared:
     draws: Literal["orders", "levels"] | None = None
     plain: bool = False
     press: str | None = None
+    cut: str = ""
 
 
 _DECLARED: dict[str, Declared] = {}
@@ -64,6 +67,7 @@ def policy(
     draws: Literal["orders", "levels"] | None = None,
     plain: bool = False,
     press: str | None = None,
+    cut: str = "",
 ) -> Callable[[F], F]:
     """Return a decorator that registers a policy and what it declares; see `Declared`.
 
@@ -72,7 +76,7 @@ def policy(
     ValueError
         If the name is taken by another function, or a protected parameter is none that the function takes.
     """
-    declared = Declared(scores, protects, competes, draws, plain, press)
+    declared = Declared(scores, protects, competes, draws, plain, press, cut)
 
     def register(function: F) -> F:
         taken = inspect.signature(function).parameters
@@ -159,7 +163,8 @@ def apply(name: str, scores: ArrayLike, *, ratio: float | None = None, **paramet
     Raises
     ------
     ValueError
-        If the policy is unknown, does not take a parameter or lacks its ratio, or the scores are malformed.
+        If the policy is unknown, does not take a parameter or lacks its ratio, the scores are malformed, or rows
+        would be dead at ratio 0.
     """
     policies.check_parameters(name, parameters)
     function = policies[name]
@@ -170,4 +175,8 @@ def apply(name: str, scores: ArrayLike, *, ratio: float | None = None, **paramet
             raise ValueError(f"policy {name!r} is not nested: it must be asked for one ratio at a time")
         parameters["ratio"] = ratio
     survival: Survival = function(check_scores(array, n_context), n_context=n_context, **parameters)
+    if (
+        survival.drop.min() < 1
+    ):  # a Survival may hold rows that are dead from the start; no policy makes them so
+        raise ValueError(f"policy {name!r} evicts at ratio 0: its drop entries must be at least 1, got 0")
     return survival

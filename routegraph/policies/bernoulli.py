@@ -11,7 +11,7 @@ from routegraph.policies.base import check_scores, policy
 from routegraph.survival import Survival
 
 
-@policy("bernoulli", scores=None, draws="levels")
+@policy("bernoulli", scores=None, draws="levels", cut="every slot at a random ratio")
 def bernoulli(scores: ArrayLike, *, n_context: int, seed: int = 0, resolution: int = 8192) -> Survival:
     """Evict each slot independently with probability `ratio`; scores give the shape only.
 

@@ -9,7 +9,7 @@ from routegraph.policies.base import check_scores, eviction_order, policy
 from routegraph.survival import Survival, eviction_ratios
 
 
-@policy("chunk", scores="chunks", press="ChunkPress")
+@policy("chunk", scores="chunks", press="ChunkPress", cut="per head, every chunk by itself")
 def chunk(scores: ArrayLike, *, n_context: int, chunk_length: int = 64) -> Survival:
     """Evict the lowest scores of each chunk of chunk_length rows; every chunk keeps at least one.
 

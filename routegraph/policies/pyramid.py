@@ -9,7 +9,7 @@ from routegraph.policies.base import check_scores, eviction_order, policy, prote
 from routegraph.survival import Survival, check_ratio
 
 
-@policy("pyramid", protects=("window",))
+@policy("pyramid", protects=("window",), cut="per head, more rows in low layers, the last ones kept")
 def pyramid(scores: ArrayLike, *, n_context: int, ratio: float, window: int = 64, beta: int = 20) -> Survival:
     """Evict like `snapkv`, with a budget that falls linearly from the first layer to the last.
 

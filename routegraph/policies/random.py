@@ -11,7 +11,7 @@ from routegraph.policies.base import check_scores, policy
 from routegraph.survival import Survival
 
 
-@policy("random", scores=None, draws="orders", plain=True)
+@policy("random", scores=None, draws="orders", plain=True, cut="a random order in every head")
 def random(scores: ArrayLike, *, n_context: int, seed: int = 0) -> Survival:
     """Evict the rows of each (layer, head) in a random order of its own; scores give the shape only.
 

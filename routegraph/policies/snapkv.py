@@ -8,7 +8,7 @@ from routegraph.policies.base import check_scores, eviction_order, policy, prote
 from routegraph.survival import Survival
 
 
-@policy("snapkv", protects=("window",))
+@policy("snapkv", protects=("window",), cut="per head, the last rows kept")
 def snapkv(scores: ArrayLike, *, n_context: int, window: int = 64) -> Survival:
     """Evict the lowest scores of each (layer, head) outside the last `window` rows; the window goes last.
 

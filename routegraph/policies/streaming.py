@@ -9,7 +9,7 @@ from routegraph.policies.base import check_scores, policy
 from routegraph.survival import Survival
 
 
-@policy("streaming", scores=None, protects=("n_sink",))
+@policy("streaming", scores=None, protects=("n_sink",), cut="the oldest rows first, but for the sinks")
 def streaming(scores: ArrayLike, *, n_context: int, n_sink: int = 4) -> Survival:
     """Evict the oldest rows after the first n_sink; the sinks go last. Scores give the shape only.
 

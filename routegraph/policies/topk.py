@@ -8,7 +8,7 @@ from routegraph.policies.base import check_scores, eviction_order, policy
 from routegraph.survival import Survival
 
 
-@policy("topk", plain=True, press="")
+@policy("topk", plain=True, press="", cut="per head")
 def topk(scores: ArrayLike, *, n_context: int) -> Survival:
     """Evict the lowest scores of each (layer, head) first, as kvpress's ScorerPress does.
 

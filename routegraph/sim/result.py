@@ -24,7 +24,7 @@ from routegraph.sim.parameters import Parameters, definitions, from_document
 from routegraph.sim.predict import DRAWS, predict
 from routegraph.sim.run import Progress, run_cell, run_measures
 from routegraph.stats.intervals import NOWHERE, listed, standard_error
-from routegraph.survival import Survival, check_ratios
+from routegraph.survival import Survival, check_ratios, n_kept
 from routegraph.tables import Grid, Heading, Page, Shown, interval, note, number, points, words
 
 if TYPE_CHECKING:
@@ -266,7 +266,10 @@ def _grids(result: Simulation) -> list[Grid]:
             mean, error, theory, drawn = (values[i] for values in result._columns[name])
             value = number(mean, error, _trials(result, name))
             lines.append([name, meaning, value, number(theory, drawn, 0 if drawn is None else DRAWS)])
-        grids.append(Grid([f"ratio {ratio:g}", "meaning", "simulated", "theory"], lines, right_from=2))
+        kept = n_kept(result.parameters.n_tokens, ratio)
+        grids.append(
+            Grid([f"ratio {ratio:g}, keep {kept}", "meaning", "simulated", "theory"], lines, right_from=2)
+        )
     return grids
 
 

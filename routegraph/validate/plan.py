@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from routegraph import plugins
-from routegraph.options import check, option
+from routegraph.options import check, check_whole, option
+from routegraph.validate.graders import Grader, grader_setting, graders
+from routegraph.validate.presses.methods import resolve
 from routegraph.validate.presses.scorers import CHUNK_LENGTH, SCORERS, checked_tables
+from routegraph.validate.prompts.asking import Asks
 
 if TYPE_CHECKING:
     from routegraph.validate.eviction import Method
@@ -16,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is asked of every prompt.
+class Plan(Asks):
+    """What is asked of every prompt, and how.
 
     A field made with `option` is a keyword of `measure` and `probe` and an option of the commands of these names; its
     help and range stand here and nowhere else. What evicts is imported when it is first needed: the command line
@@ -26,9 +29,13 @@ class Plan:
     Attributes
     ----------
     policy_names : tuple of str
-        See `Method.named`. A policy that draws does so anew for every item, from `seed` and the item's id.
+        See `Method.named`; of a press's class, the method's own name. A policy that draws does so anew for every
+        item, from `seed` and the item's id.
     ratios : tuple of float
         Sorted compression ratios in [0, 1).
+    keep : tuple of int
+        Rows that a slot is to keep, from many to few: each prompt is asked at ratio 0 and at those of its own that
+        keep so many, in place of `ratios`.
 
     Raises
     ------
@@ -38,27 +45,48 @@ class Plan:
 
     policy_names: Sequence[str]
     ratios: Sequence[float]
-    question_aware: bool = option(
-        False, "Score with the question in the context (AWR), instead of before it is known (AGN)."
-    )
-    max_new_tokens: int = option(12, "Length of the longest reply, in tokens.", low=1)
+    max_new_tokens: int = option(24, "Length of the longest reply, in tokens.", low=1)
+    stop: str = option("", "End a reply before this text; \\n is a new line.", metavar="TEXT")
     chunk_length: int = option(
         CHUNK_LENGTH,
         "Rows of a chunk, for policies that cut chunks; a few less where a last chunk could not be scored.",
         low=1,
     )
+    grader: str = option(
+        "",
+        "What tells right replies: contains, prefix, exact, f1:threshold=.5 and others, see `routegraph list`; by "
+        "default each prompt's own, else contains.",
+    )
     seed: int = option(0, "Seed of all random numbers, those of policies that draw among them.", low=0)
+    keep: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         from routegraph.survival import check_ratios
         from routegraph.validate.eviction import tables_of
 
-        object.__setattr__(self, "policy_names", tuple(dict.fromkeys(self.policy_names)))
+        # A press's class is another name of a method: results tell one.
+        names = dict.fromkeys(resolve(name).name for name in self.policy_names)
+        object.__setattr__(self, "policy_names", tuple(names))
         object.__setattr__(self, "ratios", tuple(sorted(set(check_ratios(list(self.ratios))))))
+        for budget in self.keep:
+            check_whole("keep", budget, low=1)
+        object.__setattr__(self, "keep", tuple(sorted(set(self.keep), reverse=True)))
+        object.__setattr__(self, "stop", self.stop.replace("\\n", "\n"))
         check(self)
+        self.check_ask()
+        if self.grader:
+            Grader.named(self.grader)
         if not self.policy_names:
             raise ValueError("at least one policy is needed")
         checked_tables(tables_of(self.methods()), self.chunk_length)
+
+    def ratios_of(self, n_context: int) -> tuple[float, ...]:
+        """Return the ratios at which a prompt of so many cache rows is asked, the same number for every prompt."""
+        from routegraph.survival import ratio_keeping
+
+        if not self.keep:
+            return tuple(self.ratios)
+        return (0.0, *(ratio_keeping(n_context, budget) for budget in self.keep))
 
     def methods(self, chunk_length: int | None = None) -> tuple[Method, ...]:
         """Return the policies with the scores that each goes by."""
@@ -76,10 +104,12 @@ class Plan:
             "model": model.name,
             "weights": fingerprint(model),
             "policies": list(self.policy_names),
-            "ratios": list(self.ratios),
-            "question_aware": self.question_aware,
+            **({"keep": list(self.keep)} if self.keep else {"ratios": list(self.ratios)}),
+            **self.asking(model),
             "max_new_tokens": self.max_new_tokens,
+            **({"stop": self.stop} if self.stop else {}),
             "chunk_length": self.chunk_length,
+            "grader": grader_setting(self.grader),
             "seed": self.seed,
         }
 
@@ -89,4 +119,5 @@ class Plan:
 
         methods = self.methods()
         scorers = [SCORERS[one.table.partition("/")[0]] for one in methods if one.scored]
-        return plugins.fingerprints([*(policies[one.policy] for one in methods), *scorers])
+        judges = [graders[self.grader.partition(":")[0]]] if self.grader else []
+        return plugins.fingerprints([*(policies[one.policy] for one in methods), *scorers, *judges])

@@ -131,3 +131,19 @@ def test_the_first_run_on_a_machine_says_that_it_compiles(tmp_path):
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True
     )
     assert done.stdout == "compiling, once: a few seconds\n\n"
+
+
+def test_budgets_of_rows_are_ratios(capsys):
+    status, out, _ = run(capsys, *SMALL, "--keep", 16, "--keep", 1000)
+    assert status == 0
+    assert "ratio 0.75, keep 16" in out
+    assert "ratio 0, keep 64" in out
+    asked, given = (run(capsys, *SMALL, *more, "--json")[1] for more in (("--keep", 16), ("--ratio", 0.75)))
+    assert asked == given
+    for more, words in (
+        (("--keep", 16, "--ratio", 0.5), "not both"),
+        (("--keep", 0), "keep must be a whole number"),
+    ):
+        status, out, err = run(capsys, *SMALL, *more)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert words in err

@@ -68,6 +68,14 @@ def test_registries_are_listed(capsys):
     listed = json.loads(out)
     assert "adakv" in listed["policy"]
     assert listed["ensemble"]["window"]["parameters"] == {"window": 64}
+    assert listed["method"]["pyramidkv"] == {
+        "summary": "scores of snapkv, cut per head, more rows in low layers, the last ones kept",
+        "scorer": "snapkv",
+        "cut": "pyramid",
+        "kvpress": "PyramidKVPress()",
+    }
+    assert listed["method"]["random"]["scorer"] is None
+    assert "PyramidKVPress()" in run(capsys, "list")[1]
 
 
 @pytest.mark.parametrize(
@@ -77,6 +85,9 @@ def test_registries_are_listed(capsys):
         (["compare", "foreign.txt"], ["foreign.txt", "not a routegraph trace"]),
         (["compare", "TRACE", "--policy", "chunk"], ["chunk"]),
         (["compare", "TRACE", "--policy", "best"], ["best", "topk"]),
+        (["compare", "TRACE", "--policy", "snapkv"], ["'snapkv'", "holds", "extract with --scorer snapkv"]),
+        (["compare", "TRACE", "--policy", "kvzip"], ["KVzipPress scores in a second pass", "snapkv"]),
+        (["inspect", "TRACE", "--policy", "PyramidKVPress"], ["'pyramidkv'", "--scorer snapkv"]),
         (["compare", "TRACE", "--ratio", "2"], ["2.0", "[0, 1)"]),
         (["compare", "TRACE", "--ratio", "x"], ["'x'"]),
         (["compare", "TRACE", "--eps", "2"], ["eps", "2.0"]),

@@ -1,5 +1,7 @@
 """What kvpress's own pipeline answers under eviction, for comparison with decoding on a shared cache."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,8 +29,8 @@ class Words:
         return " ".join(map(str, ids.tolist()))
 
 
-def small(family: str = "llama", seed: int = 0, eos: Any = None) -> Loaded:
-    network = tiny_network(family, seed=seed)
+def small(family: str = "llama", seed: int = 0, eos: Any = None, **settings: Any) -> Loaded:
+    network = tiny_network(family, seed=seed, **settings)
     network.generation_config.eos_token_id = eos
     return wrap(network, Words(), family)
 
@@ -50,12 +52,20 @@ def kvpress_reply(
         "questions_ids": [torch.from_numpy(question)[None]],
     }
     logits: list[np.ndarray] = []
-    handle = model.model.lm_head.register_forward_hook(
-        lambda module, args, output: logits.append(output[0, -1].float().numpy().copy())
-    )
+
+    def keep(_module: Any, _args: Any, output: Any) -> None:
+        logits.append(output.logits[0, -1].float().numpy().copy())
+
+    handle = model.model.register_forward_hook(keep)
+
+    @contextmanager
+    def pressing(network: Any) -> Iterator[None]:
+        with press(network), prefill._rotary(network):
+            yield
+
     try:
         with reference.patched_attention(), torch.no_grad():
-            (text,) = pipeline._forward(tokens, max_new_tokens=n, press=press)
+            (text,) = pipeline._forward(tokens, max_new_tokens=n, press=pressing)
     finally:
         handle.remove()
         for module in prefill.attention_modules(model.model):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from routegraph.validate.models.attention import implementation
 from routegraph.validate.models.load import Loaded, wrap
 from routegraph.validate.prompts.prompt import Prompt
 from tests.helpers.tokenizer import VOCABULARY, byte_level_tokenizer
@@ -16,33 +17,49 @@ def token_ids(model: Loaded, prompt: Prompt) -> Any:
     return model.tokenizer(prompt.context, return_tensors="pt").input_ids
 
 
-def tiny_network(family: str, vocabulary: int = 300, seed: int = 0) -> Any:
+#: What the configuration of a family needs, beside its sizes, to show what is particular to it.
+PARTICULAR: dict[str, dict[str, Any]] = {
+    "mistral": {"sliding_window": None},
+    "phi3": {"pad_token_id": 0, "partial_rotary_factor": 1.0},
+    "olmo2": {"attention_bias": True},
+    "granite": {"attention_multiplier": 0.3, "residual_multiplier": 0.7, "logits_scaling": 2.0},
+    "smollm3": {"no_rope_layer_interval": 2, "pad_token_id": 0},
+    "gemma2": {
+        "sliding_window": 4096,
+        "query_pre_attn_scalar": 9,
+        "attn_logit_softcapping": 20.0,
+        "tie_word_embeddings": False,
+        "final_logit_softcapping": 30.0,
+    },
+    "gemma3_text": {
+        "tie_word_embeddings": False,
+        "sliding_window": 4096,
+        "query_pre_attn_scalar": 9,
+        "sliding_window_pattern": 2,
+    },
+}
+
+
+def tiny_network(family: str, vocabulary: int = 300, seed: int = 0, **settings: Any) -> Any:
     """Return a random model of three layers, four query heads and two KV heads."""
     import torch
-    import transformers
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    config_class, model_class = {
-        "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
-        "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM),
-        "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
-        "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
-    }[family]
-    more = {"sliding_window": None} if family == "mistral" else {}
-    config = config_class(
-        vocab_size=vocabulary,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        max_position_embeddings=512,
-        **more,
-    )
-    config._attn_implementation = "sdpa"
+    sizes = {
+        "vocab_size": vocabulary,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "max_position_embeddings": 512,
+    }
+    config = AutoConfig.for_model(family, **{**sizes, **PARTICULAR.get(family, {}), **settings})
+    config._attn_implementation = implementation(config)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = model_class(config)
+        network = AutoModelForCausalLM.from_config(config, attn_implementation=implementation(config))
         # The usual initial weights are so small that all scores are nearly equal.
         for parameter in network.parameters():
             if parameter.ndim == 2:

@@ -66,11 +66,12 @@ def seeded_layers(model: Any) -> Iterator[None]:
 @contextmanager
 def eager(model: Any) -> Iterator[None]:
     """Run a model with eager attention, which returns its weights."""
+    before = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:
         yield
     finally:
-        model.set_attn_implementation("sdpa")
+        model.set_attn_implementation(before)
 
 
 def compare(model: Any, ids: Any, scorer: str, policy: str = "topk", ratios: Any = RATIOS) -> Counter[str]:

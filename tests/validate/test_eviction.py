@@ -11,7 +11,7 @@ import routegraph
 from routegraph import Trace, policies, simulate
 from routegraph.policies import policy
 from routegraph.protection import Protection, structural_cliffs
-from routegraph.survival import Survival
+from routegraph.survival import Survival, ger
 from routegraph.validate.compare.run import compare
 from routegraph.validate.eviction import Eviction, Method
 from routegraph.validate.measure.result import from_cells
@@ -88,7 +88,8 @@ class TestProtectedRows:
     def test_are_the_same_on_every_side(self, policy_name, scorer, recorded, rows):
         """Red before for windows: the simulated side knew of sinks alone (SnapKV: .95 for .77)."""
         traces = [trace(k, scorer=scorer, **recorded) for k in range(16)]
-        eviction = Eviction.of(Method.of_scores(traces[0], policy_name), traces[0])
+        name = f"{policy_name}@{scorer.partition('/')[0]}"
+        eviction = Eviction.of(Method.of_scores(traces[0], name), traces[0])
         assert eviction.protected.sum() == rows
         drop = eviction.survival().drop
         if rows and policy_name != "adakv":
@@ -96,7 +97,7 @@ class TestProtectedRows:
                 drop[..., eviction.protected].min(axis=-1)
                 > np.median(drop[..., ~eviction.protected], axis=-1)
             ).all()
-        found = compare(traces, policy_names=[policy_name]).policies[policy_name].axes["layer"]
+        found = compare(traces, policy_names=[name]).policies[name].axes["layer"]
         read, made = (found.half(name) for name in ("evictable tokens", "simulated"))
         assert abs(read.value - made.value) < 0.03
         gone = read_off(traces[0], eviction, [0.6]).gone
@@ -108,7 +109,7 @@ class TestProtectedRows:
 
     def test_of_the_first_rows_only(self):
         one = trace(0, scorer="snapkv", window=30)
-        first = Eviction.of(Method.of_scores(one, "topk"), one).first(84)
+        first = Eviction.of(Method.of_scores(one, "snapkv"), one).first(84)
         np.testing.assert_array_equal(np.flatnonzero(first.protected), np.arange(70, 84))
         first = Eviction.of(Method("x", "snapkv", "snapkv", (("window", 10),)), one).first(60)
         np.testing.assert_array_equal(np.flatnonzero(first.protected), np.arange(50, 60))
@@ -145,7 +146,7 @@ class TestStructuralCliffs:
         """Red before: at n = 100, `measure` named .92 and .96, `compare` .88."""
         recorded = {"n_sink": 8, "window": 4}
         traces = [trace(k, scorer="compactor", **recorded) for k in range(4)]
-        compared = compare(traces, policy_names=["topk"]).policies["topk"].cliffs
+        compared = compare(traces, policy_names=["compactor"]).policies["compactor"].cliffs
         cell = {
             "prompt": {"id": "p", "task": "t", "n_context": 100, "answerable": True},
             "protected": {"topk@compactor": recorded},
@@ -186,7 +187,8 @@ def test_lacking_scores_are_named():
     with pytest.raises(ValueError, match="prompt 'p0' has no scores 'knorm'"):
         Eviction.of(Method.named("topk@knorm"), trace(0))
     with pytest.raises(
-        ValueError, match="no chunk-wise scores for policy 'chunk'; it holds: expected_attention"
+        ValueError,
+        match="no chunk-wise scores by scorer 'expected_attention' for policy 'chunk'; it holds: exp",
     ):
         Method.of_scores(trace(0), "chunk")
     assert Eviction.of(Method.named("streaming@knorm"), trace(0)).n_context == 100, (
@@ -217,3 +219,55 @@ def criminal():
     yield
     policies.policies._functions.clear()
     policies.policies._functions.update(before)
+
+
+class TestWindows:
+    def test_rows_outside_are_dead_from_the_start_and_the_others_go_as_without(self):
+        plain = trace(0)
+        local = replace(plain, windows=[0, 30, *[0] * (plain.n_layers - 3), 500])
+        without, survival = (Eviction.of(Method.named("topk"), one).survival() for one in (plain, local))
+        assert (survival.drop[1, :, :71] == 0).all()  # the query at 100 sees 71 to 100
+        np.testing.assert_array_equal(survival.drop[1, :, 71:], without.drop[1, :, 71:])
+        others = [layer for layer in range(plain.n_layers) if layer != 1]
+        np.testing.assert_array_equal(survival.drop[others], without.drop[others])
+        assert not survival.alive(0.0)[1, :, :71].any()
+        assert ger(survival, 0.0, [50, 51]) == 0, "other layers hold them"
+        assert ger(survival, 0.0, [50, 51], over="layer") == 1 / plain.n_layers
+
+    def test_layers_that_are_spared_lose_nothing_inside(self):
+        local = replace(trace(0), windows=[30, *[0] * (trace(0).n_layers - 1)], spares_local=True)
+        for name in ("adakv", "pyramid", "random"):
+            (alive,) = (s.alive(0.9) for s in Eviction.of(Method.named(name), local).survivals([0.9]))
+            assert alive[0, :, 71:].all()
+            assert not alive[0, :, :71].any()
+            assert alive[1:].mean() < 0.2
+
+    def test_a_trace_keeps_them(self, tmp_path):
+        local = replace(trace(0), windows=(30, 0), spares_local=True)
+        Trace.save(tmp_path / "t.npz", [local, trace(1)], {})
+        found, plain = Trace.load(tmp_path / "t.npz")
+        assert (tuple(found.windows), found.spares_local) == ((30, 0), True)
+        assert (tuple(plain.windows), plain.spares_local) == ((), False)
+
+    def test_compare_says_that_it_does_not_know_them(self):
+        layers = trace(0).n_layers
+        traces = [replace(trace(k), windows=[30, *[0] * (layers - 1)]) for k in range(4)]
+        with pytest.raises(
+            ValueError, match="'p0' has 100 tokens, .* a window of 30, .* compare shorter prompts"
+        ):
+            compare(traces, policy_names=["topk"])
+        spared = [replace(one, windows=[500] * layers, spares_local=True) for one in traces]
+        with pytest.raises(ValueError, match="are left alone by what evicts, .* compare another model"):
+            compare(spared, policy_names=["topk"])
+        compare([replace(one, windows=[101] * layers) for one in traces], policy_names=["topk"])  # none acts
+
+    def test_a_policy_may_not_evict_at_ratio_0(self, criminal):
+        @policy("mine", scores=None)
+        def mine(scores, *, n_context):
+            """Count ranks from 0."""
+            return Survival(np.broadcast_to(np.arange(n_context), scores.shape))
+
+        with pytest.raises(
+            ValueError, match="'mine' evicts at ratio 0: its drop entries must be at least 1, got 0"
+        ):
+            policies.apply("mine", np.zeros((1, 1, 4)))

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from routegraph.critical.result import ready
 from routegraph.stats.bootstrap import interval
 from routegraph.stats.intervals import NOWHERE, Interval
+from routegraph.validate.measure import answers
 from routegraph.validate.measure.result import Measured
 
 Array = NDArray[np.float64]
@@ -27,14 +28,15 @@ HOLDS, FAILS, UNDECIDED, UNTESTABLE, MIXED = (
 PAPER_POLICIES = ("chunk", "adakv")
 BASELINE = "random"
 #: A group of items with a smaller share of right answers at ratio 0 is at floor.
-FLOOR = 0.6
+FLOOR = answers.FLOOR
 RESAMPLES = 2000
 #: Said once, of all claims.
 RULE = (
     "Each case (a model, question-agnostic or question-aware, a policy) is judged by the test of the claim, on its 95 "
     "% interval; an interval that leaves both answers open is 'undecided'. The claim 'holds', or 'does not hold', "
     "where that is the verdict of all decided cases and at least half of the testable ones are decided; it is 'mixed' "
-    "where decided cases disagree, and 'undecided' otherwise. Intervals are not corrected for the number of cases."
+    "where decided cases disagree, and 'undecided' otherwise. Intervals are not corrected for the number of cases. "
+    "Hallucination, in a claim, is what the paper counts: wrong replies, neither right nor an abstention."
 )
 
 

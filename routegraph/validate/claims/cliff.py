@@ -211,7 +211,7 @@ def peak(ratios: Array, curves: Array) -> Array:
 
 def _steepest_case(items: Measured, policy: str, where: str, seed: int) -> Case:
     ratios, n = items.ratios, len(items.ids)
-    table = items.of("hallucination")[:, items.policies.index(policy)].astype(float)
+    table = items.of("wrong")[:, items.policies.index(policy)].astype(float)
     curves = weights(n, seed) @ table
     place = interval(peak(ratios, curves))
     ends = table.mean(axis=0)[[0, -1]]
@@ -253,7 +253,7 @@ def _with_hallucination(
     if problem or not given.any():
         return Case(where, UNTESTABLE, f"{problem or 'no item has a GER'}; {told_auc}")
     draws = weights(int(given.sum()), seed)
-    wrong = draws @ known.of("hallucination")[given, place].astype(float)
+    wrong = draws @ known.of("wrong")[given, place].astype(float)
     lost = draws @ values[given]
     ratio = np.broadcast_to(known.ratios, wrong.shape)
     r, alone = interval(correlation(lost, wrong)), interval(correlation(ratio, wrong))
@@ -292,7 +292,7 @@ def _hallucinates(items: Measured | None, policy: str) -> str:
     """Return why a cliff of hallucination cannot be looked for; nothing where it can."""
     if items is None:
         return _missing(items, "")
-    found = items.rates("hallucination", policy)
+    found = items.rates("wrong", policy)
     top = int(found.rate.argmax())
     if found.high.max() >= LEAST_HALLUCINATION:
         return ""

@@ -35,7 +35,7 @@ def plot_claims(measured: Sequence[Measured]) -> Figure:
         for row, found in zip(np.reshape(axes, (len(shown), 3)), shown, strict=True):
             known = found.only(found.answerable)
             for policy in [name for name in _COLOURS if name in found.policies]:
-                for ax, kind in zip(row, ("accuracy", "hallucination"), strict=False):
+                for ax, kind in zip(row, ("accuracy", "wrong"), strict=False):
                     _draw_rate(ax, known, kind, policy)
                 _draw_ger(row[2], known, policy)
             for ax, what in zip(row, ("accuracy", "hallucination", "GER of the answer"), strict=True):

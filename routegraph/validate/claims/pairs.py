@@ -105,7 +105,7 @@ def _cut(found: Measured, ids: Sequence[str], ratios: Array) -> Measured:
     places = {name: i for i, name in enumerate(found.ids)}
     items = found.only([places[name] for name in ids])
     at = np.searchsorted(found.ratios, ratios)
-    settings = {**found.settings, "ratios": ratios.tolist()}
+    settings = {**found.settings, "ratios": ratios.tolist(), "keep": []}
     right, abstained = items.right[..., at], items.abstained[..., at]
     return replace(items, settings=settings, right=right, abstained=abstained, replies=(), metrics={})
 
@@ -274,19 +274,19 @@ def presses(sources: Sequence[Measured], seed: int = 0) -> Claim:
         if not set(PAPER_POLICIES) <= set(found.policies) or not found.answerable.any():
             continue
         known = found.only(found.answerable)
-        top = max(float(known.rates("hallucination", policy).high.max()) for policy in PAPER_POLICIES)
+        top = max(float(known.rates("wrong", policy).high.max()) for policy in PAPER_POLICIES)
         end = nearest(known, 0.9, 0.011)
         parts = [("at .5 to .7", between(known, *MIDDLE))]
         parts += [("at .9", np.arange(len(known.ratios)) == end)] if end is not None else []
         for words, chosen in parts:
             if not chosen.any():
                 continue
-            apart, right = (_apart(known, kind, chosen, seed) for kind in ("hallucination", "accuracy"))
+            apart, right = (_apart(known, kind, chosen, seed) for kind in ("wrong", "accuracy"))
             n = len(known.ids)
             told = f"hallucination, chunk - adakv {show(apart)}; accuracy {show(right)}; {n} items"
             plain = ""
             if BASELINE in known.policies:
-                beside = _apart(known, "hallucination", chosen, seed, "adakv", BASELINE)
+                beside = _apart(known, "wrong", chosen, seed, "adakv", BASELINE)
                 plain = f"adakv - random {show(beside)}"
             numbers = {"accuracy": right._asdict(), "items": n}
             if top < LEAST_HALLUCINATION:

@@ -19,20 +19,72 @@ from routegraph.validate.eviction import Method
 from routegraph.validate.measure.answers import Rates
 from routegraph.validate.measure.result import Measured
 
-#: What is measured: the critical ratio of hallucination, the half point of accuracy.
-KINDS = ("hallucination", "accuracy")
+#: What is measured and shown: the critical ratio of wrong replies, the half point of accuracy.
+KINDS = ("wrong", "accuracy")
 
 
 FAILURE_DEFINITIONS = {
     "measured": "answers of the same model under the same policy, by routegraph measure",
-    "measured hallucination": "critical ratio: midpoint of a logistic from one level of the rate to another, on the "
+    "measured wrong": "critical ratio: midpoint of a logistic from one level of the rate to another, on the "
     "counts of all items (neither right nor abstained), profile-likelihood interval; none where the verdict is flat",
+    "measured hallucination": "the same of the wrong replies that state another value of the right type, by what the "
+    "tasks know; null where they know nothing. Files of earlier versions mean wrong replies by it",
     "measured accuracy": "half point: ratio from which fewer than half of the items that are right at ratio 0 are "
     "right, interpolated between the ratios measured, bootstrap over items; the interval does not know of the gap "
     "between two ratios",
     "minus": "the measured ratio minus a half point of tokens gone or out of reach: different quantities, which need "
     "not agree; intervals put together from the two as independent (Zou and Donner 2008)",
 }
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """How often replies are of one kind, and where that changes.
+
+    Attributes
+    ----------
+    rates : Rates
+    fit : CriticalFit or None
+        None where all rates are equal or ratios too few.
+    """
+
+    rates: Rates
+    fit: CriticalFit | None
+
+    @property
+    def critical(self) -> Interval:
+        """The critical ratio; NaN without one, as where the rate is the same within its errors (verdict "flat")."""
+        if self.fit is None or self.fit.alpha_c is None or self.fit.verdict == "flat":
+            return NOWHERE
+        low, high = (np.nan if end is None else end for end in self.fit.ci)
+        return Interval(self.fit.alpha_c, low, high)
+
+    @property
+    def verdict(self) -> str:
+        """What the fit says: cliff, gradual, undecided, flat, or no change."""
+        return "no change" if self.fit is None else self.fit.verdict
+
+    @property
+    def rises(self) -> bool | None:
+        """Whether the rate rises through its critical ratio; None without one."""
+        if self.fit is None or np.isnan(self.critical.value):
+            return None
+        return bool(self.fit.details["after"] > self.fit.details["before"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        rates = self.rates
+        return {
+            "counts": rates.counts.tolist(),
+            "trials": rates.trials,
+            "rate": listed(rates.rate),
+            "low": listed(rates.low),
+            "high": listed(rates.high),
+            "critical_ratio": interval_dict(self.critical),
+            "verdict": self.verdict,
+            "rises": self.rises,
+            "fit": None if self.fit is None else self.fit.to_dict(),
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +96,10 @@ class Failure:
     policy : str
         Its name among those measured.
     ratios : float64[n_ratios]
-    hallucination : Rates
+    wrong : Outcome
         Neither right nor abstained, of all items.
-    fit : CriticalFit or None
-        Of the hallucination rate; None where all rates are equal or ratios too few.
+    hallucination : Outcome or None
+        Wrong replies that state another value of the right type, of the items whose task knows; None: no task does.
     kept : float64[n_known, n_ratios]
         Of the items right at ratio 0, which are right at this one.
     items, shared : int
@@ -56,8 +108,8 @@ class Failure:
 
     policy: str
     ratios: Curve
-    hallucination: Rates
-    fit: CriticalFit | None
+    wrong: Outcome
+    hallucination: Outcome | None
     kept: Curve
     items: int
     shared: int
@@ -72,47 +124,22 @@ class Failure:
         return standard_error(self.kept)
 
     def critical(self, kind: str) -> Interval:
-        """Return the critical ratio of hallucination, or the half point of accuracy; NaN where there is none.
-
-        Of a hallucination rate that is the same at every ratio within its errors (verdict "flat") there is none.
-        """
+        """Return the critical ratio of "wrong" or "hallucination", or the half point of "accuracy"; NaN without one."""
         if kind == "accuracy":
             return half_point(self.ratios, self.kept) if self.known else NOWHERE
-        if self.fit is None or self.fit.alpha_c is None or self.fit.verdict == "flat":
-            return NOWHERE
-        low, high = (np.nan if end is None else end for end in self.fit.ci)
-        return Interval(self.fit.alpha_c, low, high)
-
-    @property
-    def verdict(self) -> str:
-        """What the fit of hallucination says: cliff, gradual, undecided, flat, or no change."""
-        return "no change" if self.fit is None else self.fit.verdict
-
-    @property
-    def rises(self) -> bool | None:
-        """Whether hallucination rises through its critical ratio; None without one."""
-        if self.fit is None or np.isnan(self.critical("hallucination").value):
-            return None
-        return bool(self.fit.details["after"] > self.fit.details["before"])
+        outcome = self.wrong if kind == "wrong" else self.hallucination
+        return NOWHERE if outcome is None else outcome.critical
 
     def to_dict(self, half_points: Iterable[tuple[str, str, str, Interval]]) -> dict[str, Any]:
         """Return JSON-ready values, with the difference from every (quantity, tokens, source, half point)."""
-        rates, known = self.hallucination, self.known
+        known = self.known
         return {
             "policy": self.policy,
             "items": self.items,
             "prompts_of_the_trace": self.shared,
             "ratios": listed(self.ratios),
-            "hallucination": {
-                "counts": rates.counts.tolist(),
-                "rate": listed(rates.rate),
-                "low": listed(rates.low),
-                "high": listed(rates.high),
-                "critical_ratio": interval_dict(self.critical("hallucination")),
-                "verdict": self.verdict,
-                "rises": self.rises,
-                "fit": None if self.fit is None else self.fit.to_dict(),
-            },
+            "wrong": self.wrong.to_dict(),
+            "hallucination": None if self.hallucination is None else self.hallucination.to_dict(),
             "accuracy": {
                 "right_at_0": known,
                 "kept": listed(self.kept.mean(axis=0)) if known else None,
@@ -125,7 +152,10 @@ class Failure:
                     "tokens": tokens,
                     "source": source,
                     "half_point": interval_dict(half),
-                    **{kind: interval_dict(apart(self.critical(kind), half)) for kind in KINDS},
+                    **{
+                        kind: interval_dict(apart(self.critical(kind), half))
+                        for kind in (*KINDS, "hallucination")
+                    },
                 }
                 for quantity, tokens, source, half in half_points
             ],
@@ -195,7 +225,10 @@ def measured_as(measured: Measured, traces: Sequence[Trace], method: Method) -> 
     length = int(measured.settings["chunk_length"])
     base, _, by_chunk = method.table.partition("/")
     for name in measured.policies:
-        other = Method.named(name, length)
+        try:
+            other = Method.named(name, length)
+        except ValueError:  # a policy of one's own that is not registered now is none of those compared
+            continue
         if other.policy != method.policy or (method.scored and other.table.partition("/")[0] != base):
             continue
         if by_chunk and other.table != method.table:
@@ -245,11 +278,15 @@ def failure(measured: Measured, name: str, traces: Sequence[Trace], seed: int = 
     at = measured.policies.index(name)
     right: NDArray[np.bool_] = measured.right[:, at]
     ids = {trace.id for trace in traces}
+
+    def outcome(kind: str) -> Outcome:
+        return Outcome(measured.rates(kind, name), measured.critical(name, kind=kind, seed=seed))
+
     return Failure(
         policy=name,
         ratios=measured.ratios,
-        hallucination=measured.rates("hallucination", name),
-        fit=measured.critical(name, seed=seed),
+        wrong=outcome("wrong"),
+        hallucination=outcome("hallucination") if measured.knowing.any() else None,
         kept=right[right[:, 0]].astype(float),
         items=len(measured.ids),
         shared=sum(one in ids for one in measured.ids),

@@ -123,20 +123,20 @@ def _draw_axis(ax: Axes, found: PolicyComparison, over: str) -> None:
 
 
 def _draw_failures(ax: Axes, measured: Failure) -> None:
-    """Draw measured hallucination and lost answers with their bands, and the critical ratio with its interval."""
-    red, brown, rates = plot.COLOURS["red"], plot.COLOURS["orange"], measured.hallucination
-    ax.plot(measured.ratios, rates.rate, "s-", color=red, ms=4, label="measured hallucination, items")
+    """Draw measured wrong replies and lost answers with their bands, and the critical ratio with its interval."""
+    red, brown, rates = plot.COLOURS["red"], plot.COLOURS["orange"], measured.wrong.rates
+    ax.plot(measured.ratios, rates.rate, "s-", color=red, ms=4, label="measured wrong, items")
     ax.fill_between(measured.ratios, rates.low, rates.high, color=red, alpha=0.15, linewidth=0)
     if measured.known:
         error = 2 * measured.kept_error()
         lost = 1 - measured.kept.mean(axis=0)
         look = {"color": brown, "marker": "^", "markersize": 4, "label": "measured right answers lost, items"}
         plot.band(ax, measured.ratios, lost, error, **look)
-    ratio = measured.critical("hallucination")
+    ratio = measured.critical("wrong")
     if np.isfinite(ratio.value):
-        way = "up" if measured.rises else "down"
+        way = "up" if measured.wrong.rises else "down"
         ax.axvline(
-            ratio.value, color=red, linewidth=1, label=f"its critical ratio: {measured.verdict}, {way}"
+            ratio.value, color=red, linewidth=1, label=f"its critical ratio: {measured.wrong.verdict}, {way}"
         )
         if np.isfinite(ratio.low) and np.isfinite(ratio.high):
             ax.axvspan(ratio.low, ratio.high, color=red, alpha=0.08, linewidth=0)

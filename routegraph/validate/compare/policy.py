@@ -9,6 +9,7 @@ from routegraph.stats.intervals import Interval
 from routegraph.validate.compare.failure import Failure
 from routegraph.validate.compare.prediction import AxisComparison
 from routegraph.validate.compare.reach import ReachComparison
+from routegraph.validate.presses.methods import method_words
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,12 +19,15 @@ class PolicyComparison:
     Attributes
     ----------
     policy, scorer : str
+        The method's name, and the score table that it goes by.
     axes : dict of head axis to AxisComparison
     cliffs : dict of str to float
     reach : list of ReachComparison
         Empty where the traces hold no graphs.
     measured : Failure or None
         Where answers fail; None where that was not measured.
+    cut : str or None
+        Registered policy that cuts the scores; None in files of earlier versions, where `policy` was its name.
     """
 
     policy: str
@@ -32,6 +36,12 @@ class PolicyComparison:
     cliffs: dict[str, float] = field(default_factory=dict)
     reach: list[ReachComparison] = field(default_factory=list)
     measured: Failure | None = None
+    cut: str | None = None
+
+    @property
+    def words(self) -> str:
+        """Whose scores and which cut, in words."""
+        return method_words(self.cut or self.policy, self.scorer)
 
 
 def half_points(found: PolicyComparison) -> Iterator[tuple[str, str, str, Interval]]:

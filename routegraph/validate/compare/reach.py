@@ -38,7 +38,7 @@ from routegraph.validate.compare.simulated import (
     scores_generator,
     uniform_scores,
 )
-from routegraph.validate.eviction import Eviction
+from routegraph.validate.eviction import Eviction, Fates
 
 #: Thresholds of attention weight above which a read is an edge.
 EPS = (0.01, 0.03, 0.1)
@@ -149,16 +149,16 @@ def compare_reach(
     for number, trace in enumerate(held_out):
         assert trace.graph is not None
         n = trace.n_context
-        survivals = _survivals(trace, models, seed, number, repeats)
+        fates = _fates(trace, models, ratios.tolist(), seed, number, repeats)
         for eps, statistics in reads.items():
             graphs = {"read off": [heavier(trace.graph, eps)]}
             for name, fitted in (("simulated", statistics), ("uniform", None)):
                 graphs[name] = [draw_reads(fitted, shape, n, seed, number, k) for k in range(repeats)]
-            for (policy, prune), made in survivals.items():
+            for (policy, prune), made in fates.items():
                 curves = found.setdefault((policy, eps, prune), {})
                 for name, listed in graphs.items():
                     pairs = zip(listed, made[name], strict=True)
-                    reached = [reach_curves(graph, s, trace.answer, ratios, prune) for graph, s in pairs]
+                    reached = [reached_at(graph, one, trace.answer, prune) for graph, one in pairs]
                     curves.setdefault(name, []).append(np.mean(reached, axis=0))
     return {
         policy: [
@@ -179,23 +179,24 @@ def compare_reach(
     }
 
 
-def _survivals(
+def _fates(
     trace: Trace,
     models: Mapping[str, tuple[ScoreModel, Sequence[Eviction]]],
+    ratios: Sequence[float],
     seed: int,
     number: int,
     repeats: int,
-) -> dict[tuple[str, str], dict[str, list[Survival]]]:
+) -> dict[tuple[str, str], dict[str, list[Fates]]]:
     """Return, for each (policy, pruning), what survives: read off once, simulated `repeats` times."""
     made = {}
     for policy, (fitted, evictions) in models.items():
         for prune in PRUNING:
             n = n_cached(trace.n_context, prune)
             answers, eviction = trace.answer[trace.answer < n], evictions[number].first(n)
-            made[policy, prune] = {"read off": [eviction.survival()]}
+            made[policy, prune] = {"read off": [eviction.fates(ratios)]}
             for name, model in (("simulated", fitted), ("uniform", uniform_scores(fitted))):
                 made[policy, prune][name] = [
-                    model.draw(scores_generator(seed, number, repeat), eviction.protected, answers)
+                    model.draw(scores_generator(seed, number, repeat), eviction.protected, answers, ratios)
                     for repeat in range(repeats)
                 ]
     return made
@@ -229,8 +230,8 @@ def _comparisons(
 
 def _cavity(trace: Trace, eviction: Eviction, degree: float, ratios: Curve) -> Curve:
     """Return the cavity's reach of a prompt's tokens from its last one, at the fraction really gone."""
-    survival = eviction.survival()
-    gone = fraction_gone(survival.drop, survival.levels(ratios.tolist()))
+    fates = eviction.fates(ratios.tolist())
+    gone = fates.join(lambda one, at: fraction_gone(one.drop, one.levels(at)))
     n = trace.n_context
     below = cavity(n - 1, trace.n_layers, trace.n_heads, degree, gone)
     return np.asarray((below.sum(axis=1) + 1) / n)
@@ -241,8 +242,13 @@ def n_cached(n_tokens: int, prune: str) -> int:
     return n_tokens if prune == "columns" else n_tokens - max(1, min(QUERIES, n_tokens // 4))
 
 
+def reached_at(graph: TokenGraph, fates: Fates, answers: NDArray[np.int64], prune: str) -> Curve:
+    """Return `reach_curves` of an eviction at all of its ratios."""
+    return fates.join(lambda survival, at: reach_curves(graph, survival, answers, at, prune))
+
+
 def reach_curves(
-    graph: TokenGraph, survival: Survival, answers: NDArray[np.int64], ratios: Curve, prune: str
+    graph: TokenGraph, survival: Survival, answers: NDArray[np.int64], ratios: Sequence[float], prune: str
 ) -> Curve:
     """Return the fraction of all cache rows, and of the answer tokens among them, that are reached.
 
@@ -252,7 +258,7 @@ def reach_curves(
     sizes = (graph.n_layers, graph.n_heads, graph.n_tokens, n, graph.causal)
     split = TokenGraph(*sizes, graph.indptr, graph.slot)
     thresholds = reach_thresholds(split, survival, graph.n_tokens - 1, prune)[:n]
-    reached = thresholds >= survival.levels(ratios.tolist())[:, None]
+    reached = thresholds >= survival.levels(ratios)[:, None]
     asked = answers[answers < n]
     of_answers = reached[:, asked].mean(axis=1) if len(asked) else np.full(len(ratios), np.nan)
     return np.array([reached.mean(axis=1), of_answers])

@@ -12,7 +12,7 @@ from routegraph import plot
 from routegraph._version import __version__
 from routegraph.files import read_result, write_json
 from routegraph.stats import intervals
-from routegraph.tables import Block, Page, Shown, note, words
+from routegraph.tables import Block, Page, Shown, note, points, words
 from routegraph.validate.compare import failure
 from routegraph.validate.compare.figures import plot_comparison
 from routegraph.validate.compare.policy import PolicyComparison, half_points
@@ -69,7 +69,8 @@ class Comparison(Shown):
 
     def page(self) -> Page:
         """Return what was read off, what theory and simulation say, and what it means."""
-        blocks: list[Block] = [words(self.question)]
+        methods = [f"{name}: {found.words}." for name, found in self.policies.items()]
+        blocks: list[Block] = [words(self.question), points(methods)]
         for found in self.policies.values():
             blocks += policy_blocks(found, self.has_measured)
         return Page((*blocks, note(*self.notes)))
@@ -128,11 +129,15 @@ class Comparison(Shown):
                 "queries": QUERIES,
                 "question_aware": self.question_aware,
             },
-            "definitions": COMPARISON_DEFINITIONS,
+            "definitions": {
+                **COMPARISON_DEFINITIONS,
+                **{f"policy {name}": found.words for name, found in self.policies.items()},
+            },
             "results": [
                 {
                     "policy": found.policy,
                     "scorer": found.scorer,
+                    **({} if found.cut is None else {"cut": found.cut}),
                     "structural_cliffs": found.cliffs,
                     "axes": [axis.to_dict() for axis in found.axes.values()],
                     "reach": [reach.to_dict() for reach in found.reach],

@@ -7,12 +7,12 @@ judged on the other half. No theory sees the curve it is judged on.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from routegraph.choices import AXES
+from routegraph.choices import AXES, PRUNING
 from routegraph.protection import structural_cliffs
 from routegraph.survival import check_ratios
 from routegraph.theory import ger as theory
@@ -26,6 +26,8 @@ from routegraph.validate.compare.result import Comparison
 from routegraph.validate.compare.simulated import ScoreModel, fit_scores, simulate_ger, uniform_scores
 from routegraph.validate.eviction import Eviction, Method
 from routegraph.validate.measure.result import Measured
+from routegraph.validate.models.attention import seen_rows
+from routegraph.validate.presses.methods import scorer_named
 from routegraph.validate.traces.read_off import ReadOff, read_off
 
 #: Ratios at which everything is read off by default, dense where things happen.
@@ -55,14 +57,14 @@ def compare(
         Prompts of one run, at least four; the first, third, ... are the training half: shuffle prompts that
         take turns in kind. Reach needs traces with graphs.
     policy_names : iterable of str
-        Policies; one that cuts chunks takes the score table made chunk by chunk. One that draws does so anew for
-        every prompt, read off and simulated.
+        Methods by name, see `Method.of_scores`: each goes by the scores that its name means. One that draws does so
+        anew for every prompt, read off and simulated; one that is not nested is asked ratio by ratio.
     ratios : iterable of float
         Increasing compression ratios in [0, 1), at least four; every other one is held out from fitting.
     eps : iterable of float
         Thresholds of attention weight above which a read is an edge, in (0, 1).
     scorer : str, optional
-        Whose scores, where the traces hold those of several; the first by default.
+        Whose scores a policy goes by that is a cut alone ("topk"); Expected Attention's by default.
     measured : Measured or path, optional
         What `routegraph measure` found of the same model, or its folder: where answers fail.
     weights : str, optional
@@ -73,8 +75,9 @@ def compare(
     Raises
     ------
     ValueError
-        If there are too few prompts or ratios, an eps is out of range, a policy is unknown, the traces
-        lack its scores, or `measured` is of another model or way of scoring.
+        If there are too few prompts or ratios, an eps is out of range, a policy is unknown or protects all rows of
+        a prompt, the traces lack its scores, nothing goes by `scorer`, or `measured` is of another model or way of
+        scoring.
     """
     grid = np.array(sorted(set(check_ratios(ratios))))
     if len(grid) < 4:
@@ -83,14 +86,18 @@ def compare(
         raise ValueError(f"compare needs at least 4 prompts (half of them are held out), got {len(traces)}")
     if len({trace.question is None for trace in traces}) > 1:
         raise ValueError("the traces are partly question-aware and partly not; compare them apart")
+    _check_windows(traces)
     thresholds = tuple(sorted(set(eps)))
     for threshold in thresholds:
         if not 0 < threshold < 1:
             raise ValueError(f"eps must be in (0, 1), got {threshold}")
-    chosen = {name: Method.of_scores(traces[0], name, scorer) for name in dict.fromkeys(policy_names)}
+    methods = [Method.of_scores(traces[0], name, scorer) for name in dict.fromkeys(policy_names)]
+    chosen = {method.name: method for method in methods}
+    _check_scorer(scorer, methods)
     evictions = {
         name: [Eviction.of(method, trace, seed) for trace in traces] for name, method in chosen.items()
     }
+    _check_lengths(traces, evictions)
     failures = {} if measured is None else failure.failures(measured, traces, chosen, weights, seed)
     compared, models = {}, {}
     for name, evicted in evictions.items():
@@ -115,6 +122,21 @@ def compare(
     )
 
 
+def _check_windows(traces: Sequence[Trace]) -> None:
+    """Raise ValueError where some layers evict otherwise than the others: no simulation and no theory knows that."""
+    for trace in traces:
+        if any(trace.windows) and trace.spares_local:
+            raise ValueError(
+                f"layers of model {trace.model!r} have a sliding window and are left alone by what evicts, which "
+                "neither simulation nor theory knows; compare another model"
+            )
+        if any(trace.windows) and not seen_rows(trace.windows, trace.n_context).all():
+            raise ValueError(
+                f"prompt {trace.id!r} has {trace.n_context} tokens, and layers of model {trace.model!r} see a window "
+                f"of {max(trace.windows)}, which neither simulation nor theory knows; compare shorter prompts"
+            )
+
+
 def _compare_policy(
     traces: Sequence[Trace], evictions: Sequence[Eviction], ratios: Curve, seed: int
 ) -> tuple[PolicyComparison, ScoreModel]:
@@ -135,7 +157,31 @@ def _compare_policy(
         if "answer tokens" in axes[over].observed:
             predicted |= {f"{name} answers": made["answers"][over] for name, made in simulated.items()}
     cliffs = structural_cliffs([one.protection for one in evictions], [trace.n_context for trace in traces])
-    return PolicyComparison(method.policy, method.table, axes, cliffs), fitted
+    return PolicyComparison(method.name, method.table, axes, cliffs, cut=method.policy), fitted
+
+
+def _check_scorer(scorer: str | None, methods: Sequence[Method]) -> None:
+    """Raise ValueError where a scorer is named and every method that goes by scores has its own."""
+    scored = [method for method in methods if method.scored]
+    by = {one.name: one.table.partition("/")[0] for one in scored}
+    if scorer is not None and by and scorer_named(scorer, by.values()) not in by.values():
+        told = ", ".join(f"{name!r} by {own!r}" for name, own in by.items())
+        raise ValueError(
+            f"no policy goes by scorer {scorer!r}, but {told}; leave the scorer out, or name CUT@SCORER"
+        )
+
+
+def _check_lengths(traces: Sequence[Trace], evictions: Mapping[str, Sequence[Eviction]]) -> None:
+    """Raise ValueError where a policy itself protects as many rows as a prompt has, whole or without its queries."""
+    prune = PRUNING[1] if reach_compare.has_graphs(traces) else PRUNING[0]
+    for name, evicted in evictions.items():
+        for trace, eviction in zip(traces, evicted, strict=True):
+            rows, own = reach_compare.n_cached(trace.n_context, prune), eviction.method.protection
+            if rows <= max(own.n_sink, own.window):
+                raise ValueError(
+                    f"policy {name!r} protects {own.words}, and prompt {trace.id!r} has {rows} rows that can be "
+                    "evicted; compare longer prompts, or leave the policy out"
+                )
 
 
 def _compare_axis(

@@ -22,12 +22,11 @@ from routegraph.sim.ensembles.base import join
 from routegraph.sim.ensembles.empirical import ReadStatistics, resample_reads
 from routegraph.sim.fields import Field, fit_field
 from routegraph.stats.intervals import standard_error
-from routegraph.survival import Survival, fraction_gone
 from routegraph.theory.ger import normal_scores, slot_correlation
 from routegraph.trace import Trace
 from routegraph.validate.compare.prediction import Curve, Prediction
-from routegraph.validate.eviction import Eviction, Method
-from routegraph.validate.traces.read_off import ReadOff
+from routegraph.validate.eviction import Eviction, Fates, Method
+from routegraph.validate.traces.read_off import ReadOff, tokens_gone
 
 #: Simulated prompts in all, at least two for each held-out prompt.
 DRAWS = 64
@@ -60,8 +59,12 @@ class ScoreModel:
     n_heads: int
 
     def draw(
-        self, generator: np.random.Generator, protected: NDArray[np.bool_], answers: NDArray[np.int64]
-    ) -> Survival:
+        self,
+        generator: np.random.Generator,
+        protected: NDArray[np.bool_],
+        answers: NDArray[np.int64],
+        ratios: Sequence[float],
+    ) -> Fates:
         """Draw the scores of as many rows as `protected` tells of, answer tokens shifted, and evict."""
         from scipy.special import ndtr
 
@@ -74,7 +77,7 @@ class ScoreModel:
                 # The small part keeps rows beyond the outermost quantiles in order.
                 slot[:] = np.interp(ndtr(slot), grid, quantiles) + 1e-6 * slot
         slots[:, protected] = slots.max() + 1
-        return self.method.evict(scores, seed=int(generator.integers(2**63)))
+        return self.method.fates(scores, ratios, seed=int(generator.integers(2**63)))
 
 
 def fit_scores(
@@ -141,14 +144,14 @@ def simulate_ger(
     answered: dict[str, list[Curve]] = {over: [] for over in AXES}
     for number, (trace, eviction) in enumerate(zip(held_out, evictions, strict=True)):
         free = ~eviction.protected
-        survivals = [
-            model.draw(scores_generator(seed, number, repeat), eviction.protected, trace.answer)
+        fates = [
+            model.draw(scores_generator(seed, number, repeat), eviction.protected, trace.answer, ratios)
             for repeat in range(repeats)
         ]
         for over in AXES:
             for tokens, curves in ((free, evictable), (trace.answer, answered)):
                 if len(trace.answer) or tokens is free:
-                    gone = [fraction_gone(s.last(over)[:, tokens], s.levels(ratios)) for s in survivals]
+                    gone = [tokens_gone(one, over, tokens) for one in fates]
                     curves[over].append(np.mean(gone, axis=0))
     return {
         "evictable": {over: drawn(np.array(curves)) for over, curves in evictable.items()},

@@ -10,7 +10,7 @@ import numpy as np
 
 from routegraph.critical.result import CriticalFit
 from routegraph.stats.intervals import Interval, interval_of
-from routegraph.validate.compare.failure import Failure
+from routegraph.validate.compare.failure import Failure, Outcome
 from routegraph.validate.compare.policy import PolicyComparison
 from routegraph.validate.compare.prediction import AxisComparison, Curve, Prediction
 from routegraph.validate.compare.reach import ReachComparison
@@ -105,10 +105,10 @@ class StoredFailure(Failure):
         return _curve(self.told["accuracy"]["stderr"])
 
     def critical(self, kind: str) -> Interval:
-        """Return the critical ratio of hallucination, or the half point of accuracy; NaN where there is none."""
+        """Return the critical ratio of "wrong" or "hallucination", or the half point of "accuracy"; NaN without one."""
         if kind == "accuracy":
             return interval_of(self.told["accuracy"]["half_point"])
-        return interval_of(self.told["hallucination"]["critical_ratio"])
+        return super().critical(kind)
 
     def to_dict(self, half_points: Iterable[tuple[str, str, str, Interval]]) -> dict[str, Any]:
         """Return what the file told."""
@@ -131,6 +131,7 @@ def read_policy(told: Mapping[str, Any], ratios: Curve) -> PolicyComparison:
         cliffs={str(name): float(ratio) for name, ratio in told["structural_cliffs"].items()},
         reach=[_reach(reach, ratios) for reach in told["reach"]],
         measured=None if told["measured"] is None else _failure(told["measured"]),
+        cut=told.get("cut"),
     )
 
 
@@ -160,24 +161,27 @@ def _reach(told: Mapping[str, Any], ratios: Curve) -> ReachComparison:
 
 
 def _failure(told: Mapping[str, Any]) -> Failure:
-    rates, fit = told["hallucination"], told["hallucination"]["fit"]
+    # Files of earlier versions call hallucination what is called wrong now, and know no other.
+    wrong, hallucination = (
+        (told["wrong"], told["hallucination"]) if "wrong" in told else (told["hallucination"], None)
+    )
     items, kept = int(told["items"]), told["accuracy"]["kept"]
     return StoredFailure(
         policy=str(told["policy"]),
         ratios=_curve(told["ratios"]),
-        hallucination=Rates(
-            np.array(rates["counts"], dtype=np.int64),
-            items,
-            _curve(rates["rate"]),
-            _curve(rates["low"]),
-            _curve(rates["high"]),
-        ),
-        fit=None if fit is None else CriticalFit.of(fit),
+        wrong=_outcome(wrong, items),
+        hallucination=None if hallucination is None else _outcome(hallucination, items),
         kept=np.empty((0, len(told["ratios"]))) if kept is None else _curve(kept)[None],
         items=items,
         shared=int(told["prompts_of_the_trace"]),
         told=told,
     )
+
+
+def _outcome(told: Mapping[str, Any], items: int) -> Outcome:
+    curves = (_curve(told[name]) for name in ("rate", "low", "high"))
+    rates = Rates(np.array(told["counts"], dtype=np.int64), int(told.get("trials", items)), *curves)
+    return Outcome(rates, None if told["fit"] is None else CriticalFit.of(told["fit"]))
 
 
 def _predicted(told: Mapping[str, Any]) -> dict[str, Prediction]:

@@ -124,20 +124,23 @@ def _reach_reading(found: PolicyComparison) -> list[str]:
     columns = [reach for reach in found.reach if reach.prune == "columns" and reach.tokens == TOKENS[0]]
     if not columns:
         return []
-    gaps = {
-        name: max(abs(reach.difference(name).value) for reach in columns) for name in ("simulated", "uniform")
-    }
+    gaps = {}
+    for name in ("simulated", "uniform"):
+        apart = [abs(reach.difference(name).value) for reach in columns]
+        never = any(math.isnan(gap) for gap in apart)  # one of the curves does not fall to one half
+        gaps[name] = "an unknown distance" if never else f"{max(apart):.3f}"
     weights = ", ".join(f"{reach.eps:g}" for reach in columns)
     return [
         f"Reach of all context tokens, columns, weights above {weights}: simulated half points lie within "
-        f"{gaps['simulated']:.3f} of those read off, uniform ones within {gaps['uniform']:.3f}.",
+        f"{gaps['simulated']} of those read off, uniform ones within {gaps['uniform']}.",
         "Reach under decode falls late or not at all: reads among cache rows stay whole, so that one surviving read "
         "of the question by a row beyond the sinks opens most of the context again.",
     ]
 
 
 FAILURES_FOOTNOTE = (
-    "Measured: hallucination, the midpoint of a logistic from one level of the rate to another (profile likelihood); "
+    "Measured: wrong (neither right nor an abstention), the midpoint of a logistic from one level of the rate to "
+    "another (profile likelihood); "
     "'flat' is no change beyond chance and has no critical ratio, 'gradual' no cliff: then the midpoint is a "
     "description, no threshold; 'up', 'down': which way the rate goes there. Accuracy, of the items right at ratio "
     "0: the ratio from which fewer than half of them are right. A half point of tokens gone or out of reach is "
@@ -160,10 +163,10 @@ def failure_grids(found: PolicyComparison) -> list[Grid]:
         for quantity, tokens, source, half in halves
         if tokens == of
     ]
-    columns = ["half point", "by", "ratio", "halluc. - it", "accuracy - it"]
+    columns = ["half point", "by", "ratio", "wrong - it", "accuracy - it"]
     title = f"{found.policy}: measured minus half points of {of} tokens gone (reached)"
     return [
-        _measured_grid(found.policy, [_hallucination(measured), _accuracy(measured)]),
+        _measured_grid(found.policy, [_wrong(measured), _accuracy(measured)]),
         Grid(columns, rows, title=title, right_from=2),
     ]
 
@@ -205,19 +208,19 @@ def _measured_grid(policy: str, rows: list[list[str]]) -> Grid:
     return Grid(columns, rows, title=f"{policy}: where answers fail")
 
 
-def _hallucination(measured: Failure) -> list[str]:
-    rates = measured.hallucination
+def _wrong(measured: Failure) -> list[str]:
+    rates = measured.wrong.rates
     shown = [
         f"{100 * rates.rate[k]:.0f} [{100 * rates.low[k]:.0f}, {100 * rates.high[k]:.0f}]"
         for k in (0, int(rates.rate.argmax()))
     ]
-    ratio = measured.critical("hallucination")
-    way = {True: ", up", False: ", down", None: ""}[measured.rises]
+    ratio = measured.critical("wrong")
+    way = {True: ", up", False: ", down", None: ""}[measured.wrong.rises]
     return [
-        "hallucination",
+        "wrong",
         "-" if math.isnan(ratio.value) else interval(ratio, 3),
         *shown,
-        f"{measured.verdict}{way}",
+        f"{measured.wrong.verdict}{way}",
     ]
 
 

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from routegraph.trace import Trace
 from routegraph.validate.eviction import Eviction, Method
+from routegraph.validate.models.attention import Attention, attention_of
 from routegraph.validate.models.load import Loaded, quiet
 from routegraph.validate.presses import prefill
 
@@ -41,11 +42,14 @@ class Decoded:
         The replies without special tokens.
     logits : float32[n_variants, n_logits, n_vocabulary]
         Logits of the first steps; NaN behind the end of a reply.
+    cut : bool[n_variants]
+        Whether a reply was still going on when it reached the greatest length.
     """
 
     token_ids: tuple[Ids, ...]
     texts: tuple[str, ...]
     logits: NDArray[np.float32]
+    cut: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +86,11 @@ def variants(
     trace : Trace
         With the scores that the policies go by.
     names : sequence of str
-        Policies.
+        Methods by name, see `Method.of_scores`.
     ratios : sequence of float
         Compression ratios in [0, 1).
     scorer : str, optional
-        Whose scores, where the trace holds those of several; the first by default.
+        Whose scores a policy goes by that is a cut alone; Expected Attention's by default.
 
     Returns
     -------
@@ -119,6 +123,7 @@ def decode(
     *,
     n_logits: int = 1,
     memory: int = MEMORY,
+    stop: str = "",
 ) -> Decoded:
     """Answer a question under every variant of an evicted cache, greedily and in one batch.
 
@@ -141,6 +146,8 @@ def decode(
         Steps of which to return the logits.
     memory : int
         Bytes the variants decoded at a time may take (at least one always is): see `bytes_per_variant`.
+    stop : str
+        Text before which a reply ends, though the tokens that hold it are still told; none by default.
 
     Returns
     -------
@@ -164,13 +171,15 @@ def decode(
     n_logits = min(max(n_logits, 0), max_new_tokens)
     size = _batch_size(model, kept, len(asked), max_new_tokens, n_logits, memory)
     parts = [
-        _greedy(model, cache, asked, kept[start : start + size], max_new_tokens, n_logits)
+        _greedy(model, cache, asked, kept[start : start + size], max_new_tokens, n_logits, stop)
         for start in range(0, len(kept), size)
     ]
-    replies = tuple(reply for part, _ in parts for reply in part)
-    with quiet():
-        texts = tuple(model.tokenizer.decode(reply, skip_special_tokens=True) for reply in replies)
-    return Decoded(replies, texts, np.concatenate([logits for _, logits in parts]))
+    replies = tuple(reply for part in parts for reply in part[0])
+    texts = tuple(_text(model, reply) for reply in replies)
+    if stop:
+        texts = tuple(text.partition(stop)[0] for text in texts)
+    logits, cut = (np.concatenate([part[k] for part in parts]) for k in (1, 2))
+    return Decoded(replies, texts, logits, cut)
 
 
 def score(
@@ -238,9 +247,9 @@ def _batch_size(
 
 
 def _greedy(
-    model: Loaded, cache: Any, question: Ids, kept: Kept, max_new_tokens: int, n_logits: int
-) -> tuple[list[Ids], NDArray[np.float32]]:
-    """Decode one batch of variants: their replies, and the logits of the first steps."""
+    model: Loaded, cache: Any, question: Ids, kept: Kept, max_new_tokens: int, n_logits: int, stop: str
+) -> tuple[list[Ids], NDArray[np.float32], NDArray[np.bool_]]:
+    """Decode one batch of variants: their replies, the logits of the first steps, and which were cut."""
     import torch
 
     ends = _end_tokens(model)
@@ -257,10 +266,18 @@ def _greedy(
             for variant in np.flatnonzero(going):
                 replies[variant].append(int(chosen[variant]))
             going &= ~np.isin(chosen, ends)
+            if stop:
+                going &= [stop not in _text(model, reply) for reply in replies]
             if not going.any():
                 break
             ids = chosen[:, None]
-    return [np.array(reply, dtype=np.int64) for reply in replies], first
+    return [np.array(reply, dtype=np.int64) for reply in replies], first, going
+
+
+def _text(model: Loaded, reply: Any) -> str:
+    """Return a reply without special tokens."""
+    with quiet():
+        return str(model.tokenizer.decode(reply, skip_special_tokens=True))
 
 
 @contextmanager
@@ -276,17 +293,20 @@ def _shared_cache(model: Loaded, cache: Any, kept: Kept) -> Iterator[Any]:
 
     network = model.model
     dead = torch.from_numpy(~kept).to(network.device)
+    layers = [attention_of(module) for module in prefill.attention_modules(network)]
     own = DynamicCache()
 
     def attention(
         module: Any, query: Any, key: Any, value: Any, _mask: Any, scaling: float, **more: Any
     ) -> tuple[Any, None]:
-        for special in ("sliding_window", "softcap", "s_aux"):
-            if more.get(special) is not None:
-                raise ValueError(f"decoding under eviction does not know attention with {special!r}")
+        known = layers[module.layer_idx]
+        told = {"scaling": known.scaling, "sliding_window": known.window or None, "softcap": known.softcap}
+        for name, setting in {"scaling": scaling, **more}.items():
+            if name in (*told, "s_aux") and setting is not None and setting != told.get(name):
+                raise ValueError(f"decoding under eviction does not know attention with {name!r} here")
         shared = cache.layers[module.layer_idx]
         evicted = dead[:, module.layer_idx]
-        return _attend(query, key, value, shared.keys[0], shared.values[0], evicted, scaling), None
+        return _attend(query, key, value, shared.keys[0], shared.values[0], evicted, known), None
 
     def step(ids: Ids, n_logits: int) -> Any:
         start = kept.shape[3] + own.get_seq_length()
@@ -301,15 +321,21 @@ def _shared_cache(model: Loaded, cache: Any, kept: Kept) -> Iterator[Any]:
     before = network.config._attn_implementation
     ALL_ATTENTION_FUNCTIONS[_ATTENTION] = attention
     network.config._attn_implementation = _ATTENTION
+    # The last rows of a batch are a strided view, of which torch multiplies each row by a copy of the whole
+    # vocabulary matrix: many times slower than all the rest where that is large.
+    handle = network.get_output_embeddings().register_forward_pre_hook(
+        lambda _module, inputs: (inputs[0].contiguous(),)
+    )
     try:
         yield step
     finally:
+        handle.remove()
         network.config._attn_implementation = before
         del ALL_ATTENTION_FUNCTIONS[_ATTENTION]
 
 
 def _attend(
-    query: Any, key: Any, value: Any, shared_key: Any, shared_value: Any, dead: Any, scale: float
+    query: Any, key: Any, value: Any, shared_key: Any, shared_value: Any, dead: Any, attention: Attention
 ) -> Any:
     """Attend from the variants' own rows to the shared rows each keeps, and causally to their own.
 
@@ -320,13 +346,18 @@ def _attend(
 
     n_variants, n_query_heads, n_query, width = query.shape
     n_heads, n_own = key.shape[1:3]
+    n_context = shared_key.shape[1]
     # The query heads of a group lie side by side and read the same keys: one product serves them all.
     query = query.reshape(n_variants, n_heads, -1, width)
-    there = torch.einsum("vhqd,hnd->vhqn", query, shared_key).masked_fill_(dead[:, :, None], -torch.inf)
-    later = torch.ones(n_query, n_own, dtype=torch.bool, device=query.device).triu(n_own - n_query + 1)
-    here = (query @ key.transpose(2, 3)).masked_fill_(later.repeat(n_query_heads // n_heads, 1), -torch.inf)
-    weights = (torch.cat([there, here], dim=3) * scale).softmax(dim=3, dtype=torch.float32).to(query.dtype)
-    there, here = weights.split([shared_key.shape[1], n_own], dim=3)
+    there = torch.einsum("vhqd,hnd->vhqn", query, shared_key)
+    logits = attention.capped(torch.cat([there, query @ key.transpose(2, 3)], dim=3))
+    logits[..., :n_context].masked_fill_(dead[:, :, None], -torch.inf)
+    position = torch.arange(n_context + n_own, device=query.device)
+    first = 0 if attention.window else n_context  # without a window, all of the context is seen
+    unseen = attention.hidden(position[-n_query:], position[first:])
+    logits[..., first:].masked_fill_(unseen.repeat(n_query_heads // n_heads, 1), -torch.inf)
+    weights = logits.softmax(dim=3, dtype=torch.float32).to(query.dtype)
+    there, here = weights.split([n_context, n_own], dim=3)
     read = torch.einsum("vhqn,hnd->vhqd", there, shared_value) + here @ value
     return read.reshape(n_variants, n_query_heads, n_query, width).transpose(1, 2).contiguous()
 

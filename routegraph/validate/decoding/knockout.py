@@ -17,6 +17,7 @@ from routegraph.survival import check_positions
 from routegraph.validate.decoding.decode import MEMORY, score
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.presses import prefill
+from routegraph.validate.prompts.asking import PLAIN, Asks
 from routegraph.validate.prompts.prompt import Prompt
 from routegraph.validate.prompts.tokens import Asked, tokenise, tokens_in
 
@@ -160,6 +161,7 @@ def carriers(
     *,
     sinks: int = 1,
     answer: ArrayLike | None = None,
+    asks: Asks = PLAIN,
     memory: int = MEMORY,
 ) -> Carriers:
     """Find the tokens an answer is read from: those whose knockout, one at a time, moves it most.
@@ -174,13 +176,15 @@ def carriers(
         How many tokens to name.
     sinks : int
         First rows of the context, which are not named: without them attention breaks down, whatever is asked.
+    asks : Asks
+        How the prompt is put to the model.
 
     Raises
     ------
     ValueError
         As `knockout` does; if limit or sinks are out of range.
     """
-    asked, cache, given = _prefilled(model, prompt, answer)
+    asked, cache, given = _prefilled(model, prompt, answer, asks)
     n = len(asked.context)
     if not 0 <= sinks <= n - 2:
         raise ValueError(f"sinks must be in 0..{n - 2} for a context of {n} tokens, got {sinks}")
@@ -196,11 +200,13 @@ def carriers(
     return Carriers(tokens, each, without, only)
 
 
-def _prefilled(model: Loaded, prompt: Prompt, answer: ArrayLike | None) -> tuple[Asked, Any, Positions]:
+def _prefilled(
+    model: Loaded, prompt: Prompt, answer: ArrayLike | None, asks: Asks = PLAIN
+) -> tuple[Asked, Any, Positions]:
     """Return a prompt's tokens, the cache of its context, and the answer to follow."""
     import torch
 
-    asked = tokenise(model, prompt)
+    asked = tokenise(model, prompt, asks)
     given = asked.answer if answer is None else np.asarray(answer)
     if given.size == 0:
         raise ValueError(f"prompt {prompt.id!r} has no answer to knock out")

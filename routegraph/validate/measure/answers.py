@@ -14,11 +14,18 @@ from routegraph.critical.fit import CriticalFit, fit_counts
 from routegraph.stats.auc import Auc, pooled_auc
 from routegraph.stats.intervals import listed
 from routegraph.stats.proportions import wilson
+from routegraph.survival import ratio_keeping
+from routegraph.validate.eviction import legend
 from routegraph.validate.measure.metrics import METRICS
+from routegraph.validate.presses.scorers import CHUNK_LENGTH
+from routegraph.validate.tasks.knowledge import hallucinates, known
 
 #: What is counted, and of which the curves are.
-KINDS = ("accuracy", "hallucination", "abstention")
+KINDS = ("accuracy", "wrong", "hallucination", "abstention")
 
+
+#: Below such a share of right answers with nothing removed, nothing about compression can be read off.
+FLOOR = 0.6
 
 #: A cell of the AUC needs so many items that fail, and so many that do not.
 LEAST = 5
@@ -61,9 +68,11 @@ class Answers:
     replies : tuple of tuple of str
         Of every item, policies outermost.
     metrics : mapping of str to float64[n_items, n_policies, n_ratios]
-        See `METRICS`; NaN where an item has none.
+        See `METRICS`; NaN where an item has none. Empty where they were not measured.
     cliffs : mapping of policy to mapping of str to float
         Ratios at which the code of a policy, not physics, builds in a cliff.
+    prompts : tuple of mapping
+        What the cells keep of every prompt; by it a task knows which wrong replies are hallucinations.
     """
 
     settings: Mapping[str, Any]
@@ -77,6 +86,7 @@ class Answers:
     replies: tuple[tuple[str, ...], ...]
     metrics: Mapping[str, NDArray[np.float64]]
     cliffs: Mapping[str, Mapping[str, float]]
+    prompts: tuple[Mapping[str, Any], ...] = ()
 
     def only(self, items: ArrayLike) -> Self:
         """Return what was measured of some items, bool[n_items] or their numbers; ValueError where there is none."""
@@ -94,6 +104,7 @@ class Answers:
             abstained=self.abstained[numbers],
             replies=tuple(self.replies[i] for i in numbers),
             metrics={name: values[numbers] for name, values in self.metrics.items()},
+            prompts=tuple(self.prompts[i] for i in numbers) if self.prompts else (),
         )
 
     @property
@@ -102,9 +113,34 @@ class Answers:
         return list(self.settings["policies"])
 
     @property
+    def methods(self) -> dict[str, str]:
+        """Whose scores and which cut every policy is, in words."""
+        return legend(self.policies, int(self.settings.get("chunk_length", CHUNK_LENGTH)))
+
+    @property
     def ratios(self) -> NDArray[np.float64]:
-        """Sorted compression ratios, the first one 0."""
+        """Sorted compression ratios, the first one 0; of budgets of rows the mean over the items."""
+        if self.keep:
+            each = np.array([self.ratios_of(i) for i in range(len(self.ids))])
+            return np.asarray(each.mean(axis=0))
         return np.array(self.settings["ratios"], dtype=float)
+
+    @property
+    def keep(self) -> tuple[int, ...]:
+        """Budgets of rows, from many to few, that take the places of the ratios after 0; empty: there are none."""
+        return tuple(self.settings.get("keep", ()))
+
+    def ratios_of(self, item: int) -> NDArray[np.float64]:
+        """Return the ratios at which an item was asked, float64[n_ratios]."""
+        n = int(self.n_context[item])
+        if self.keep:
+            return np.array([0.0, *(ratio_keeping(n, budget) for budget in self.keep)])
+        return self.ratios
+
+    @property
+    def apart(self) -> NDArray[np.int64]:
+        """Places of the ratios that differ from the one before: two budgets may both exceed every context."""
+        return np.flatnonzero(np.diff(self.ratios, prepend=-1.0) > 0)
 
     @property
     def tasks(self) -> list[str]:
@@ -112,29 +148,58 @@ class Answers:
         return list(dict.fromkeys(self.item_tasks))
 
     def of(self, kind: str) -> NDArray[np.bool_]:
-        """Return which replies count for "accuracy", "hallucination" or "abstention", [items, policies, ratios]."""
+        """Return which replies count for a kind, bool[items, policies, ratios].
+
+        "accuracy": right. "abstention": it says that it does not know. "wrong": neither. "hallucination": wrong, and
+        it states another value of the right type, by what the item's task knows; False where none knows (`knowing`).
+        """
         if kind not in KINDS:
             raise ValueError(f"unknown kind {kind!r}; choose from: {', '.join(KINDS)}")
-        if kind == "hallucination":
-            return np.asarray(~(self.right | self.abstained))
+        if kind in ("wrong", "hallucination"):
+            wrong = np.asarray(~(self.right | self.abstained))
+            return wrong if kind == "wrong" else wrong & self._stating
         return self.right if kind == "accuracy" else self.abstained
 
     def rates(self, kind: str, policy: str, task: str | None = None) -> Rates:
-        """Return a curve of one policy; of the items of one task, where named."""
-        table = self.of(kind)[self.items_of(task), self.place_of(policy)]
+        """Return a curve of one policy; of the items of one task, where named.
+
+        Of hallucinations, the items whose task knows what one is; without any, rates are NaN.
+        """
+        chosen = self.items_of(task) & (self.knowing | (kind != "hallucination"))
+        table = self.of(kind)[chosen, self.place_of(policy)]
         counts, trials = table.sum(axis=0), len(table)
+        if not trials:
+            nowhere = np.full(len(counts), np.nan)
+            return Rates(counts, 0, nowhere, nowhere, nowhere)
         low, high = wilson(counts, np.full(len(counts), trials))
         return Rates(counts, trials, counts / trials, low, high)
 
     def critical(
-        self, policy: str, task: str | None = None, kind: str = "hallucination", seed: int = 0
+        self, policy: str, task: str | None = None, kind: str = "wrong", seed: int = 0
     ) -> CriticalFit | None:
         """Fit a cliff and gradual changes to a curve; None where all rates are equal or ratios too few."""
         found = self.rates(kind, policy, task)
-        if len(self.ratios) < 4 or np.ptp(found.counts) == 0:
+        at = self.apart
+        if len(at) < 4 or np.ptp(found.counts) == 0:
             return None
         name = f"{kind}, {policy}, {task or 'all tasks'}"
-        return fit_counts(self.ratios, found.counts, found.trials, seed=seed, observable=name)
+        return fit_counts(self.ratios[at], found.counts[at], found.trials, seed=seed, observable=name)
+
+    @cached_property
+    def knowing(self) -> NDArray[np.bool_]:
+        """Of which items a task knows which wrong replies are hallucinations, bool[n_items]."""
+        if not self.prompts:
+            return np.zeros(len(self.ids), dtype=bool)
+        return np.array([known(prompt) is not None for prompt in self.prompts])
+
+    @cached_property
+    def _stating(self) -> NDArray[np.bool_]:
+        """Which replies state another value of the right type, bool[n_items, n_policies, n_ratios]."""
+        made = np.zeros(self.right.shape, dtype=bool)
+        for item in np.flatnonzero(self.knowing):
+            said = {reply: hallucinates(self.prompts[item], reply) for reply in set(self.replies[item])}
+            made[item] = np.reshape([bool(said[reply]) for reply in self.replies[item]], made.shape[1:])
+        return made
 
     @cached_property
     def fails(self) -> NDArray[np.bool_]:

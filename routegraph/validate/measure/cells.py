@@ -18,8 +18,12 @@ from typing import Any
 
 from routegraph._version import __version__
 from routegraph.files import atomic_open, cells_folder, digest, write_json
+from routegraph.validate.graders import FORMER
 
 FORMAT, FORMAT_VERSION = "routegraph measurement", 1
+
+#: Settings that earlier versions did not record, and what these versions did.
+FORMERLY: dict[str, Any] = {"grader": FORMER, "metrics": True}
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Cells:
         if out is None:
             return cls(settings)
         open_folder(Path(out), settings)
-        return cls(settings, Path(out))
+        # As the folder records them: the digest in its cells is of these.
+        return cls(read_run(out)["settings"], Path(out))
 
     def find(self, name: str) -> dict[str, Any] | None:
         """Return a cell that is there already, None where it is not; ValueError as `read_cell`."""
@@ -121,6 +126,16 @@ def read_run(out: str | os.PathLike[str]) -> dict[str, Any]:
     return document
 
 
+def is_measurement(path: str | os.PathLike[str]) -> bool:
+    """Return whether it is a folder that `measure` wrote."""
+    run = Path(path) / "run.json"
+    try:
+        document = json.loads(run.read_text(encoding="utf-8")) if run.is_file() else None
+    except ValueError:
+        return False
+    return isinstance(document, dict) and document.get("format") == FORMAT
+
+
 def open_folder(out: Path, settings: Mapping[str, Any]) -> Path:
     """Return the folder of the cell files, made if missing.
 
@@ -135,9 +150,10 @@ def open_folder(out: Path, settings: Mapping[str, Any]) -> Path:
         raise ValueError(f"cannot write {str(out)!r}: folder {str(out.parent)!r} does not exist")
     run = out / "run.json"
     if run.is_file():
-        known = read_run(out)["settings"]
-        for name, value in settings.items():
-            if name == "plugins" and known.get(name) not in (None, value):
+        known = {**FORMERLY, **read_run(out)["settings"]}
+        for name in dict.fromkeys((*settings, *known)):
+            value = settings.get(name, FORMERLY.get(name))
+            if name == "plugins" and value and known.get(name) not in (None, value):
                 files = ", ".join(map(repr, value))
                 raise ValueError(
                     f"{str(out)!r} was measured with another text of {files}; choose another folder"

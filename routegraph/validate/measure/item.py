@@ -15,15 +15,16 @@ from routegraph.validate.decoding.decode import decode
 from routegraph.validate.decoding.knockout import carriers as find_carriers
 from routegraph.validate.eviction import Eviction, Method, tables_of
 from routegraph.validate.measure import metrics
-from routegraph.validate.measure.metrics import METRICS, N_SINK, Watched
+from routegraph.validate.measure.grading import check_gradable, graded, told
+from routegraph.validate.measure.metrics import METRICS, Watched
 from routegraph.validate.measure.routed import read_question
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.plan import Plan
 from routegraph.validate.presses import prefill
-from routegraph.validate.presses.scorers import ScoreTable, check_table, score_tables
+from routegraph.validate.presses.scorers import ScoreTable, check_table, fitting_chunk, score_tables
 from routegraph.validate.prompts.prompt import Prompt, occurrences
-from routegraph.validate.prompts.tokens import Asked, tokenise, tokens_in
-from routegraph.validate.prompts.verdict import judge, normalise
+from routegraph.validate.prompts.tokens import Asked, UnfitPromptError, tell_set_aside, tokenise
+from routegraph.validate.prompts.verdict import normalise
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,22 +45,31 @@ class Item:
 
     @classmethod
     def read(cls, model: Loaded, prompt: Prompt, plan: Plan) -> Item:
-        """Tokenise a prompt; ValueError if it asks nothing, does not fit the model, or lacks what is watched."""
+        """Tokenise a prompt.
+
+        Answer spans are found where the context holds the answer; without them, or without evidence, the tokens that
+        matter are not known, and their metrics are left out.
+
+        Raises
+        ------
+        UnfitPromptError
+            If the prompt asks nothing, has no answer to judge replies by, or is too long for the model or too short
+            for a scorer.
+        ValueError
+            If tokenizer and model do not belong together, or the model cannot be asked like this.
+        """
         what = f"prompt {prompt.id!r}"
         spans = prompt.answer_spans
         if prompt.answerable:
             if not normalise(prompt.answer):
-                raise ValueError(f"{what} has no answer to match replies by; mark it answerable: false")
+                raise UnfitPromptError(f"{what} has no answer to judge replies by; mark it answerable: false")
+            try:
+                check_gradable(prompt, plan.grader)
+            except ValueError as error:
+                raise UnfitPromptError(str(error)) from None
             spans = spans or occurrences(prompt)
-            if not spans:
-                raise ValueError(
-                    f"{what}: its answer {prompt.answer!r} does not occur in its context, so no tokens of it can be "
-                    "watched; correct it, give answer_spans, or mark it answerable: false"
-                )
-            if not prompt.evidence:
-                raise ValueError(f"{what} names no evidence; give the spans the answer follows from")
         try:
-            asked = tokenise(model, prompt, plan.question_aware)
+            asked = tokenise(model, prompt, plan)
         except NotImplementedError as error:
             raise ValueError(
                 f"the tokenizer of model {model.name!r} tells no character offsets; use a fast one"
@@ -73,28 +83,21 @@ class Item:
             )
         total = len(asked.context) + len(asked.question) + plan.max_new_tokens
         if total > model.max_context:
-            raise ValueError(
+            raise UnfitPromptError(
                 f"{what} has {total} tokens with question and reply; model {model.name!r} was made for "
                 f"{model.max_context} at most"
             )
         n = len(asked.context)
         chunk_length = fitting_chunk(n, plan.chunk_length)
-        facts = tuple(tokens_in(asked.text, asked.offsets, [span]) for span in prompt.evidence)
-        answer = tokens_in(asked.text, asked.offsets, spans)
+        facts = tuple(asked.positions([span]) for span in prompt.evidence)
+        answer = asked.positions(spans)
         item = cls(prompt, asked, answer, facts, plan.methods(chunk_length), chunk_length)
-        for table in item.tables.values():
-            check_table(n, table.press, table.chunk_length, what, table.scorer)
+        try:
+            for table in item.tables.values():
+                check_table(n, table.press, table.chunk_length, what, table.scorer)
+        except ValueError as error:
+            raise UnfitPromptError(str(error)) from None
         return item
-
-
-def fitting_chunk(n: int, chunk_length: int) -> int:
-    """Return the longest chunk, up to the length asked for, whose last, shorter one holds more than the sinks.
-
-    A chunk of sinks only cannot be scored by itself; a few rows less, and there is none.
-    """
-    return next(
-        (k for k in range(chunk_length, chunk_length // 2, -1) if n % k == 0 or n % k > N_SINK), chunk_length
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +108,28 @@ class Prefilled:
     scores: Mapping[str, NDArray[np.float32]]
     scorers: Mapping[str, Mapping[str, Any]]
     cache: Any
+    windows: Sequence[int] = ()
+    spares_local: bool = False
+
+
+def read_items(
+    model: Loaded, prompts: Sequence[Prompt], plan: Plan
+) -> tuple[list[Item], tuple[tuple[str, str], ...]]:
+    """Read prompts; return the items, and the id of each prompt that is set aside with the reason.
+
+    Raises
+    ------
+    ValueError
+        If nothing is left, or as `Item.read` does for reasons that lie with the model.
+    """
+    items, aside = [], []
+    for prompt in prompts:
+        try:
+            items.append(Item.read(model, prompt, plan))
+        except UnfitPromptError as error:
+            aside.append((prompt.id, str(error)))
+    tell_set_aside(aside, len(prompts))
+    return items, tuple(aside)
 
 
 def evicted(model: Loaded, item: Item, seed: int) -> tuple[Any, list[Eviction]]:
@@ -120,31 +145,92 @@ def evicted(model: Loaded, item: Item, seed: int) -> tuple[Any, list[Eviction]]:
         also=lambda module, args, kwargs, output: caches.append(kwargs["past_key_values"]),
     )
     recorded = {name: table.recorded(len(item.asked.context)) for name, table in tables.items()}
-    done = Prefilled(item.prompt.id, scores, recorded, caches[0])
+    done = Prefilled(item.prompt.id, scores, recorded, caches[0], **model.local)
     return done.cache, [Eviction.of(method, done, seed) for method in item.methods]
 
 
-def measure_item(model: Loaded, item: Item, plan: Plan, carriers: int = 0) -> dict[str, Any]:
-    """Return the cell of one item, without its seal."""
-    asked, prompt, ratios = item.asked, item.prompt, plan.ratios
+def measure_item(
+    model: Loaded, item: Item, plan: Plan, carriers: int = 0, with_metrics: bool = False
+) -> dict[str, Any]:
+    """Return the cell of one item, without its seal; the metrics are left out unless asked for: they take time."""
+    asked, prompt = item.asked, item.prompt
     n = len(asked.context)
+    ratios = plan.ratios_of(n)
     cache, evictions = evicted(model, item, plan.seed)
     survivals = [eviction.survivals(ratios) for eviction in evictions]
     carried = np.empty(0, dtype=np.int64)
     if carriers and prompt.answerable:
-        carried = np.sort(find_carriers(model, prompt, carriers).tokens)
-    watched = Watched(item.answer, item.facts, carried)
+        carried = np.sort(find_carriers(model, prompt, carriers, asks=plan).tokens)
     distinct, which = distinct_variants(survivals, ratios)
-    reads, routed = read_question(model, asked.context, asked.question, distinct)
     with metrics.answer_states(model.model) as states:
-        decoded = decode(model, cache, asked.question, distinct, plan.max_new_tokens)
-    first = int(asked.answer[0]) if prompt.answerable and len(asked.answer) else None
-    by_variant = metrics.routed_metrics(routed) | metrics.after_metrics(
-        decoded.logits[:, 0], np.concatenate(states), int(which[0]), first
-    )
+        decoded = decode(model, cache, asked.question, distinct, plan.max_new_tokens, stop=plan.stop)
+    rows: list[dict[str, float]] = []
+    if with_metrics:
+        watched = Watched(item.answer, item.facts, carried)
+        asking = Asking(evictions, survivals, ratios, distinct, which)
+        rows = metric_rows(model, item, watched, asking, decoded.logits[:, 0], np.concatenate(states))
+    texts = [decoded.texts[variant] for variant in which]
+    kept = told(prompt)
+    return {
+        "prompt": {
+            "id": prompt.id,
+            "task": prompt.task or "prompts",
+            **kept,
+            "n_context": n,
+            "n_question": len(asked.question),
+            "answer_tokens": item.answer.tolist(),
+            "facts": [fact.tolist() for fact in item.facts],
+            "carriers": carried.tolist(),
+        },
+        "protected": {eviction.method.name: eviction.told for eviction in evictions},
+        "distinct_variants": len(distinct),
+        **({"ratios": list(ratios)} if plan.keep else {}),
+        "replies": texts,
+        **graded(kept, texts, plan.grader),
+        "cut": [int(decoded.cut[variant]) for variant in which],
+        "metrics": {name: [_plain(row[name]) for row in rows] for name in METRICS if rows},
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Asking:
+    """The evictions of an item, what survives each at each ratio, and which kept set that is."""
+
+    evictions: Sequence[Eviction]
+    survivals: Sequence[Sequence[Survival]]
+    ratios: Sequence[float]
+    distinct: NDArray[np.bool_]
+    which: NDArray[np.int64]
+
+
+def metric_rows(
+    model: Loaded,
+    item: Item,
+    watched: Watched,
+    asking: Asking,
+    logits: NDArray[np.float32],
+    states: NDArray[np.float32],
+) -> list[dict[str, float]]:
+    """Return every metric of every (policy, ratio), policies outermost.
+
+    Parameters
+    ----------
+    model : Loaded
+    item : Item
+    watched : Watched
+    asking : Asking
+    logits : float32[n_variants, n_vocabulary]
+        Of the first answer token under every kept set.
+    states : float32[n_variants, width]
+        Last hidden state of the row they are read from.
+    """
+    asked, ratios, which = item.asked, asking.ratios, asking.which
+    reads, routed = read_question(model, asked.context, asked.question, asking.distinct)
+    first = int(asked.answer[0]) if item.prompt.answerable and len(asked.answer) else None
+    by_variant = metrics.routed_metrics(routed) | metrics.after_metrics(logits, states, int(which[0]), first)
     graphs = {eps: graph.heavier(reads.graph, eps) for eps in metrics.EPS}
     rows: list[dict[str, float]] = []
-    for eviction, row in zip(evictions, survivals, strict=True):
+    for eviction, row in zip(asking.evictions, asking.survivals, strict=True):
         if eviction.method.nested:
             routes = metrics.route_metrics(reads, row[0], ratios, watched, graphs)
         else:
@@ -156,30 +242,11 @@ def measure_item(model: Loaded, item: Item, plan: Plan, carriers: int = 0) -> di
             rows.append(metrics.cache_metrics(s, ratio, watched) | found)
     for row_, variant in zip(rows, which, strict=True):
         row_ |= {name: float(values[variant]) for name, values in by_variant.items()}
-        row_ |= {"n_context": float(n), "margin_at_0": float(by_variant["margin"][which[0]])}
-    texts = [decoded.texts[variant] for variant in which]
-    verdicts = [judge(prompt, text) for text in texts]
-    return {
-        "prompt": {
-            "id": prompt.id,
-            "task": prompt.task or "prompts",
-            "question": prompt.question,
-            "answer": prompt.answer,
-            "answerable": prompt.answerable,
-            "tags": list(prompt.tags),
-            "n_context": n,
-            "n_question": len(asked.question),
-            "answer_tokens": item.answer.tolist(),
-            "facts": [fact.tolist() for fact in item.facts],
-            "carriers": carried.tolist(),
-        },
-        "protected": {eviction.method.name: eviction.told for eviction in evictions},
-        "distinct_variants": len(distinct),
-        "replies": texts,
-        "right": [int(verdict.right) for verdict in verdicts],
-        "abstained": [int(verdict.abstained) for verdict in verdicts],
-        "metrics": {name: [_plain(row_[name]) for row_ in rows] for name in METRICS},
-    }
+        row_ |= {
+            "n_context": float(len(asked.context)),
+            "margin_at_0": float(by_variant["margin"][which[0]]),
+        }
+    return rows
 
 
 def distinct_variants(

@@ -20,6 +20,7 @@ from routegraph.tables import Page, Shown
 from routegraph.validate.measure.answers import KINDS, LEAST, Answers
 from routegraph.validate.measure.cells import Cells, read_cell, read_run, unsealed
 from routegraph.validate.measure.metrics import METRICS
+from routegraph.validate.measure.reading import reading
 from routegraph.validate.measure.tables import measured_page
 
 if TYPE_CHECKING:
@@ -37,10 +38,13 @@ class Measured(Shown, Answers):
         Of every item, as its file has it.
     names : tuple of str
         Of these files.
+    aside : tuple of (str, str)
+        Ids of the prompts of this run that were set aside, and why.
     """
 
     cells: tuple[Mapping[str, Any], ...] = ()
     names: tuple[str, ...] = ()
+    aside: tuple[tuple[str, str], ...] = ()
 
     @staticmethod
     def load(out: str | os.PathLike[str]) -> Measured:
@@ -84,9 +88,9 @@ class Measured(Shown, Answers):
         return measured_page(self)
 
     def plot(self, ax: Any = None) -> Figure:
-        """Draw hallucination, GER and routes of every policy against the ratio, built-in cliffs marked.
+        """Draw answers, GER and routes of every policy against the ratio, built-in cliffs marked.
 
-        ax : axes to draw on, three a policy.
+        ax : axes to draw on, three a policy; one where no metrics were measured.
         """
         return plot_measured(self, ax)
 
@@ -96,8 +100,19 @@ class Measured(Shown, Answers):
         return {
             "version": __version__,
             "seed": self.settings["seed"],
-            "parameters": {**self.settings, "prompts": len(self.ids), "tasks": self.task_sizes},
-            "definitions": {**MEASURE_DEFINITIONS, **{f"metric {k}": m.meaning for k, m in METRICS.items()}},
+            "parameters": {
+                **self.settings,
+                "ratios": self.ratios.tolist(),
+                "prompts": len(self.ids),
+                "tasks": self.task_sizes,
+            },
+            "set_aside": [{"id": name, "why": why} for name, why in self.aside],
+            "definitions": {
+                **MEASURE_DEFINITIONS,
+                **{f"policy {name}": told for name, told in self.methods.items()},
+                **{f"metric {k}": METRICS[k].meaning for k in self.metrics},
+            },
+            "answer": " ".join(reading(self)),
             "results": [self._curve_dict(policy, task) for policy in self.policies for task in groups],
             "auc": [
                 {
@@ -126,13 +141,17 @@ class Measured(Shown, Answers):
         }
         for kind in KINDS:
             found = self.rates(kind, policy, task)
-            shown[kind] = {
-                "counts": found.counts.tolist(),
-                "trials": found.trials,
-                "rate": found.rate.tolist(),
-                "low": found.low.tolist(),
-                "high": found.high.tolist(),
-            }
+            shown[kind] = (
+                None
+                if not found.trials
+                else {
+                    "counts": found.counts.tolist(),
+                    "trials": found.trials,
+                    "rate": found.rate.tolist(),
+                    "low": found.low.tolist(),
+                    "high": found.high.tolist(),
+                }
+            )
         shown["critical"] = None if fitted is None else fitted.to_dict()
         shown["metrics"] = {
             name: self.mean_of(values[chosen, self.place_of(policy)]) for name, values in self.metrics.items()
@@ -147,12 +166,14 @@ def _auc_dict(found: Interval) -> dict[str, float | None]:
 
 MEASURE_DEFINITIONS = {
     "ratio": "fraction of cache rows the policy is asked to remove",
-    "right": "the first line of the reply starts with the answer, after normalisation (case, punctuation, articles, "
-    "white space); where the context does not tell: the reply abstains",
-    "abstained": "a phrase of routegraph.validate.prompts.verdict.ABSTENTIONS in the first sentence, or the "
+    "right": "by the grader that the settings name, and routegraph list tells of; where the context does not tell: the "
+    "reply abstains",
+    "abstained": "a phrase of routegraph.validate.graders.abstention.ABSTENTIONS in the first sentence, or the "
     "token <idk>",
     "accuracy": "right / asked",
-    "hallucination": "neither right nor abstained / asked; an empty reply counts",
+    "wrong": "neither right nor abstained / asked; an empty reply counts. Earlier versions called it hallucination",
+    "hallucination": "wrong, and the first sentence states a value of the right type that is not the answer, by what "
+    "the task knows of its values / items of such tasks; a lower bound, null where no task knows",
     "abstention": "abstained / asked",
     "rate": "intervals are Wilson's, 95 %",
     "critical": "logistic in the ratio against line, parabola and constant, on the counts; profile-likelihood interval",
@@ -163,7 +184,11 @@ MEASURE_DEFINITIONS = {
     "routes": "read edges of context and question prefilled with a full cache; from the row the first answer token is "
     "read from; pruning decode: only reads by rows after the context of dead slots are gone",
     "head_axis": "model: gone from all layers * KV heads; layer: gone from all heads of a layer, mean over layers",
-    "question_aware": "scores know the question, and its rows are cache rows, too",
+    "question_aware": "the question stands in the context while rows are scored, its rows are cache rows, too, and it "
+    "is asked again afterwards",
+    "chat": "asked through the tokenizer's chat template: the context and the question are the user's turn, and what "
+    "the template puts first is cache rows, too",
+    "set_aside": "prompts that cannot be asked, or do not fit the model or a scorer",
 }
 
 
@@ -179,7 +204,8 @@ def from_cells(
     """
     if not cells:
         raise ValueError("nothing has been measured yet: there is no cell")
-    shape = (len(cells), len(settings["policies"]), len(settings["ratios"]))
+    n_ratios = 1 + len(settings["keep"]) if "keep" in settings else len(settings["ratios"])
+    shape = (len(cells), len(settings["policies"]), n_ratios)
     prompts = [cell["prompt"] for cell in cells]
     unknown = np.full(shape[1:], np.nan)  # of a metric that an earlier version did not measure
     return Measured(
@@ -195,8 +221,10 @@ def from_cells(
         metrics={
             name: np.array([cell["metrics"].get(name, unknown) for cell in cells], dtype=float).reshape(shape)
             for name in METRICS
+            if settings.get("metrics", True)
         },
         cliffs={policy: _cliffs(cells, policy) for policy in settings["policies"]},
+        prompts=tuple(prompts),
         cells=tuple(cells),
         names=tuple(names) or tuple(digest(cell["prompt"]) for cell in cells),
     )
@@ -208,7 +236,7 @@ def _cliffs(cells: Sequence[Mapping[str, Any]], policy: str) -> dict[str, float]
     return structural_cliffs(protections, [int(cell["prompt"]["n_context"]) for cell in cells])
 
 
-_COLOURS = {"hallucination": "red", "accuracy": "blue", "abstention": "green"}
+_COLOURS = {"wrong": "red", "hallucination": "orange", "accuracy": "blue", "abstention": "green"}
 
 
 _TOKENS = {
@@ -231,18 +259,20 @@ _ROUTES = {
 def plot_measured(found: Measured, axes: Any = None) -> Figure:
     """Draw every policy of a measurement, a row each; the ratio's axis is logarithmic in what is kept.
 
-    Bands of answers are Wilson's 95 % intervals, those of metrics two standard errors over items.
+    Bands of answers are Wilson's 95 % intervals, those of metrics two standard errors over items. Without metrics there
+    is one panel a policy.
     """
+    panels = ("answers", "tokens", "routes and drift") if found.metrics else ("answers",)
     with plot.style():
         if axes is None:
-            _, axes = plot.figure(len(found.policies), 3, width=5.0, height=3.0)
+            _, axes = plot.figure(len(found.policies), len(panels), width=5.0, height=3.0)
         made: Figure = np.ravel(axes)[0].figure
-        grid = np.reshape(axes, (len(found.policies), 3))
+        grid = np.reshape(axes, (len(found.policies), len(panels)))
         for row, policy in zip(grid, found.policies, strict=True):
             _draw_answers(row[0], found, policy)
-            _draw_metrics(row[1], found, policy, _TOKENS)
-            _draw_metrics(row[2], found, policy, _ROUTES)
-            for ax, what in zip(row, ("answers", "tokens", "routes and drift"), strict=True):
+            for ax, names in zip(row[1:], (_TOKENS, _ROUTES), strict=False):
+                _draw_metrics(ax, found, policy, names)
+            for ax, what in zip(row, panels, strict=True):
                 _finish(ax, found, policy)
                 ax.set_title(f"{policy}: {what}", loc="left")
         for ax in grid[0]:
@@ -261,6 +291,8 @@ def _draw_answers(ax: Axes, found: Measured, policy: str) -> None:
     kept = 1 - found.ratios
     for kind in KINDS:
         rates = found.rates(kind, policy)
+        if not rates.trials:
+            continue
         (line,) = ax.plot(kept, rates.rate, marker=".", color=plot.COLOURS[_COLOURS[kind]], label=kind)
         ax.fill_between(kept, rates.low, rates.high, color=line.get_color(), alpha=0.2, linewidth=0)
     fitted = found.critical(policy)

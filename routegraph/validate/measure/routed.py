@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.graph import TokenGraph
+from routegraph.validate.models.attention import attention_logits, attention_of
 from routegraph.validate.models.families import rotated_queries
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.presses import prefill
-from routegraph.validate.traces.read_graph import GraphRecorder, attention_logits
+from routegraph.validate.traces.read_graph import GraphRecorder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -178,7 +179,7 @@ def _weights_after(module: Any, kwargs: Mapping[str, Any], n_context: int) -> Te
     """Return what the rows after the context read, float32[n_query_heads, n_rows, n_keys]."""
     keys = kwargs["past_key_values"].layers[module.layer_idx].keys[0]
     queries = rotated_queries(module, kwargs)[:, n_context:]
-    weights: Tensor = attention_logits(queries, keys, module.scaling, n_context).softmax(-1)
+    weights: Tensor = attention_logits(queries, keys, attention_of(module), n_context).softmax(-1)
     return weights
 
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from routegraph.files import digest
 from routegraph.options import check_names, takes
 from routegraph.survival import check_ratios
 from routegraph.validate.measure.cells import Cells
-from routegraph.validate.measure.item import Item, measure_item
+from routegraph.validate.measure.item import measure_item, read_items
 from routegraph.validate.measure.metrics import EPS
 from routegraph.validate.measure.result import Measured, from_cells
 from routegraph.validate.models.load import load
@@ -33,6 +34,22 @@ MEASURED_POLICIES = ("chunk", "adakv", "topk", "snapkv", "knorm", "random", "str
 MEASURED_RATIOS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99, 0.995)
 
 
+def planned(
+    policy_names: Sequence[str], ratios: Sequence[float] | None, keep: Sequence[int], **options: Any
+) -> Plan:
+    """Return the plan of `measure`: ratio 0 is always asked; with budgets every prompt has further ones of its own.
+
+    Raises
+    ------
+    ValueError
+        If both ratios and budgets are given, or as `Plan`.
+    """
+    if len(keep) and ratios is not None:
+        raise ValueError("give either ratios or numbers of rows to keep, not both")
+    asked = check_ratios(list(MEASURED_RATIOS if ratios is None else ratios))
+    return Plan(policy_names, [0.0, *([] if len(keep) else asked)], keep=keep, **options)
+
+
 @takes(Plan)
 def measure(
     model: Any,
@@ -40,20 +57,23 @@ def measure(
     out: str | os.PathLike[str] | None = None,
     *,
     policy_names: Sequence[str] = MEASURED_POLICIES,
-    ratios: Sequence[float] = MEASURED_RATIOS,
+    ratios: Sequence[float] | None = None,
+    keep: Sequence[int] = (),
+    metrics: bool = False,
     carriers: int = 0,
     progress: Progress | None = None,
     **options: Any,
 ) -> Measured:
-    """Ask every prompt under every policy and ratio, and measure what may tell the items that fail.
+    """Ask every prompt under every policy and ratio, and measure on request what may tell the items that fail.
 
     Parameters
     ----------
     model : Loaded, str or Path
         Whatever `routegraph.validate.models.load.load` takes.
     prompts : sequence of Prompt
-        With a question or an answer prefix. Answerable ones need an answer and evidence; without answer spans
-        every place of the answer in the context is one.
+        With a question or an answer prefix. Answerable ones need an answer; without answer spans every place of
+        the answer in the context is one. What needs answer tokens or evidence is left out where a prompt has none. A
+        prompt that cannot be asked or does not fit the model or a scorer is set aside: see `Measured.aside`.
     out : path, optional
         Folder of the cell files, made if missing. What it already holds is not measured again; in memory only by
         default.
@@ -61,11 +81,18 @@ def measure(
         See `Method.named`. A policy that draws, "random" or "bernoulli", does so for every slot of every item, from
         `seed` and the item's id.
     ratios : sequence of float
-        Compression ratios in [0, 1); 0 is always measured, too. Where two keep the same rows, the model is asked
-        once.
+        Compression ratios in [0, 1), `MEASURED_RATIOS` by default; 0 is always measured, too. Where two keep the same
+        rows, the model is asked once.
     **options
+    keep : sequence of int
+        Budgets in rows that a slot keeps, in place of ratios: each prompt is asked at the ratio of its own at which
+        `n_kept` is the budget, and at ratio 0 where it has no more rows than that.
+    metrics : bool
+        Whether to measure everything of `METRICS`, too: routes, attention lost, drift. Takes time, and nothing of it
+        is needed for the answers.
     carriers : int
-        How many tokens the answer is read from to find by knockout, which takes several times as long; 0: none.
+        How many tokens the answer is read from to find by knockout, which takes several times as long and is measured
+        with the metrics; 0: none.
     progress : callable, optional
         Called as ``progress(done, total, label)``.
 
@@ -77,24 +104,25 @@ def measure(
     Raises
     ------
     ValueError
-        If a prompt asks nothing, its answer does not occur, it names no evidence, is too long for the model or
-        too short for a scorer; if the tokenizer does not fit the model; if a policy or ratio is unknown; if `out`
-        holds what was measured with other settings. All prompts are checked before the first is measured.
+        If no prompt can be asked; if the tokenizer does not fit the model; if a policy or ratio is unknown, or ratios
+        are given beside budgets; if `out` holds what was measured with other settings. All prompts are checked
+        before the first is measured.
     """
     if not prompts:
         raise ValueError("at least one prompt is needed")
     if carriers < 0:
         raise ValueError(f"carriers must be at least 0, got {carriers}")
     check_names("measure", Plan, options)
-    plan = Plan(policy_names, [0.0, *check_ratios(list(ratios))], **options)
+    plan = planned(policy_names, ratios, keep, **options)
     model = load(model, progress=progress)
     settings = {
         **plan.settings(model),
         "dtype": str(model.model.dtype).removeprefix("torch."),
         "carriers": carriers,
         "eps": list(EPS),
+        "metrics": bool(metrics or carriers),
     }
-    items = [Item.read(model, prompt, plan) for prompt in prompts]
+    items, aside = read_items(model, prompts, plan)
     kept = Cells.open(out, settings)
     names = [digest(item.prompt.to_dict()) for item in items]
     cells, started, made = [], time.time(), 0
@@ -103,10 +131,10 @@ def measure(
             progress(done, len(items), item.prompt.id)
         cell = kept.find(name)
         if cell is None:
-            cell = kept.keep(name, measure_item(model, item, plan, carriers))
+            cell = kept.keep(name, measure_item(model, item, plan, carriers, settings["metrics"]))
             made += 1
         cells.append(cell)
     if progress:
         progress(len(items), len(items), "done")
     kept.note_run(len(items), made, time.time() - started)
-    return from_cells(settings, cells, names)
+    return replace(from_cells(kept.settings, cells, names), aside=aside)

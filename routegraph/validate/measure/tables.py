@@ -6,15 +6,21 @@ import math
 
 from routegraph.critical.result import CriticalFit
 from routegraph.stats.auc import Auc
-from routegraph.tables import Grid, Page, interval, note, words
-from routegraph.validate.measure.answers import LEAST, Answers, Rates
+from routegraph.tables import Grid, Page, interval, note, points, words
+from routegraph.validate.graders import FORMER
+from routegraph.validate.measure.answers import KINDS, LEAST, Answers, Rates
 from routegraph.validate.measure.metrics import METRICS
+from routegraph.validate.measure.reading import NOTE, other_unit, reading
 
 FOOTNOTE = (
-    "Right: the first line of the reply starts with the answer (case, punctuation, articles and white space aside). "
-    "Hallucination: neither right nor an abstention. 42 [33, 52]: Wilson's 95 % interval over items. Critical "
-    "ratio of hallucination: a logistic on the counts, profile-likelihood interval; the verdict compares it with "
-    "gradual changes."
+    "Right: by the grader named above. Wrong: neither right nor an abstention. Hallucination: wrong, and it states "
+    "another value of the right type, as far as the task knows its values. 42 [33, 52]: Wilson's 95 % interval over "
+    "items. Critical ratio of wrong replies: a logistic on the counts, profile-likelihood interval; the verdict "
+    "compares it with gradual changes."
+)
+BUDGETS = (
+    "Budgets are rows that a slot keeps (on average where a policy shares them out), whatever the prompt's length; "
+    "critical ratios are fitted on each budget's mean ratio over the items."
 )
 AUC_FOOTNOTE = (
     "An item fails where it is right at ratio 0 and not right at the ratio. AUC: chance that, at the same policy, "
@@ -25,35 +31,38 @@ AUC_FOOTNOTE = (
 
 
 def measured_page(found: Answers) -> Page:
-    """Return the answers at every ratio, critical ratios, and which metric tells the failing items."""
+    """Return what to make of the answers, the rates at every ratio, critical ratios; the metrics where measured."""
+    metrics = (auc_grid(found.auc_table()), note(AUC_FOOTNOTE)) if found.metrics else ()
     return Page(
         (
-            words(*header(found)),
+            words(*reading(found), header(found)),
+            points(f"{name}: {told}." for name, told in found.methods.items()),
             *rate_grids(found),
             critical_grid(found),
-            note(FOOTNOTE),
-            auc_grid(found.auc_table()),
-            note(AUC_FOOTNOTE),
+            note(NOTE, FOOTNOTE, *([BUDGETS] if found.keep else [])),
+            *metrics,
         )
     )
 
 
-def header(found: Answers) -> list[str]:
-    """Return sentences that say what was measured."""
+def header(found: Answers) -> str:
+    """Return a sentence that says what was measured."""
     n, settings = found.n_context, found.settings
     sizes = ", ".join(f"{task} {found.item_tasks.count(task)}" for task in found.tasks)
     aware = "question-aware" if settings["question_aware"] else "question-agnostic"
-    return [
-        f"Model {settings['model']}, {aware}; {len(found.ids)} items of {n.min()} to {n.max()} tokens ({sizes}).",
-        f"Right at ratio 0: {_rate(found.rates('accuracy', found.policies[0]), 0)}.",
-    ]
+    grader = settings.get("grader", FORMER)
+    length = " to ".join(dict.fromkeys((str(n.min()), str(n.max()))))
+    return f"Model {settings['model']}, {aware}, grader: {grader}; {len(found.ids)} items of {length} tokens ({sizes})."
 
 
 def rate_grids(found: Answers) -> list[Grid]:
-    """Return hallucination and accuracy, a row a policy and task, in percent, at up to five ratios."""
+    """Return accuracy, wrong replies, hallucinations where known, abstention: a row a policy and task, in percent.
+
+    Up to five ratios, each above the rows that it keeps, or budgets of rows, each above the ratio that it is.
+    """
     last = len(found.ratios) - 1
     at = sorted({round(k * last / 4) for k in range(5)})
-    columns = ["policy", "task", *(f"{found.ratios[k]:g}" for k in at)]
+    columns = ["policy", "task", *(_column(found, k) for k in at)]
     return [
         Grid(
             columns,
@@ -61,11 +70,13 @@ def rate_grids(found: Answers) -> list[Grid]:
                 [policy, task or "all", *(_percent(found.rates(kind, policy, task), k) for k in at)]
                 for policy in found.policies
                 for task in _groups(found)
+                if found.rates(kind, policy, task).trials
             ],
-            title=f"{kind.capitalize()} at the ratio, percent",
+            title=f"{kind.capitalize()} at the {'budget' if found.keep else 'ratio'}, percent",
             right_from=2,
         )
-        for kind in ("hallucination", "accuracy")
+        for kind in KINDS
+        if kind != "hallucination" or found.knowing.any()
     ]
 
 
@@ -79,7 +90,7 @@ def critical_grid(found: Answers) -> Grid:
             verdict = "no change" if fitted is None else fitted.verdict
             rows.append([policy, task or "all", _critical(fitted), _width(fitted), verdict, built_in])
     columns = ["policy", "task", "critical ratio", "width 10-90 %", "verdict", "built in"]
-    return Grid(columns, rows, title="Critical ratio of hallucination", right_from=2)
+    return Grid(columns, rows, title="Critical ratio of wrong replies", right_from=2)
 
 
 def auc_grid(table: list[Auc], title: str = "Which metric tells the items that fail") -> Grid:
@@ -107,8 +118,11 @@ def _groups(found: Answers) -> list[str | None]:
     return [None, *found.tasks] if len(found.tasks) > 1 else [None]
 
 
-def _rate(rates: Rates, k: int) -> str:
-    return f"{rates.rate[k]:.2f} [{rates.low[k]:.2f}, {rates.high[k]:.2f}]"
+def _column(found: Answers, k: int) -> str:
+    """Return a budget and below it what that is in the other unit."""
+    if not found.keep:
+        return f"{found.ratios[k]:g}\nkeep {other_unit(found, k, '-')}"
+    return f"keep {found.keep[k - 1] if k else 'all'}\nratio {other_unit(found, k, '-')}"
 
 
 def _percent(rates: Rates, k: int) -> str:

@@ -22,22 +22,37 @@ from routegraph.registry import Registry
 #: Registry of model families: functions without parameters that return a `Family`; `family` is its decorator.
 families = family = Registry("family")
 
-SLIDING = (
-    "has sliding-window attention, whose cache rows are not the tokens of the context; choose a model with full "
-    "attention in every layer"
-)
-
 
 class UnsupportedModelError(ValueError):
     """The model can be read, but routegraph has no use for its architecture."""
 
 
-def sliding_window(config: Any) -> str:
-    """Return why a configuration with sliding-window attention is refused; nothing without one."""
-    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
-    if not kinds and not getattr(config, "sliding_window", None):
-        return ""
-    return SLIDING
+def other_layers(config: Any) -> str:
+    """Return why a configuration is refused whose layers are neither full nor sliding-window attention."""
+    kinds = sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"})
+    if kinds:
+        return (
+            f"has layers of kind {kinds[0]!r}, whose cache rows are not the tokens of the context; choose a model with "
+            "full or sliding-window attention in every layer"
+        )
+    if getattr(config, "use_bidirectional_attention", False):
+        return "lets tokens see later ones, so that nothing can be prefilled; choose a causal model"
+    return ""
+
+
+def layer_windows(config: Any) -> tuple[int, ...]:
+    """Return how many rows each layer's queries see, their own among them; 0: all that came before.
+
+    As ``layer_types`` say, or every layer where they are missing (Mistral, Phi-3).
+    """
+    window = getattr(config, "sliding_window", None) or 0
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
+    return tuple(int(window) if kind == "sliding_attention" else 0 for kind in kinds)
+
+
+def no_windows(config: Any) -> tuple[int, ...]:
+    """Return that every layer sees all rows, whatever window a configuration names that the model has no use for."""
+    return (0,) * int(config.num_hidden_layers)
 
 
 @dataclass(frozen=True)
@@ -52,15 +67,24 @@ class Family:
         ``queries(module, kwargs)`` returns the rotated queries [n_query_heads, n, head_dim] of an attention
         module from the keyword arguments of its forward call (hidden_states, position_embeddings).
     refused : callable
-        ``refused(config)`` says why a configuration cannot be read, or nothing; sliding windows by default.
+        ``refused(config)`` says why a configuration cannot be read, or nothing.
     readable : bool
         False for a family that is known and refused whatever its configuration.
+    windows : callable
+        ``windows(config)`` returns the sliding window of each layer; 0: none.
+    softcap : callable
+        ``softcap(config)`` returns the c of attention logits that are c * tanh(logit / c); None: they are not.
+    spares_local : bool
+        Whether presses leave layers with a sliding window alone, as kvpress does in Gemma-3.
     """
 
     model_types: tuple[str, ...]
     queries: Callable[[Any, Mapping[str, Any]], Any]
-    refused: Callable[[Any], str] = sliding_window
+    refused: Callable[[Any], str] = other_layers
     readable: bool = True
+    windows: Callable[[Any], tuple[int, ...]] = layer_windows
+    softcap: Callable[[Any], float | None] = lambda config: None
+    spares_local: bool = False
 
 
 def project(module: Any, kwargs: Mapping[str, Any]) -> Any:
@@ -69,12 +93,18 @@ def project(module: Any, kwargs: Mapping[str, Any]) -> Any:
 
 
 def rotate(queries: Any, kwargs: Mapping[str, Any]) -> Any:
-    """Rotate queries [n, n_query_heads, head_dim] to their positions; returns [n_query_heads, n, head_dim]."""
+    """Rotate queries [n, n_query_heads, head_dim] to their positions; returns [n_query_heads, n, head_dim].
+
+    Where the rotation is narrower than a head (partial rotary positions), the rest stays as it is.
+    """
+    import torch
     from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
     queries = queries.transpose(0, 1)[None]
-    rotated, _ = apply_rotary_pos_emb(queries, queries, *kwargs["position_embeddings"])
-    return rotated[0]
+    cos, sin = kwargs["position_embeddings"]
+    turning, still = queries[..., : cos.shape[-1]], queries[..., cos.shape[-1] :]
+    rotated, _ = apply_rotary_pos_emb(turning, turning, cos, sin)
+    return torch.cat([rotated, still], dim=-1)[0]
 
 
 def _plain(module: Any, kwargs: Mapping[str, Any]) -> Any:
@@ -85,15 +115,37 @@ def _normed(module: Any, kwargs: Mapping[str, Any]) -> Any:
     return rotate(module.q_norm(project(module, kwargs)), kwargs)
 
 
+def _normed_whole(module: Any, kwargs: Mapping[str, Any]) -> Any:
+    queries = module.q_norm(module.q_proj(kwargs["hidden_states"]))[0]
+    return rotate(queries.unflatten(-1, (-1, module.head_dim)), kwargs)
+
+
+def _fused(module: Any, kwargs: Mapping[str, Any]) -> Any:
+    width = module.config.num_attention_heads * module.head_dim
+    queries = module.qkv_proj(kwargs["hidden_states"])[0, :, :width]
+    return rotate(queries.unflatten(-1, (-1, module.head_dim)), kwargs)
+
+
+def _rotated_or_not(module: Any, kwargs: Mapping[str, Any]) -> Any:
+    queries = project(module, kwargs)
+    return rotate(queries, kwargs) if module.use_rope else queries.transpose(0, 1)
+
+
 @family("llama")
 def llama() -> Family:
-    """LLaMA, and Mistral without its sliding window: rotary positions, grouped KV heads."""
-    return Family(("llama", "mistral"), _plain)
+    """LLaMA: rotary positions, grouped KV heads."""
+    return Family(("llama",), _plain, windows=no_windows)
+
+
+@family("mistral")
+def mistral() -> Family:
+    """Mistral: LLaMA's attention, in older models with a sliding window in every layer."""
+    return Family(("mistral",), _plain)
 
 
 @family("qwen2")
 def qwen2() -> Family:
-    """Qwen2 and Qwen2.5: LLaMA's attention with biases."""
+    """Qwen2 and Qwen2.5: LLaMA's attention with biases, in some models with sliding windows in upper layers."""
     return Family(("qwen2",), _plain)
 
 
@@ -103,14 +155,47 @@ def qwen3() -> Family:
     return Family(("qwen3",), _normed)
 
 
+@family("phi3")
+def phi3() -> Family:
+    """Phi-3 and Phi-4-mini: one projection for queries, keys and values; part of a head may stay unrotated."""
+    return Family(("phi3",), _fused)
+
+
+@family("olmo2")
+def olmo2() -> Family:
+    """OLMo-2: queries and keys are normed over all heads (kvpress's scores leave that norm out)."""
+    return Family(("olmo2",), _normed_whole, windows=no_windows)
+
+
+@family("granite")
+def granite() -> Family:
+    """Granite: LLaMA's attention, logits scaled by a multiplier (kvpress's scores: by the head's width)."""
+    return Family(("granite",), _plain, windows=no_windows)
+
+
+@family("smollm3")
+def smollm3() -> Family:
+    """SmolLM3: LLaMA's attention, every fourth layer without positions (kvpress's scores rotate there, too)."""
+    return Family(("smollm3",), _rotated_or_not)
+
+
+@family("gemma2")
+def gemma2() -> Family:
+    """Gemma-2: capped attention logits (kvpress's scores: uncapped), a sliding window in every other layer."""
+    return Family(("gemma2",), _plain, softcap=lambda config: config.attn_logit_softcapping)
+
+
 @family("gemma3")
 def gemma3() -> Family:
-    """Gemma3 (refused): most layers see a sliding window only."""
-    why = (
-        "mixes sliding-window layers with full ones, and what is missing is a cache whose rows keep their "
-        "positions in the windows; choose a model with full attention in every layer"
-    )
-    return Family(("gemma3_text", "gemma3"), _normed, lambda config: why, readable=False)
+    """Gemma-3, text models: normed queries, sliding windows in most layers, which presses leave alone."""
+    return Family(("gemma3_text",), _normed, spares_local=True)
+
+
+@family("gemma3_vision")
+def gemma3_vision() -> Family:
+    """Gemma-3 with images (refused): its text model is read, alone."""
+    why = "reads images, too; choose a text model of the family, such as google/gemma-3-1b-it"
+    return Family(("gemma3",), _normed, lambda config: why, readable=False)
 
 
 def check_family(config: Any, name: str) -> Family:
@@ -127,9 +212,7 @@ def check_family(config: Any, name: str) -> Family:
     UnsupportedModelError
         If no family is registered for it, or its family refuses it.
     """
-    found = family_of(config)
-    if found is None:
-        raise _unknown(config, name)
+    found = known_family(config, name)
     if why := found.refused(config):
         raise UnsupportedModelError(f"model {name!r} {why}")
     return found
@@ -150,6 +233,14 @@ def readable_types() -> list[str]:
     return sorted(kind for one in known if one.readable for kind in one.model_types)
 
 
+def known_family(config: Any, name: str) -> Family:
+    """Return the registered family of a configuration; UnsupportedModelError if there is none."""
+    found = family_of(config)
+    if found is None:
+        raise _unknown(config, name)
+    return found
+
+
 def rotated_queries(module: Any, kwargs: Mapping[str, Any]) -> Any:
     """Return the queries of an attention module after rotation, [n_query_heads, n, head_dim].
 
@@ -165,10 +256,7 @@ def rotated_queries(module: Any, kwargs: Mapping[str, Any]) -> Any:
     UnsupportedModelError
         If no family is registered for the module's configuration.
     """
-    found = family_of(module.config)
-    if found is None:
-        raise _unknown(module.config, type(module).__name__)
-    return found.queries(module, kwargs)
+    return known_family(module.config, type(module).__name__).queries(module, kwargs)
 
 
 def _unknown(config: Any, name: str) -> UnsupportedModelError:

@@ -5,12 +5,62 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from routegraph.validate.models.families import SLIDING, UnsupportedModelError, check_family
+from routegraph.validate.models.attention import implementation
+from routegraph.validate.models.families import UnsupportedModelError, check_family
+from routegraph.validate.models.gguf_config import complete
 from routegraph.validate.models.gguf_tokenizer import check_tokenizer, save_tokenizer
 from routegraph.validate.models.size import check_fits
+from routegraph.validate.models.whole import check_weights
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """What a GGUF file says about itself.
+
+    Attributes
+    ----------
+    fields : mapping of str to Any
+        Its metadata, by key.
+    sizes : mapping of str to int
+        Number of entries of each tensor.
+    """
+
+    fields: Mapping[str, Any]
+    sizes: Mapping[str, int]
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights; tables of rotary frequencies are none."""
+        return sum(size for name, size in self.sizes.items() if not name.startswith("rope_"))
+
+
+def header(path: Path) -> Header:
+    """Return the header of a GGUF file; ValueError if it cannot be read, or the file is one of several."""
+    stat = path.stat()
+    return _header(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=1)  # a vocabulary of 150,000 tokens takes seconds to read
+def _header(path: Path, size: int, modified: int) -> Header:
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(str(path))
+        fields = {key: field.contents() for key, field in reader.fields.items()}
+        sizes = {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
+    except Exception as error:  # the reader trusts its file: whatever a damaged one makes it raise
+        raise ValueError(f"{str(path)!r} is no readable GGUF file: {_words(error)}") from None
+    if (count := int(fields.get("split.count", 1))) > 1:
+        raise ValueError(
+            f"{str(path)!r} is part {int(fields.get('split.no', 0)) + 1} of {count} of a model, and not the whole; "
+            "join them with llama.cpp's llama-gguf-split --merge"
+        )
+    return Header(fields, sizes)
 
 
 def read_gguf(
@@ -36,16 +86,14 @@ def read_gguf(
     """
     import torch
     import transformers
-    from gguf import GGUFReader
 
-    name = path.stem
-    try:
-        reader = GGUFReader(str(path))
-        fields = {key: field.contents() for key, field in reader.fields.items()}
-        parameters = sum(int(tensor.n_elements) for tensor in reader.tensors)
-    except Exception as error:  # the reader trusts its file: whatever a damaged one makes it raise
-        raise ValueError(f"{str(path)!r} is no readable GGUF file: {_words(error)}") from None
-    where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    name, found = path.stem, header(path)
+    fields, parameters = found.fields, found.parameters
+    where: dict[str, Any] = {
+        "pretrained_model_name_or_path": str(path.parent),
+        "gguf_file": path.name,
+        "trust_remote_code": False,
+    }
     try:
         config = transformers.AutoConfig.from_pretrained(**where)
     except Exception as error:
@@ -54,20 +102,28 @@ def read_gguf(
             f"transformers cannot read architecture {kind!r} from GGUF: {_words(error)}"
         ) from None
     check_family(config, name)
-    if width := fields.get(f"{fields['general.architecture']}.attention.key_length"):
-        config.head_dim = int(width)  # transformers reads none for Qwen3, and takes 128
-    if why := _not_read(fields, {tensor.name for tensor in reader.tensors}):
+    if why := complete(config, fields, found.sizes, path):
         raise UnsupportedModelError(f"model {name!r} {why}")
     tokenizer = _tokenizer(fields, path, config.max_position_embeddings, tokenizer_folder)
     # Held at the same time: the file's tensors as float32, and the model.
     check_fits(name, parameters, dtype, device, copies=1 + (1 if dtype == "float32" else 2))
     try:
         with _without_bar():
-            network = transformers.AutoModelForCausalLM.from_pretrained(
-                **where, config=config, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+            network, info = transformers.AutoModelForCausalLM.from_pretrained(
+                **where,
+                config=config,
+                dtype=getattr(torch, dtype),
+                attn_implementation=implementation(config),
+                output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise ValueError(f"cannot load model {str(path)!r}: {_words(error)}") from None
+    check_weights(info, name)
+    if (read := sum(parameter.numel() for parameter in network.parameters())) != parameters:
+        raise ValueError(
+            f"model {name!r} is not read whole: its file holds {parameters} weights, and its architecture as "
+            f"transformers reads it takes {read}; use the model as transformers saves it"
+        )
     return network, tokenizer
 
 
@@ -80,7 +136,7 @@ def _tokenizer(fields: Mapping[str, Any], path: Path, max_length: int, keep: Pat
             save_tokenizer(fields, Path(folder), max_length)
         except Exception as error:  # tokenizers raises plain ones
             raise ValueError(f"the tokenizer of {str(path)!r} cannot be built: {_words(error)}") from None
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     tokenizer.name_or_path = path.stem
     return tokenizer
 
@@ -96,19 +152,6 @@ def _without_bar() -> Iterator[None]:
         yield
     finally:
         reading.tqdm = before
-
-
-def _not_read(fields: Mapping[str, Any], tensors: set[str]) -> str:
-    """Return what transformers would pass over in silence, if the file has it."""
-    kind = fields["general.architecture"]
-    if fields.get(f"{kind}.attention.sliding_window"):
-        return SLIDING
-    if "rope_freqs.weight" in tensors or fields.get(f"{kind}.rope.scaling.type", "none") != "none":
-        return (
-            "rescales its rotary positions, which transformers does not read from a GGUF file; use the model as "
-            "transformers saves it"
-        )
-    return ""
 
 
 def _words(error: BaseException) -> str:

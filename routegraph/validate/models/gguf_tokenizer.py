@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from routegraph.validate.models.gguf_sentencepiece import sentencepiece
+
 #: Token types in a GGUF vocabulary: control tokens (``<|im_end|>``, ...), and what a user added.
 CONTROL, USER_DEFINED = 3, 4
 
@@ -53,12 +55,17 @@ PRE_TOKENIZERS = {
     "smollm": PreTokenizer(digits=True),
 }
 
+#: SentencePiece knows no words: a text is one.
+SENTENCEPIECE = PreTokenizer(begins=True)
+
 
 def check_tokenizer(fields: Mapping[str, Any]) -> PreTokenizer:
     """Return the pre-tokenizer that a GGUF file asks for; ValueError if it is not known."""
     kind = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre", "default")
+    if kind == ("llama", "default"):
+        return SENTENCEPIECE
     if kind[0] != "gpt2" or kind[1] not in PRE_TOKENIZERS:
-        known = ", ".join(f"gpt2/{name}" for name in sorted(PRE_TOKENIZERS))
+        known = ", ".join([*(f"gpt2/{name}" for name in sorted(PRE_TOKENIZERS)), "llama/default"])
         raise ValueError(
             f"cannot build a {kind[0]}/{kind[1]} tokenizer from a GGUF file; known are {known}: use the model as "
             "transformers saves it"
@@ -69,8 +76,9 @@ def check_tokenizer(fields: Mapping[str, Any]) -> PreTokenizer:
 def save_tokenizer(fields: Mapping[str, Any], folder: Path, max_length: int) -> None:
     """Write tokenizer.json and tokenizer_config.json so that AutoTokenizer reads a fast tokenizer.
 
-    Byte-level BPE, its words as in `PRE_TOKENIZERS`. Bytes without a token (SmolLM2 has none for 21 of 256, none
-    of them in text of common scripts) are dropped, as the model's own tokenizer drops them.
+    SentencePiece, or byte-level BPE, its words as in `PRE_TOKENIZERS`; in the latter, bytes without a token (SmolLM2
+    has none for 21 of 256, none of them in text of common scripts) are dropped, as the model's own tokenizer drops
+    them.
 
     Parameters
     ----------
@@ -91,7 +99,13 @@ def save_tokenizer(fields: Mapping[str, Any], folder: Path, max_length: int) -> 
     types: list[int] = fields["tokenizer.ggml.token_type"]
     control = [token for token, type_ in zip(tokens, types, strict=True) if type_ == CONTROL]
     added = [token for token, type_ in zip(tokens, types, strict=True) if type_ == USER_DEFINED]
-    tokenizer = _byte_level_bpe(tokens, fields["tokenizer.ggml.merges"], control, added, pre)
+    if pre is SENTENCEPIECE:
+        unknown = fields.get("tokenizer.ggml.unknown_token_id")
+        prefix = bool(fields.get("tokenizer.ggml.add_space_prefix", True))
+        tokenizer = sentencepiece(tokens, fields["tokenizer.ggml.scores"], types, unknown, prefix)
+    else:
+        tokenizer = _byte_level_bpe(tokens, fields["tokenizer.ggml.merges"], pre)
+    _add(tokenizer, control, added)
     misplaced = [token for number, token in enumerate(tokens) if tokenizer.token_to_id(token) != number]
     if misplaced or tokenizer.get_vocab_size() != len(tokens):
         raise ValueError(f"the vocabulary of the GGUF file is inconsistent at {misplaced[:3]!r}")
@@ -119,10 +133,16 @@ def _begin_with(tokenizer: Any, token: str, number: int) -> None:
     )
 
 
-def _byte_level_bpe(
-    tokens: list[str], merges: list[str], control: list[str], added: list[str], pre: PreTokenizer
-) -> Any:
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+def _add(tokenizer: Any, control: list[str], added: list[str]) -> None:
+    """Take control tokens, and those that a user added, out of what is cut up."""
+    from tokenizers import AddedToken
+
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in control])
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in added])
+
+
+def _byte_level_bpe(tokens: list[str], merges: list[str], pre: PreTokenizer) -> Any:
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     vocabulary = {token: number for number, token in enumerate(tokens)}
     pairs = [tuple(merge.split(" ")) for merge in merges]
@@ -135,6 +155,4 @@ def _byte_level_bpe(
     steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not pre.pattern))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in control])
-    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in added])
     return tokenizer

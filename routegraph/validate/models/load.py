@@ -9,13 +9,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from routegraph.validate.models.adapter import apply_adapter, is_adapter, read_adapter
+from routegraph.validate.models.adapter import Adapter, apply_adapter, is_adapter, read_adapter
+from routegraph.validate.models.attention import implementation
 from routegraph.validate.models.cache import DownloadError
-from routegraph.validate.models.families import UnsupportedModelError, check_family
+from routegraph.validate.models.families import check_family, known_family
+from routegraph.validate.models.limits import max_context
 from routegraph.validate.models.quiet import quiet
 from routegraph.validate.models.size import check_fits, folder_parameters
 from routegraph.validate.models.sources import (
@@ -26,6 +31,7 @@ from routegraph.validate.models.sources import (
     get_model,
     model_list,
 )
+from routegraph.validate.models.whole import check_ids, check_tokenizer, check_weights, read_network
 
 __all__ = ["MODELS", "DownloadError", "Loaded", "ModelSource", "get_model", "load", "model_list", "quiet"]
 
@@ -60,6 +66,13 @@ class Loaded:
     head_dim: int
     max_context: int
 
+    @property
+    def local(self) -> dict[str, Any]:
+        """What a trace keeps of the sliding windows; empty where no layer has one."""
+        family = known_family(self.model.config, self.name)
+        windows = family.windows(self.model.config)
+        return {"windows": windows, "spares_local": family.spares_local} if any(windows) else {}
+
 
 def use_threads(threads: int | None = None) -> None:
     """Let torch use so many threads in this process; by default half of the cores, at least one.
@@ -91,7 +104,8 @@ def load(
     Parameters
     ----------
     model : str, Path, transformers model or Loaded
-        A name of `MODELS` (fetched on first use), a folder as transformers saves it, a GGUF file, or a hub id
+        A name of `MODELS` (fetched on first use), a folder as transformers saves it, a GGUF file (unpacked into the
+        cache on first use), or a hub id
         ("owner/name"; only then is a hub asked; where it cannot be reached, its local cache will do). Or a
         model that is in memory, which is put in evaluation mode and else taken as it is.
     dtype : {"float32", "bfloat16", "float16"}
@@ -99,7 +113,7 @@ def load(
     device : str
         Where such a model runs, as torch names it: "cpu", "cuda", ...
     progress : callable, optional
-        Passed to `get_model`.
+        Called as ``progress(done, total, label)`` while a model is fetched or unpacked.
     tokenizer : fast tokenizer, optional
         Needed with a model that is in memory.
 
@@ -107,8 +121,8 @@ def load(
     ------
     ValueError
         If the model is unknown, of a family that cannot be read (`routegraph.validate.models.families`), does not fit
-        in memory, has no fast tokenizer, does not run sdpa attention, or cannot be read; if dtype or device are
-        not available.
+        in memory, has no fast tokenizer, does not run sdpa attention, or cannot be read whole: tensors are missing
+        or have no place, tokens lie beyond the embedding; if dtype or device are not available.
     DownloadError
         If the model is known and cannot be fetched.
     """
@@ -123,42 +137,77 @@ def load(
     check_installed()
     check_device(device)
     if str(model) not in MODELS and Path(model).is_file() and Path(model).suffix.lower() == ".gguf":
-        from routegraph.validate.models.gguf import read_gguf
-
-        with quiet():
-            network, own = read_gguf(Path(model), dtype, device)
-            network.eval().requires_grad_(False).to(device)
-        return wrap(network, own, Path(model).stem)
+        return _from_gguf(Path(model), dtype, device, progress)
     name, source, offline, parameters = _resolve(str(model), progress)
     adapter = None
     if offline and is_adapter(Path(source)):
         adapter = read_adapter(Path(source))
         _, source, offline, parameters = _resolve(adapter.base, progress)
+    return _from_files(name, source, offline, parameters, dtype, device, adapter)
+
+
+def _from_gguf(path: Path, dtype: str, device: str, progress: Progress | None) -> Loaded:
+    """Load a GGUF file from its unpacked copy in the cache, or itself where there is no room for a copy."""
+    from routegraph.validate.models.convert import converted
+    from routegraph.validate.models.gguf import read_gguf
+
+    folder, why = converted(path, dtype, device, progress)
+    if folder is not None:
+        return _from_files(path.stem, str(folder), True, folder_parameters(folder), dtype, device)
+    if why:
+        warnings.warn(why, stacklevel=3)
+    with quiet():
+        network, tokenizer = read_gguf(path, dtype, device)
+        network.eval().requires_grad_(False).to(device)
+    return wrap(network, tokenizer, path.stem)
+
+
+def _from_files(
+    name: str,
+    source: str,
+    offline: bool,
+    parameters: int | None,
+    dtype: str,
+    device: str,
+    adapter: Adapter | None = None,
+) -> Loaded:
+    """Load what transformers reads by itself, a folder or a hub id, and add an adapter to it."""
     import torch
-    import transformers
-    from safetensors import SafetensorError
+    from transformers import AutoConfig
 
     with quiet():
-        try:
-            config = transformers.AutoConfig.from_pretrained(source, local_files_only=offline)
-            check_family(config, name)
-            check_fits(name, parameters, dtype, device)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=offline)
-            network = transformers.AutoModelForCausalLM.from_pretrained(
+        with _in_one_line(name):
+            config = AutoConfig.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
+        check_family(config, name)
+        check_fits(name, parameters, dtype, device)
+        tokenizer = _read_tokenizer(name, source, offline)
+        with _in_one_line(name):
+            network, found, note = read_network(
                 source,
+                name,
                 dtype=getattr(torch, dtype),
-                attn_implementation="sdpa",
+                attn_implementation=implementation(config),
                 local_files_only=offline,
             )
-            if adapter is not None:
-                apply_adapter(network, adapter)
-        except UnsupportedModelError:
-            raise
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-            raise ValueError(f"cannot load model {str(model)!r}: {one_line(error)}") from None
-        _check_tokenizer(tokenizer, name)
+        check_weights(found, name)
+        check_ids(tokenizer, network, name)
+        if adapter is not None:
+            apply_adapter(network, adapter)
         network.eval().requires_grad_(False).to(device)
+    if note:
+        warnings.warn(note, stacklevel=3)
     return wrap(network, tokenizer, name)
+
+
+@contextmanager
+def _in_one_line(name: str) -> Iterator[None]:
+    """Turn what transformers raises for files that it cannot read into a ValueError of one line."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise ValueError(f"cannot load model {name!r}: {one_line(error)}") from None
 
 
 def _in_memory(network: Any, tokenizer: Any) -> Loaded:
@@ -171,13 +220,27 @@ def _in_memory(network: Any, tokenizer: Any) -> Loaded:
     check_attention(network, name)
     if tokenizer is None:
         raise ValueError(f"model {name!r} is in memory and needs its tokenizer: load(model, tokenizer=...)")
-    _check_tokenizer(tokenizer, name)
+    check_tokenizer(tokenizer, name)
+    check_ids(tokenizer, network, name)
     return wrap(network.eval(), tokenizer, name)
 
 
-def _check_tokenizer(tokenizer: Any, name: str) -> None:
-    if not tokenizer.is_fast:
-        raise ValueError(f"model {name!r} has no fast tokenizer, which is needed for character spans")
+def load_tokenizer(model: str | Path, progress: Progress | None = None) -> Any:
+    """Load a model's tokenizer alone, where the model is no GGUF file; `model` and errors as in `load`."""
+    check_installed()
+    if str(model) not in MODELS and Path(model).is_file() and Path(model).suffix.lower() == ".gguf":
+        return load(model, progress=progress).tokenizer
+    name, source, offline, _ = _resolve(str(model), progress)
+    return _read_tokenizer(name, source, offline)
+
+
+def _read_tokenizer(name: str, source: str, offline: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    with quiet(), _in_one_line(name):
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
+    check_tokenizer(tokenizer, name, Path(source) if Path(source).is_dir() else None)
+    return tokenizer
 
 
 def wrap(network: Any, tokenizer: Any, name: str) -> Loaded:
@@ -192,7 +255,7 @@ def wrap(network: Any, tokenizer: Any, name: str) -> Loaded:
         n_heads=getattr(config, "num_key_value_heads", None) or heads,
         n_query_heads=heads,
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
-        max_context=config.max_position_embeddings,
+        max_context=max_context(config),
     )
 
 
@@ -283,10 +346,13 @@ def fingerprint(model: Loaded) -> str:
 
 
 def check_attention(model: Any, name: str = "") -> None:
-    """Raise ValueError unless a transformers model runs sdpa attention."""
-    running = model.config._attn_implementation
-    if running != "sdpa":
+    """Raise ValueError unless a transformers model runs sdpa attention, or ours where sdpa leaves its soft cap out."""
+    running, wanted = model.config._attn_implementation, implementation(model.config)
+    if running != wanted:
+        why = (
+            "scorers and presses were checked with sdpa" if wanted == "sdpa" else "it leaves the soft cap out"
+        )
         raise ValueError(
-            f"model {name or type(model).__name__!r} runs {running} attention, and scorers and presses were "
-            'checked with sdpa; call model.set_attn_implementation("sdpa") first'
+            f"model {name or type(model).__name__!r} runs {running} attention, and {why}; call "
+            f'model.set_attn_implementation("{wanted}") first'
         )

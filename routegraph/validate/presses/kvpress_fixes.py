@@ -7,10 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from routegraph.validate.models.attention import BLOCK, attention_logits, attention_of
 from routegraph.validate.models.families import rotated_queries
-
-#: Queries whose attention weights are recomputed at a time.
-BLOCK = 128
 
 
 def kvpress() -> Any:
@@ -49,11 +47,13 @@ def expected_attention_press() -> Any:
         def apply_avg_rope(self, module: Any, mu: Any, cov: Any, q_len: int) -> tuple[Any, Any]:
             import torch
 
-            known: dict[int, Any] = self.__dict__.setdefault("_rotations", {})
-            if q_len not in known:
+            known: dict[Any, Any] = self.__dict__.setdefault("_rotations", {})
+            # Where layers differ in their rotation, they do so by kind (Gemma-3).
+            key = q_len, getattr(module, "layer_type", None)
+            if key not in known:
                 identity = torch.eye(mu.shape[-1], dtype=mu.dtype, device=mu.device)
-                known[q_len] = super().apply_avg_rope(module, identity, None, q_len)[0].T.contiguous()
-            rotation = known[q_len]
+                known[key] = super().apply_avg_rope(module, identity, None, q_len)[0].T.contiguous()
+            rotation = known[key]
             rotated = torch.matmul(mu, rotation.T)
             return rotated, None if cov is None else rotation @ (cov @ rotation.T)
 
@@ -71,18 +71,17 @@ def recomputed_attention_press() -> Any:
         ) -> Any:
             import torch
 
-            n = keys.shape[2]
+            n, attention = keys.shape[2], attention_of(module)
             if n != kwargs["hidden_states"].shape[1]:
                 raise ValueError("observed_attention scores whole contexts only; leave the chunk length out")
             queries = rotated_queries(module, kwargs)
             group = queries.shape[0] // keys.shape[1]
-            transposed = keys[0].repeat_interleave(group, dim=0).transpose(1, 2)
             position = torch.arange(n, device=keys.device)
             total = torch.zeros(len(queries), n, device=keys.device)
-            for rows in position.split(BLOCK):
-                logits = torch.matmul(queries[:, rows], transposed) * module.scaling
-                logits.masked_fill_(position > rows[:, None], float("-inf"))
-                total += logits.softmax(-1, dtype=torch.float32).sum(1)
+            for start in range(0, n, BLOCK):
+                stop = min(start + BLOCK, n)
+                logits = attention_logits(queries[:, start:stop], keys[0, :, :stop], attention, start)
+                total[:, :stop] += logits.softmax(-1).sum(1)
             return (total / (n - position)).unflatten(0, (-1, group)).mean(1)[None]
 
     return _named_like(base, Recomputed)

@@ -6,8 +6,10 @@ depend on the compression ratio: one prefill gives the scores behind every ratio
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -74,7 +76,7 @@ def prefill_tables(
 
         def score(press: Any, rows: slice) -> Any:
             keys, values = layer.keys[:, :, rows], layer.values[:, :, rows]
-            with plain_errors(press):
+            with plain_errors(press, _unknown_to_kvpress(module)):
                 return press.score(module, hidden[:, rows], keys, values, None, kwargs)
 
         if module.layer_idx == 0:
@@ -144,16 +146,28 @@ def _check_fixed(press: Any, score: Any) -> None:
 
 
 @contextmanager
-def plain_errors(press: Any) -> Iterator[None]:
-    """Turn what a press asserts or raises into one sentence that names it."""
+def plain_errors(press: Any, why: str = "") -> Iterator[None]:
+    """Turn what a press asserts or raises into one sentence that names it, and says `why` where that is known."""
     try:
         yield
     except (AssertionError, NotImplementedError, RuntimeError, OSError) as error:
-        why = " ".join(str(error).split()) or type(error).__name__
+        why = why or " ".join(str(error).split()) or type(error).__name__
         name = getattr(press, "__name__", type(press).__name__)
         raise ValueError(f"{name} cannot run here: {why}") from error
     except ValueError as error:
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def _unknown_to_kvpress(module: Any) -> str:
+    """Return what kvpress fails on in an attention module, if there is such a thing."""
+    rope = getattr(module.config, "rope_parameters", None) or {}
+    part = rope.get("partial_rotary_factor", 1.0)
+    if part == 1:
+        return ""
+    return (
+        f"kvpress rotates whole heads, and this model rotates {part:g} of each; choose a scorer that reads no rotated "
+        "queries, such as knorm, keydiff, lagkv, cur or observed_attention"
+    )
 
 
 def _chunks(n: int, length: int | None) -> list[slice]:
@@ -177,15 +191,43 @@ def _hooked(model: Any, hook: Any) -> Iterator[None]:
 
 @contextmanager
 def _rotary(model: Any) -> Iterator[None]:
-    """Let each attention module see the model's rotary embedding, as scorers expect, and take it away again."""
-    modules = [module for module in attention_modules(model) if not hasattr(module, "rotary_emb")]
+    """Let each attention module see the model's rotary embedding, as scorers expect, and put back what it had.
+
+    Where layers of each kind have one of their own (Gemma-3), that is it; kvpress gives them all the same, and fails.
+    """
+    modules = attention_modules(model)
+    before = [getattr(module, "rotary_emb", None) for module in modules]
+    shared = model.base_model.rotary_emb
+    by_kind = "layer_type" in inspect.signature(shared.forward).parameters
     for module in modules:
-        module.rotary_emb = model.base_model.rotary_emb
+        _set_rotary(module, _RotaryOfKind(shared, module.layer_type) if by_kind else shared)
     try:
         yield
     finally:
-        for module in modules:
-            del module.rotary_emb
+        for module, rotary in zip(modules, before, strict=True):
+            _set_rotary(module, rotary)
+
+
+@dataclass(frozen=True)
+class _RotaryOfKind:
+    """A rotary embedding with several kinds of layers, as those of one kind use it."""
+
+    shared: Any
+    kind: str
+
+    def __call__(self, x: Any, position_ids: Any) -> Any:
+        return self.shared(x, position_ids, layer_type=self.kind)
+
+    @property
+    def inv_freq(self) -> Any:
+        return getattr(self.shared, f"{self.kind}_inv_freq")
+
+
+def _set_rotary(module: Any, rotary: Any) -> None:
+    if hasattr(module, "rotary_emb"):
+        del module.rotary_emb  # torch takes no plain callable in the place of a module
+    if rotary is not None:
+        module.rotary_emb = rotary
 
 
 def one_context(encoded: Any) -> Any:

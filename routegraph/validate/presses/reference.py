@@ -110,7 +110,7 @@ def reference_kept(model: Any, input_ids: Any, press: Any) -> Kept:
 
     does.compress = recording
     try:
-        with patched_attention(), _rotary(model), plain_errors(press), press(model):
+        with patched_attention(), plain_errors(press), _rotary(model), press(model), _rotary(model):
             prefill(model, input_ids)
     finally:
         del does.compress
@@ -268,6 +268,7 @@ def compare_with_kvpress(
     ratios: Sequence[float] = REFERENCE_RATIOS,
     chunk_length: int = 64,
     scorer: str | None = None,
+    policy_names: Sequence[str] | None = None,
 ) -> list[tuple[str, float, KeptComparison]]:
     """Compare our policies with kvpress's presses on one context.
 
@@ -286,6 +287,8 @@ def compare_with_kvpress(
     scorer : str, optional
         Name of the scorer (see `scorers.SCORERS`) that kvpress's presses use; by default its own
         ExpectedAttentionPress, which gives the same scores, more slowly.
+    policy_names : sequence of str, optional
+        Policies; all that kvpress has, too, by default.
 
     Returns
     -------
@@ -293,7 +296,7 @@ def compare_with_kvpress(
     """
     tables = prefill_scores(model, input_ids, SCORERS["expected_attention"](), [chunk_length])
     rows = []
-    for policy in with_press():
+    for policy in with_press() if policy_names is None else policy_names:
         own = _chunk(policy, chunk_length)
         scores = tables[own.get("chunk_length")]
         survival = policies.apply(policy, scores, **own)

@@ -37,33 +37,36 @@ _DECODING = "evicts while decoding, not in the prefill"
 _LATER = "scores in a second pass, after the prefill"
 
 
+_STAGES = "scores in two stages, the second of which depends on the ratio"
+
+
 #: Presses that are no scorers, and why.
 OTHERS = {
     "AdaKVPress": _CUTS,
-    "BlockPress": _CUTS,
+    "BlockPress": "scores block after block beside the rows kept so far, which depend on the ratio",
     "ChunkKVPress": _CUTS,
     "ChunkPress": _CUTS,
     "ComposedPress": "runs several presses in a row",
     "CAMPress": _DECODING,
     "CompressionRatioDecodingPress": _DECODING,
-    "CriticalAdaKVPress": _CUTS,
-    "CriticalKVPress": _CUTS,
+    "CriticalAdaKVPress": _STAGES,
+    "CriticalKVPress": _STAGES,
     "DMSPress": "cuts at a threshold, not at a ratio",
     "DecodingPress": _DECODING,
     "DuoAttentionPress": "drops whole heads by a pattern from a hub",
-    "EntropyGatedChunkKVPress": _CUTS,
+    "EntropyGatedChunkKVPress": "cuts chunks at an entropy of their scores, and no policy here does",
     "ExpectedAttentionStatsPress": _HUB,
     "FastKVzipPress": _HUB,
     "KVComposePress": _LATER,
     "KVgradPress": _LATER,
     "KVzapPress": _HUB,
     "KVzipPress": _LATER,
-    "KeyRerotationPress": _CUTS,
+    "KeyRerotationPress": "keeps the rows of the press in it, and moves them to new positions",
     "LUKVPress": "cuts at budgets from a hub",
     "MergingPress": "merges rows instead of evicting them",
-    "PerLayerCompressionPress": _CUTS,
+    "PerLayerCompressionPress": "cuts every layer at a ratio of its own, and needs flash attention",
     "PrefillDecodingPress": _DECODING,
-    "PyramidKVPress": "cuts the scores of `snapkv` at a budget of each layer: the policy `pyramid`",
+    "PyramidKVPress": "cuts the scores of `snapkv` at a budget of each layer: the policy `pyramidkv`",
     "QFilterPress": _HUB,
     "RandomPress": "draws anew in every run: the policy `random`",
     "RestoreKVPress": _HUB,
@@ -343,6 +346,17 @@ def check_chunk_length(chunk_length: int, n_protected: int) -> None:
         raise ValueError(
             f"chunk length must be above {n_protected}, the tokens protected in each chunk, got {chunk_length}"
         )
+
+
+def fitting_chunk(n: int, chunk_length: int, n_protected: int = 4) -> int:
+    """Return the longest chunk, up to the length asked for, whose last, shorter one holds more than protected rows.
+
+    A chunk of protected rows only cannot be scored by itself; a few rows less, and there is none.
+    """
+    return next(
+        (k for k in range(chunk_length, chunk_length // 2, -1) if n % k == 0 or n % k > n_protected),
+        chunk_length,
+    )
 
 
 def check_length(n: int, n_protected: int, chunk_length: int | None, what: str, scorer: str = "") -> None:

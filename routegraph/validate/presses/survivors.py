@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from routegraph.files import atomic_open
 from routegraph.survival import Survival, check_ratios
+from routegraph.validate.models.attention import seen_rows
+from routegraph.validate.models.families import family_of
 from routegraph.validate.models.load import Loaded, check_attention
 from routegraph.validate.presses import prefill, reference
 from routegraph.validate.presses.prefill import one_context
@@ -133,7 +135,17 @@ def survivors(
     else:
         kept = np.stack([reference.reference_kept(network, ids, press) for press in made])
         source = "a run for each ratio"
+    kept = _within_windows(network.config, kept)
     return Survivors(type(made[0]).__name__, asked, kept, source)
+
+
+def _within_windows(config: Any, kept: Kept) -> Kept:
+    """Return kept sets without what the first query after the context does not see, and with the layers spared."""
+    family = family_of(config)
+    if family is None or not any(windows := family.windows(config)):
+        return kept
+    spared = np.array(windows, dtype=bool) & family.spares_local
+    return (kept | spared[:, None, None]) & seen_rows(windows, kept.shape[-1])[:, None]
 
 
 def _ids(model: Any, prompt: Any) -> Any:

@@ -57,7 +57,7 @@ def item_features(model: Loaded, item: Item, plan: Plan) -> tuple[Floats, Floats
     with question_states(model) as states:
         replies = decode(model, cache, item.asked.question, distinct, plan.max_new_tokens, n_logits=0)
     hidden = np.concatenate([np.concatenate(part) for part in states], axis=1)
-    right = np.array([judge(item.prompt, text).right for text in replies.texts])
+    right = np.array([judge(item.prompt, text, plan.grader).right for text in replies.texts])
     return hidden[which], surviving_values(cache, distinct)[which], right[which]
 
 

@@ -16,6 +16,7 @@ from routegraph.files import read_result, write_json
 from routegraph.stats.intervals import Interval, interval_dict, interval_of
 from routegraph.stats.proportions import wilson
 from routegraph.tables import Grid, Page, Shown, note, points, signed, words
+from routegraph.validate.eviction import legend
 from routegraph.validate.probe.fit import FOLDS, INNER, STRENGTHS, Probe
 
 if TYPE_CHECKING:
@@ -197,7 +198,15 @@ class Probed(Shown):
 
     def page(self) -> Page:
         """Return the macro-F1 of every probe beside the accuracy of the same items, in words and tables."""
-        return Page((words(*_header(self)), _grid(self), points(_reading(self)), note(FOOTNOTE)))
+        return Page(
+            (
+                words(*_header(self)),
+                points(_methods(self)),
+                _grid(self),
+                points(_reading(self)),
+                note(FOOTNOTE),
+            )
+        )
 
     def plot(self, ax: Any = None) -> Figure:
         """Draw macro-F1 and accuracy against the ratio; `ax`: axes to draw on, one a policy."""
@@ -295,6 +304,13 @@ def _header(found: Probed) -> list[str]:
             f"Left out, of too few worlds: {len(found.left_out)} labels, {sum(found.left_out.values())} items."
         )
     return made
+
+
+def _methods(found: Probed) -> list[str]:
+    """Return whose scores and which cut every policy is."""
+    settings = found.settings
+    told = legend(settings["policies"], int(settings["chunk_length"]))
+    return [f"{name}: {words}." for name, words in told.items()]
 
 
 def _grid(found: Probed) -> Grid:

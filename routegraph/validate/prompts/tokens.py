@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.validate.models.load import Loaded, quiet
+from routegraph.validate.prompts.asking import PLAIN, Asks, Frame, frame
 from routegraph.validate.prompts.prompt import Prompt, Span
 
 Ids = NDArray[np.int64]
 
-#: What a chat model is told after the question.
-INSTRUCTION = "Answer with a few words from the text. If the text does not tell, say: I don't know."
+
+class UnfitPromptError(ValueError):
+    """A prompt that cannot be asked, or not of this model: it is set aside, and others are measured all the same."""
+
+
+class SetAsideWarning(UserWarning):
+    """Some prompts are not asked; it says which, and why."""
+
+
+def tell_set_aside(aside: Sequence[tuple[str, str]], asked: int) -> None:
+    """Warn of prompts, as (id, reason), that were set aside of so many; ValueError where none is left."""
+    if len(aside) == asked:
+        more = f" (and {len(aside) - 1} others are set aside as well)" if len(aside) > 1 else ""
+        raise ValueError(aside[0][1] + more)
+    if aside:
+        others = f"; also {', '.join(name for name, _ in aside[1:10])}" if len(aside) > 1 else ""
+        rest = f" and {len(aside) - 10} more" if len(aside) > 10 else ""
+        words = f"{len(aside)} of {asked} prompts set aside: {aside[0][1]}{others}{rest}"
+        warnings.warn(words, SetAsideWarning, stacklevel=3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +49,20 @@ class Context:
         Characters [start, end) of `text` that each token stands for.
     question : int64[...] or None
         Positions of the question's tokens; None: the question was not there yet.
+    start : int
+        Where in `text` the prompt's own context begins: behind what a chat template puts first.
     """
 
     text: str
     token_ids: Ids
     offsets: NDArray[np.int64]
     question: Ids | None = None
+    start: int = 0
+
+    def positions(self, spans: Sequence[Span]) -> NDArray[np.int64]:
+        """Return the positions of the tokens of spans of the prompt's context; see `tokens_in`."""
+        moved = [(self.start + start, self.start + end) for start, end in spans]
+        return tokens_in(self.text, self.offsets, moved)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,16 +72,17 @@ class Asked:
     Attributes
     ----------
     text : str
-        Of the context, with the question where it is part of it.
+        Of the context.
     context : int64[n_context]
         As `extract` tokenises it.
     offsets : int64[n_context, 2]
         Characters [start, end) of `text` that each token of the context stands for.
     question : int64[n_question]
-        Question and answer prefix, tokenised apart from the context, so that the context's tokens stay; the
-        prefix alone where the question is part of the context.
+        Question and how the answer begins, tokenised apart from the context, so that the context's tokens stay.
     answer : int64[n_answer]
-        The expected answer as the prefix goes on; empty where the prompt has none.
+        The expected answer as the reply goes on; empty where the prompt has none.
+    start : int
+        See `Context`.
     """
 
     text: str
@@ -62,64 +90,86 @@ class Asked:
     offsets: NDArray[np.int64]
     question: Ids
     answer: Ids
+    start: int = 0
+
+    def positions(self, spans: Sequence[Span]) -> NDArray[np.int64]:
+        """Return the positions of the tokens of spans of the prompt's context; see `tokens_in`."""
+        return Context(self.text, self.context, self.offsets, None, self.start).positions(spans)
 
 
-def read_context(model: Loaded, prompt: Prompt, question_aware: bool = False) -> Context:
-    r"""Tokenise what is prefilled: the context, and "\nQuestion: <question>" after it where scoring may know it.
+def read_context(model: Loaded, prompt: Prompt, asks: Asks = PLAIN) -> Context:
+    r"""Tokenise what is prefilled: the context, and the question after it where scoring may know it.
 
-    The question is tokenised apart, so that the tokens of the context are the same either way.
+    The question is tokenised apart, so that the tokens of the context are the same either way. In a chat the
+    context begins with what the template puts first, and ends with the white space before the question, which
+    many vocabularies join to the full stop before it.
 
     Raises
     ------
-    ValueError
+    UnfitPromptError
         If there is no question to be aware of.
     """
+    chat = asks.chats(model)
+    around = frame(model, asks.system) if chat else Frame("", "", False)
+    own = prompt.context.lstrip() if around.strips else prompt.context
+    asked = asks.asked_text(prompt, chat)
+    lead = asked[: len(asked) - len(asked.lstrip())] if chat else ""
+    text = f"{around.head}{own}{lead}"
+    start = len(around.head) - (len(prompt.context) - len(own))
     with quiet():
-        context = model.tokenizer(prompt.context, return_offsets_mapping=True)
-    ids, offsets = _ids(context["input_ids"]), _ids(context["offset_mapping"]).reshape(-1, 2)
-    if not question_aware:
-        return Context(prompt.context, ids, offsets)
-    if not prompt.question.strip():
-        raise ValueError(f"prompt {prompt.id!r} has no question, which question-aware scoring needs")
-    text = _question(prompt)
+        read = model.tokenizer(text, return_offsets_mapping=True, add_special_tokens=not chat)
+    ids, offsets = _ids(read["input_ids"]), _ids(read["offset_mapping"]).reshape(-1, 2)
+    while len(ids) and ids[-1] == model.tokenizer.eos_token_id and not offsets[-1].any():
+        ids, offsets = ids[:-1], offsets[:-1]  # a tokenizer that ends each text: this one goes on
+    if not asks.question_aware:
+        return Context(text, ids, offsets, None, start)
+    if not asked:
+        raise UnfitPromptError(f"prompt {prompt.id!r} has no question, which question-aware scoring needs")
+    more = asked[len(lead) :] + lead
     with quiet():
-        asks = model.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    more = _ids(asks["offset_mapping"]).reshape(-1, 2) + len(prompt.context)
+        added = model.tokenizer(more, add_special_tokens=False, return_offsets_mapping=True)
+    moved = _ids(added["offset_mapping"]).reshape(-1, 2) + len(text)
     return Context(
-        prompt.context + text,
-        np.concatenate([ids, _ids(asks["input_ids"])]),
-        np.concatenate([offsets, more]),
-        np.arange(len(ids), len(ids) + len(more)),
+        text + more,
+        np.concatenate([ids, _ids(added["input_ids"])]),
+        np.concatenate([offsets, moved]),
+        np.arange(len(ids), len(ids) + len(moved)),
+        start,
     )
 
 
-def tokenise(model: Loaded, prompt: Prompt, question_aware: bool = False) -> Asked:
-    r"""Tokenise a prompt: its context, then "\nQuestion: <question>\n<answer prefix>", then the answer.
+def tokenise(model: Loaded, prompt: Prompt, asks: Asks = PLAIN) -> Asked:
+    r"""Tokenise a prompt: its context, then what is asked of it and how the reply begins, then the answer.
 
-    question_aware: the question belongs to the context, see `read_context`.
+    As a text to go on with: "\nQuestion: <question>\n<answer prefix>"; in a chat: the question, and what the
+    template puts between it and the reply. Question-aware, the question stands in the context, too.
 
     Raises
     ------
-    ValueError
+    UnfitPromptError
         If the prompt asks nothing: neither question nor answer prefix.
     """
     if not (prompt.question.strip() or prompt.answer_prefix.strip()):
-        raise ValueError(f"prompt {prompt.id!r} asks nothing: it has neither question nor answer prefix")
-    context = read_context(model, prompt, question_aware)
-    asks = "" if question_aware else _question(prompt)
-    text = f"{asks}\n{prompt.answer_prefix or 'Answer:'}"
+        raise UnfitPromptError(
+            f"prompt {prompt.id!r} asks nothing: it has neither question nor answer prefix"
+        )
+    chat = asks.chats(model)
+    context = read_context(model, prompt, asks)
+    question, begins = asks.asked_text(prompt, chat), asks.answer_prefix(prompt, chat)
+    if chat:
+        around = frame(model, asks.system)
+        text = (question.strip() if around.strips else question.lstrip()) + around.tail + begins
+    else:
+        text = f"{question}\n{begins}"
+    given = f" {prompt.answer}" if begins else prompt.answer
     with quiet():
-        question = model.tokenizer.encode(text, add_special_tokens=False)
-        whole = model.tokenizer.encode(f"{text} {prompt.answer}", add_special_tokens=False)
-        answer = whole[len(question) :]
-        if whole[: len(question)] != question:  # the last word and the answer share a token
-            answer = model.tokenizer.encode(f" {prompt.answer}", add_special_tokens=False)
+        ids = model.tokenizer.encode(text, add_special_tokens=False)
+        whole = model.tokenizer.encode(text + given, add_special_tokens=False)
+        answer = whole[len(ids) :]
+        if whole[: len(ids)] != ids:  # the last word and the answer share a token
+            answer = model.tokenizer.encode(given, add_special_tokens=False)
     answer = answer if prompt.answer.strip() else []
-    return Asked(context.text, context.token_ids, context.offsets, _ids(question), _ids(answer))
-
-
-def _question(prompt: Prompt) -> str:
-    return f"\nQuestion: {prompt.question}" if prompt.question.strip() else ""
+    return Asked(context.text, context.token_ids, context.offsets, _ids(ids), _ids(answer), context.start)
 
 
 def _ids(numbers: Any) -> Ids:

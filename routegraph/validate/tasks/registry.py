@@ -27,12 +27,12 @@ def load_task(
     count: Count | None = None,
     **parameters: Any,
 ) -> list[Prompt]:
-    """Return the prompts of a registered task, or those of a JSONL file.
+    """Return the prompts of a registered task, or those of a file of any format (`read_prompts`).
 
     Parameters
     ----------
     name : str or path
-        A task, a JSONL file, or "bundled" for the prompts that come with the package.
+        A task, a file of prompts, or "bundled" for the prompts that come with the package.
     n : int, optional
         How many: 100 of a task by default, all of a file. A file that holds fewer gives what it holds.
     seed : int
@@ -52,7 +52,7 @@ def load_task(
     ------
     ValueError
         If there is no such task and no such file; if a parameter is unknown or out of range, or is given with a
-        file, which takes none; if the file is no JSONL file of prompts.
+        file, which takes none; if the file is none of prompts.
     """
     if n is not None and n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
@@ -68,7 +68,9 @@ def load_task(
         return prompts
     if str(name) != BUNDLED and not Path(name).is_file():
         choices = ", ".join(tasks)
-        raise ValueError(f"unknown task {str(name)!r}; choose from: {choices}, {BUNDLED}, or a JSONL file")
+        raise ValueError(
+            f"unknown task {str(name)!r}; choose from: {choices}, {BUNDLED}, or a JSONL file or other file of prompts"
+        )
     if parameters:
         raise ValueError(
             f"prompts are read from {str(name)!r} as they are: it takes no {next(iter(parameters))}"

@@ -10,11 +10,13 @@ import hashlib
 import importlib.metadata
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from routegraph._version import __version__
 from routegraph.files import check_writable
+from routegraph.options import check, check_names, takes
 from routegraph.trace import Trace
 from routegraph.validate.models.load import Loaded, fingerprint, load
 from routegraph.validate.models.sources import Progress
@@ -25,13 +27,16 @@ from routegraph.validate.presses.scorers import (
     ScoreTable,
     check_table,
     checked_tables,
+    fitting_chunk,
     score_tables,
 )
-from routegraph.validate.prompts.prompt import Prompt, prompts_bytes, read_prompts
-from routegraph.validate.prompts.tokens import Context, read_context, tokens_in
+from routegraph.validate.prompts.asking import Asks
+from routegraph.validate.prompts.prompt import Prompt, occurrences, prompts_bytes, read_prompts
+from routegraph.validate.prompts.tokens import Context, UnfitPromptError, read_context, tell_set_aside
 from routegraph.validate.traces.read_graph import GraphRecorder
 
 
+@takes(Asks)
 def extract(
     model: Any,
     prompts: Sequence[Prompt],
@@ -39,7 +44,7 @@ def extract(
     progress: Progress | None = None,
     graphs: bool = False,
     scorers: Sequence[Any] = DEFAULT_SCORERS,
-    question_aware: bool = False,
+    **options: Any,
 ) -> list[Trace]:
     """Prefill each prompt's context once and keep the scores, token spans and answer tokens.
 
@@ -48,18 +53,19 @@ def extract(
     model : Loaded, str or Path
         Whatever `routegraph.validate.models.load.load` takes.
     prompts : sequence of Prompt
-        Prefilled one at a time, since scorers ignore the attention mask that padding would need. Prompts without
-        answer spans are welcome; their answer is empty.
+        Prefilled one at a time, since scorers ignore the attention mask that padding would need. Without answer
+        spans, every place of the answer in the context is one. A prompt that is too long for the model or too short
+        for a scorer is set aside, and a warning names it.
     chunk_length : int
-        Rows of a chunk in the table "expected_attention/chunk<length>".
+        Rows of a chunk in the table "expected_attention/chunk<length>"; a few less where a last chunk could not be
+        scored, which the parameters of the trace's table tell.
     progress : callable, optional
         Called as ``progress(done, total, label)`` after each layer; `done` prompts, in fractions.
     graphs : bool
         Whether to keep the read graphs, too (`routegraph.validate.traces.read_graph`).
     scorers : sequence of str or kvpress press
         See `routegraph.validate.presses.scorers.score_tables`. All are asked in the same prefill.
-    question_aware : bool
-        Prefill the question after the context, so that scores know it; its rows are cache rows like the others.
+    **options
 
     Returns
     -------
@@ -71,24 +77,32 @@ def extract(
     Raises
     ------
     ValueError
-        If a prompt has no question and `question_aware` asks for one; if a scorer is unknown or scores otherwise
-        at another ratio; if a context is too short, longer than the model's positions, or leaves a last chunk too
-        short to be scored. Lengths are checked before the first prefill.
+        If a scorer is unknown or scores otherwise at another ratio; if no prompt is left. Lengths are checked before
+        the first prefill.
     """
+    asks = _asks(options)
     tables = checked_tables(scorers, chunk_length)
     model = load(model)
-    contexts = [_encode(model, prompt, tables, question_aware) for prompt in prompts]
+    fitting, aside = [], []
+    for prompt in prompts:
+        try:
+            fitting.append((prompt, _encode(model, prompt, tables, asks)))
+        except UnfitPromptError as error:
+            aside.append((prompt.id, str(error)))
+    tell_set_aside(aside, len(prompts))
     traces = []
-    for done, (prompt, context) in enumerate(zip(prompts, contexts, strict=True)):
+    for done, (prompt, context) in enumerate(fitting):
         recorder = GraphRecorder() if graphs else None
-        tables = score_tables(scorers, chunk_length)  # fresh presses: one may keep what it worked out
-        told = _layers_told(progress, prompt.id, done, len(prompts), model.n_layers)
+        # Fresh presses: one may keep what it worked out.
+        tables = _fitted(score_tables(scorers, chunk_length), len(context.token_ids))
+        told = _layers_told(progress, prompt.id, done, len(fitting), model.n_layers)
         traces.append(_trace(model, prompt, context, tables, recorder, told))
     if progress:
-        progress(len(prompts), len(prompts), "done")
+        progress(len(fitting), len(fitting), "done")
     return traces
 
 
+@takes(Asks)
 def extract_to_file(
     model: Any,
     prompts: str | os.PathLike[str],
@@ -101,7 +115,7 @@ def extract_to_file(
     progress: Progress | None = None,
     graphs: bool = False,
     scorers: Sequence[Any] = DEFAULT_SCORERS,
-    question_aware: bool = False,
+    **options: Any,
 ) -> list[Trace]:
     """Load a model, extract the traces of a prompts file and write them, with what made them, to one file.
 
@@ -113,8 +127,9 @@ def extract_to_file(
         JSONL file, or "bundled".
     out : path
         Trace file to write.
-    chunk_length, progress, graphs, scorers, question_aware
+    chunk_length, progress, graphs, scorers
         As in `extract`; `progress` is told of the model, too.
+    **options
     limit : int, optional
         Take only so many prompts, from the top of the file.
 
@@ -126,12 +141,13 @@ def extract_to_file(
         If the model cannot be fetched or the file not be written; then nothing is left of it.
     """
     check_writable(out)
+    asks = _asks(options)
     names = list(checked_tables(scorers, chunk_length))
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
     listed = read_prompts(prompts)[:limit]
     loaded = load(model, dtype=dtype, device=device, progress=progress)
-    traces = extract(loaded, listed, chunk_length, progress, graphs, scorers, question_aware)
+    traces = extract(loaded, listed, chunk_length, progress, graphs, scorers, **options)
     parameters = {
         "model": loaded.name,
         "prompts": Path(prompts).name,
@@ -141,7 +157,7 @@ def extract_to_file(
         "dtype": dtype,
         "device": device,
         "graphs": graphs,
-        "question_aware": question_aware,
+        **asks.asking(loaded),
     }
     Trace.save(out, traces, provenance(loaded, prompts, parameters))
     return traces
@@ -167,14 +183,34 @@ def provenance(
     }
 
 
-def _encode(model: Loaded, prompt: Prompt, tables: Mapping[str, ScoreTable], question_aware: bool) -> Context:
+def _asks(options: dict[str, Any]) -> Asks:
+    """Return how prompts are put to the model; TypeError or ValueError where an option is unknown or out of range."""
+    check_names("extract", Asks, options)
+    asks = Asks(**options)
+    check(asks)
+    asks.check_ask()
+    return asks
+
+
+def _fitted(tables: Mapping[str, ScoreTable], n: int) -> dict[str, ScoreTable]:
+    """Return tables whose chunks fit a context of `n` tokens; their names stay."""
+    return {
+        name: replace(table, chunk_length=table.chunk_length and fitting_chunk(n, table.chunk_length))
+        for name, table in tables.items()
+    }
+
+
+def _encode(model: Loaded, prompt: Prompt, tables: Mapping[str, ScoreTable], asks: Asks) -> Context:
     """Tokenise a context that can be scored."""
-    context = read_context(model, prompt, question_aware)
+    context = read_context(model, prompt, asks)
     what, n = f"prompt {prompt.id!r}", len(context.token_ids)
-    for table in tables.values():
-        check_table(n, table.press, table.chunk_length, what, table.scorer)
+    try:
+        for table in _fitted(tables, n).values():
+            check_table(n, table.press, table.chunk_length, what, table.scorer)
+    except ValueError as error:
+        raise UnfitPromptError(str(error)) from None
     if n > model.max_context:
-        raise ValueError(
+        raise UnfitPromptError(
             f"{what} has {n} tokens; model {model.name!r} was made for {model.max_context} at most"
         )
     return context
@@ -229,9 +265,10 @@ def _trace(
         n_context=n,
         token_ids=context.token_ids,
         offsets=offsets,
-        answer=tokens_in(context.text, offsets, prompt.answer_spans),
-        evidence=tokens_in(context.text, offsets, prompt.evidence),
+        answer=context.positions(prompt.answer_spans or (occurrences(prompt) if prompt.answerable else ())),
+        evidence=context.positions(prompt.evidence),
         question=context.question,
+        **model.local,
         scores=scores,
         scorers={name: table.recorded(n) for name, table in tables.items()},
         **recorded,

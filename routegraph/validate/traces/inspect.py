@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from routegraph import attention, plot
 from routegraph.graph import TokenGraph
+from routegraph.options import check_whole
 from routegraph.stats.intervals import Curve, listed, standard_error
-from routegraph.survival import check_ratio
+from routegraph.survival import check_ratio, ratio_keeping
 from routegraph.theory import ger as theory
 from routegraph.trace import Trace
 from routegraph.validate.eviction import Eviction, Method
+from routegraph.validate.presses.methods import DEFAULT_SCORER, PLAIN
 from routegraph.validate.traces.read_off import read_off
 
 if TYPE_CHECKING:
@@ -83,6 +85,8 @@ class Inspection:
         KV heads in which each token of one prompt is alive.
     shown : (str, str, float)
         That prompt, and the policy and ratio.
+    method : str
+        Whose scores and which cut the policy is, in words.
     """
 
     model: str
@@ -99,6 +103,7 @@ class Inspection:
     slopes: dict[str, Means] | None
     survivors: NDArray[np.int64]
     shown: tuple[str, str, float]
+    method: str
 
     @property
     def fractions(self) -> Curve:
@@ -131,6 +136,7 @@ class Inspection:
             "survivors": {
                 "prompt": prompt,
                 "policy": policy,
+                "method": self.method,
                 "ratio": ratio,
                 "heads_alive": self.survivors.tolist(),
             },
@@ -147,7 +153,8 @@ INSPECTION_DEFINITIONS = {
     "lorenz": "share of a (layer, KV head)'s mass received by its most attended rows; not corrected for how many "
     "queries can read a row",
     "correlation_by_layer_distance": "of normal scores of the slots' order, evictable tokens; 0: heads of a layer",
-    "effective_slots": "ln GER / ln p over all layers * heads slots, evictable tokens of all prompts, topk",
+    "effective_slots": "ln GER / ln p over all layers * heads slots, evictable tokens of all prompts, topk by the "
+    "first scores of the trace",
     "consensus": "distinct top keys / query heads, low when heads agree; agreement: largest share of query heads "
     "with one top key; without sink: top keys beyond the sink",
     "slope_over_depth": "least-squares slope over relative depth, 0 the first layer and 1 the last",
@@ -156,7 +163,11 @@ INSPECTION_DEFINITIONS = {
 
 
 def inspect_traces(
-    traces: Sequence[Trace], prompt: str | None = None, policy: str = "topk", ratio: float = 0.9
+    traces: Sequence[Trace],
+    prompt: str | None = None,
+    policy: str | None = None,
+    ratio: float = 0.9,
+    keep: int | None = None,
 ) -> Inspection:
     """Summarise the traces of one run, and map the survivors of one prompt.
 
@@ -166,15 +177,17 @@ def inspect_traces(
         At least one.
     prompt : str, optional
         Id of the prompt whose survivors are mapped; the first by default.
-    policy : str
-        Policy of the map.
+    policy : str, optional
+        Method of the map, by name; the first scores of the trace, cut head by head, by default.
     ratio : float
         Compression ratio of the map, in [0, 1).
+    keep : int, optional
+        In its place: rows that each slot of this prompt keeps.
 
     Raises
     ------
     ValueError
-        If there is no trace, no prompt of that id, the policy is unknown or lacks its scores, or the ratio is
+        If there is no trace, no prompt of that id, the policy is unknown or lacks its scores, or ratio or keep are
         out of range.
     """
     if not traces:
@@ -184,8 +197,12 @@ def inspect_traces(
     if prompt is not None and prompt not in ids:
         raise ValueError(f"no prompt {prompt!r} in the trace; choose from: {', '.join(ids)}")
     shown = traces[0 if prompt is None else ids.index(prompt)]
-    survival = Eviction.of(Method.of_scores(shown, policy), shown).survival(ratio)
-    plain = Method.of_scores(traces[0], "topk")
+    if keep is not None:
+        check_whole("keep", keep, low=1)
+        ratio = ratio_keeping(shown.n_context, keep)
+    plain = first_scores(traces[0])
+    mapped = plain if policy is None else Method.of_scores(shown, policy)
+    survival = Eviction.of(mapped, shown).survival(ratio)
     read = [read_off(trace, Eviction.of(plain, trace), SLOTS_AT) for trace in traces]
     first = traces[0]
     heads = [trace for trace in traces if trace.tops is not None and trace.tops_without_sink is not None]
@@ -212,8 +229,18 @@ def inspect_traces(
         by_layer=_each(by_prompt),
         slopes=_each([{name: [slope(curve)] for name, curve in found.items()} for found in by_prompt]),
         survivors=survival.alive(ratio).sum(axis=1),
-        shown=(shown.id, policy, ratio),
+        shown=(shown.id, mapped.name, ratio),
+        method=mapped.words,
     )
+
+
+def first_scores(trace: Trace) -> Method:
+    """Return the method that cuts the first scores of a trace head by head; those of whole contexts before chunks."""
+    tables = sorted(trace.scores, key=lambda table: "/" in table)
+    if not tables:
+        raise ValueError(f"prompt {trace.id!r} of the trace has no scores")
+    name = PLAIN if tables[0] == DEFAULT_SCORER else f"{PLAIN}@{tables[0]}"
+    return Method(name, PLAIN, tables[0])
 
 
 def sink_share(graph: TokenGraph, n_sink: int = N_SINK) -> float:

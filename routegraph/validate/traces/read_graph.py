@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from routegraph.graph import TokenGraph
 from routegraph.kernels.heaviest import heaviest_keys
+from routegraph.validate.models.attention import BLOCK, attention_logits, attention_of
 from routegraph.validate.models.families import rotated_queries
 
 #: Keys kept of every query row: the heaviest TOP, and every one of weight MASS or more.
 TOP, MASS = 16, 0.01
-#: Queries recomputed at a time.
-BLOCK = 128
 
 
 class GraphRecorder:
@@ -37,7 +36,7 @@ class GraphRecorder:
         import torch
 
         keys = kwargs["past_key_values"].layers[module.layer_idx].keys[0]
-        queries = rotated_queries(module, kwargs)
+        queries, attention = rotated_queries(module, kwargs), attention_of(module)
         n_query_heads, n = queries.shape[:2]
         n_heads = keys.shape[0]
         sums = torch.zeros(n_query_heads, n, dtype=torch.float64, device=keys.device)
@@ -45,7 +44,7 @@ class GraphRecorder:
         parts = []
         for start in range(0, n, BLOCK):
             stop = min(start + BLOCK, n)
-            logits = attention_logits(queries[:, start:stop], keys[:, :stop], module.scaling, start)
+            logits = attention_logits(queries[:, start:stop], keys[:, :stop], attention, start)
             weights = logits.softmax(-1)
             found = heaviest_keys(weights.cpu().numpy(), start, n_heads, TOP, MASS, self.n_sink)
             parts.append(found)
@@ -79,21 +78,3 @@ class GraphRecorder:
         """Return the graph and the further arrays of a `Trace` by name."""
         read = {name: np.stack([layer[name] for layer in self._read]) for name in self._read[0]}
         return {"graph": self.graph(n_heads, n_tokens), **read}
-
-
-def attention_logits(queries: Any, keys: Any, scaling: float, start: int) -> Any:
-    """Return the scaled products of a block of queries, the first at position `start`, with all keys up to its end.
-
-    float32[n_query_heads, n_queries, n_keys]; where a key comes after its query, the smallest number there is (not
-    minus infinity, which times a weight of 0 would be no number).
-    """
-    import torch
-
-    n_query_heads, n_queries, width = queries.shape
-    n_heads, n_keys = keys.shape[:2]
-    grouped = queries.reshape(n_heads, -1, width)  # the query heads of a group lie side by side
-    logits = torch.matmul(grouped, keys.transpose(1, 2)).float().mul_(scaling)
-    logits = logits.reshape(n_query_heads, n_queries, n_keys)
-    later = torch.ones(n_queries, n_queries, dtype=torch.bool, device=keys.device).triu(1)
-    logits[..., start:].masked_fill_(later, torch.finfo(torch.float32).min)
-    return logits

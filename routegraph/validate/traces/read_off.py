@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.choices import AXES
-from routegraph.survival import fraction_gone
+from routegraph.policies.base import eviction_order
+from routegraph.survival import Survival, fraction_gone
 from routegraph.theory.ger import normal_scores
 from routegraph.trace import Trace
-from routegraph.validate.eviction import Eviction
+from routegraph.validate.eviction import Eviction, Fates
 
 Curve = NDArray[np.float64]
 
@@ -46,23 +48,30 @@ class ReadOff:
 
 def read_off(trace: Trace, eviction: Eviction, ratios: Sequence[float]) -> ReadOff:
     """Count, at every ratio, what an eviction takes of one prompt, and from where."""
-    survival = eviction.survival()
-    levels = survival.levels(ratios)
-    evictable = ~eviction.protected
-    drop = survival.drop.reshape(-1, trace.n_context)
-    last = {over: survival.last(over) for over in AXES}
-    answers = trace.answer
-    scores = normal_scores(drop[:, evictable])
+    fates = eviction.fates(ratios)
+    evictable, answers = ~eviction.protected, trace.answer
+    order = fates.drop
+    if len(fates.parts) > 1 and eviction.method.scored:  # rows that go at one ratio, by their scores
+        order = order * (trace.n_context + 1) + eviction_order(eviction.scores)
+    scores = normal_scores(order.reshape(-1, trace.n_context)[:, evictable])
     is_answer = np.isin(np.flatnonzero(evictable), answers)
-    nothing = np.full(len(levels), np.nan)
+    nothing = np.full(len(ratios), np.nan)
+
+    def by_slot(survival: Survival, at: Sequence[float]) -> Curve:
+        drop = survival.drop.reshape(-1, trace.n_context)[:, evictable]
+        return np.array([fraction_gone(slot, survival.levels(at)) for slot in drop])
+
     return ReadOff(
         n_context=trace.n_context,
-        gone=np.array([fraction_gone(slot, levels) for slot in drop[:, evictable]]),
-        evictable={over: fraction_gone(last[over][:, evictable], levels) for over in AXES},
-        everything={over: fraction_gone(last[over], levels) for over in AXES},
-        answers={
-            over: fraction_gone(last[over][:, answers], levels) if len(answers) else nothing for over in AXES
-        },
+        gone=fates.join(by_slot),
+        evictable={over: tokens_gone(fates, over, evictable) for over in AXES},
+        everything={over: tokens_gone(fates, over, slice(None)) for over in AXES},
+        answers={over: tokens_gone(fates, over, answers) if len(answers) else nothing for over in AXES},
         normal_scores=scores,
         answer_scores=scores[:, is_answer],
     )
+
+
+def tokens_gone(fates: Fates, over: str, tokens: Any) -> Curve:
+    """Return the fraction of some tokens that is gone from all slots of a head axis, float64[n_ratios]."""
+    return fates.join(lambda one, at: fraction_gone(one.last(over)[:, tokens], one.levels(at)))

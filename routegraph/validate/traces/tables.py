@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from routegraph.survival import n_kept
 from routegraph.tables import Grid, compact, show
 from routegraph.validate.traces.inspect import SLOTS_AT, Inspection, Means
 
@@ -61,8 +62,10 @@ def inspection(console: Console, found: Inspection, provenance: dict[str, Any]) 
         console.print(grid.to_rich())
     prompt, policy, ratio = found.shown
     console.print()
-    title = f"Survivors of {prompt}, {policy} at ratio {ratio:g}: layers down, tokens across"
+    kept = n_kept(found.survivors.shape[1], ratio)
+    title = f"Survivors of {prompt}, {policy} at ratio {ratio:.4g}, keep {kept}: layers down, tokens across"
     console.print(title, style="bold", highlight=False)
+    show(console, [f"{policy}: {found.method}."])
     for line in survivors_map(found):
         console.print(line, markup=False, highlight=False)
     show(

@@ -97,7 +97,9 @@ def test_bad_input_is_one_sentence():
         compare(traces[:3])
     with pytest.raises(ValueError, match="at least 4 ratios, got 2"):
         compare(traces, policy_names=["topk"], ratios=[0.5, 0.9])
-    with pytest.raises(ValueError, match="no chunk-wise scores for policy 'chunk'"):
+    with pytest.raises(
+        ValueError, match="no chunk-wise scores by scorer 'expected_attention' for policy 'chunk'"
+    ):
         compare(traces)
     with pytest.raises(ValueError, match=r"eps must be in \(0, 1\), got 1.5"):
         compare(traces, policy_names=["topk"], eps=[0.1, 1.5])
@@ -145,9 +147,9 @@ def test_scores_are_recovered():
     model = fit_scores(traces, evictions, read)
     assert model.field.in_layer == pytest.approx(field.in_layer, abs=0.04)
     assert (model.field.floor, model.field.length) == pytest.approx((0.3, 2.0), abs=0.6)
-    again = model.draw(np.random.default_rng(0), evictions[0].protected, np.array([], dtype=int))
+    again = model.draw(np.random.default_rng(0), evictions[0].protected, np.array([], dtype=int), [0.7])
     true = evictions[0].survival()
-    kept = [survival.alive(0.7)[..., 4:].mean(axis=(0, 2)) for survival in (again, true)]
+    kept = [one.alive(0.7)[..., 4:].mean(axis=(0, 2)) for one in (again.parts[0][0], true)]
     assert kept[0] == pytest.approx(kept[1], abs=0.03)
     assert kept[0][0] > 2 * kept[0][2]
 
@@ -253,3 +255,170 @@ def test_of_several_scorers_the_named_one_is_compared():
         ValueError, match=r"no chunk-wise scores by scorer 'other' for policy 'chunk'; it holds: exp"
     ):
         compare(both, policy_names=["chunk"], ratios=ratios, scorer="other")
+
+
+def with_tables(trace, **tables):
+    """The same trace with more score tables: of each its scores, and what its scorer protects."""
+    scores = {name: table.astype(np.float32) for name, (table, _) in tables.items()}
+    return replace(
+        trace,
+        scores={**trace.scores, **scores},
+        scorers={**trace.scorers, **{name: told for name, (_, told) in tables.items()}},
+    )
+
+
+def several(number, maker=synthetic_trace, **given):
+    """A trace of three scorers, that of Expected Attention first."""
+    trace, other = maker(number, **given), synthetic_trace(number + 1000, rho=0.1)
+    windowed = other.scores["expected_attention"].copy()
+    windowed[..., -64:] = 3
+    return with_tables(trace, knorm=(-windowed[..., ::-1], {}), snapkv=(windowed, {"window": 64}))
+
+
+GRID = [0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
+
+
+class TestSeveralScorers:
+    def test_every_method_goes_by_its_own_scores(self):
+        """Red before: "snapkv" cut the first scores of the trace, whatever they were."""
+        traces = [several(k) for k in range(6)]
+        names = ["SnapKVPress", "knorm", "expected_attention", "topk", "adakv@knorm", "random"]
+        found = compare(traces, policy_names=names, ratios=GRID)
+        told = {name: (one.cut, one.scorer) for name, one in found.policies.items()}
+        assert told == {
+            "snapkv": ("topk", "snapkv"),
+            "knorm": ("topk", "knorm"),
+            "expected_attention": ("topk", "expected_attention"),
+            "topk": ("topk", "expected_attention"),
+            "adakv@knorm": ("adakv", "knorm"),
+            "random": ("random", "expected_attention"),
+        }
+        for name, (_, table) in told.items():
+            if name != "random":
+                eviction = Eviction.of(Method.of_scores(traces[0], name), traces[0])
+                np.testing.assert_array_equal(eviction.scores, traces[0].scores[table])
+                seen = found.policies[name].axes["layer"].observed["all tokens"][0]
+                gone = [(~eviction.survival().alive(r)).all(axis=1).mean() for r in GRID]
+                np.testing.assert_allclose(seen, gone)
+        assert found.policies["snapkv"].cliffs == {
+            "a window of 64 in the shortest prompt, n = 200": 1 - 64 / 200,
+            "a window of 64 in the longest prompt, n = 200": 1 - 64 / 200,
+        }
+        assert "- snapkv: scores of snapkv, cut per head." in found.summary()
+        assert found.to_dict()["definitions"]["policy adakv@knorm"] == found.policies["adakv@knorm"].words
+
+    def test_a_scorer_that_is_named_is_that_of_cuts_alone(self):
+        traces = [several(k) for k in range(4)]
+        found = compare(traces, policy_names=["topk", "snapkv"], ratios=GRID, scorer="KnormPress").policies
+        assert [(one.policy, one.scorer) for one in found.values()] == [
+            ("topk", "knorm"),
+            ("snapkv", "snapkv"),
+        ]
+        with pytest.raises(
+            ValueError, match="no policy goes by scorer 'knorm', but 'snapkv' by 'snapkv'; leave"
+        ):
+            compare(traces, policy_names=["snapkv"], ratios=GRID, scorer="knorm")
+        with pytest.raises(ValueError, match="unknown scorer 'best'; choose from: cap"):
+            compare(traces, policy_names=["topk"], ratios=GRID, scorer="best")
+
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            (
+                "tova",
+                "scores by scorer 'tova' for policy 'tova'; it holds: .*; extract with --scorer tova to store",
+            ),
+            ("pyramidkv@knorm", "unknown policy 'pyramidkv'"),
+            ("chunk@knorm", "chunk-wise scores by scorer 'knorm' .* --scorer knorm/chunk64 to store them$"),
+            ("kvzip", "policy 'kvzip' cannot be had: KVzipPress scores in a second pass"),
+        ],
+    )
+    def test_what_a_trace_lacks_is_said_with_what_would_give_it(self, name, words):
+        with pytest.raises(ValueError, match=words):
+            compare([several(k) for k in range(4)], policy_names=["topk", name], ratios=GRID)
+
+    def test_a_cut_alone_is_never_quietly_of_other_scores(self):
+        """Red before: "topk" went by whatever came first in the trace."""
+        one = several(0)
+        one = replace(one, scores={"knorm": one.scores["knorm"]}, scorers={"knorm": {}})
+        with pytest.raises(
+            ValueError, match="by scorer 'expected_attention' .* it holds: knorm; .* or name topk@knorm$"
+        ):
+            Method.of_scores(one, "topk")
+
+    def test_scores_of_a_press_that_is_not_registered_are_known_by_its_class(self):
+        one = with_tables(synthetic_trace(0), LoudPress=(np.ones((4, 3, 200)), {}))
+        for found in (
+            Method.of_scores(one, "LoudPress"),
+            Method.of_scores(one, "topk", "LoudPress"),
+            Method.of_scores(one, "topk@LoudPress"),
+        ):
+            assert (found.policy, found.table) == ("topk", "LoudPress")
+
+
+@pytest.fixture(scope="module")
+def found():
+    traces = [several(k, traced) for k in range(8)]
+    return traces, compare(traces, policy_names=["pyramidkv", "snapkv"], ratios=GRID, eps=[0.1])
+
+
+class TestPoliciesThatAreNotNested:
+    """Red before: "policy 'pyramid' is not nested: it must be asked for one ratio at a time"."""
+
+    def test_tokens_are_counted_ratio_by_ratio(self, found):
+        traces, result = found
+        axis = result.policies["pyramidkv"].axes["layer"]
+        eviction = Eviction.of(Method.named("pyramidkv"), traces[1])
+        for at, ratio in enumerate(GRID):
+            alive = eviction.survival(ratio).alive(ratio)
+            gone = ~alive.any(axis=1)
+            assert axis.observed["all tokens"][1, at] == pytest.approx(gone.mean())
+            assert axis.observed["answer tokens"][1, at] == pytest.approx(gone[:, traces[1].answer].mean())
+        read = read_off(traces[1], eviction, GRID)
+        free = ~eviction.protected
+        np.testing.assert_allclose(
+            read.gone,
+            [
+                [(~eviction.survival(r).alive(r))[layer, head, free].mean() for r in GRID]
+                for layer in range(4)
+                for head in range(3)
+            ],
+        )
+
+    def test_reach_is_that_of_each_kept_set(self, found):
+        from routegraph.routes import reach_thresholds
+
+        traces, result = found
+        reach = next(r for r in result.policies["pyramidkv"].reach if r.prune == "columns")
+        graph, at = heavier(traces[1].graph, 0.1), GRID.index(0.7)
+        survival = Eviction.of(Method.named("pyramidkv"), traces[1]).survival(0.7)
+        reached = reach_thresholds(graph, survival, 199) >= 1
+        assert reach.observed[0, at] == pytest.approx(reached.mean())
+
+    def test_simulation_and_theory_go_with_it(self, found):
+        axis = found[1].policies["pyramidkv"].axes["layer"]
+        read = axis.observed["evictable tokens"].mean(axis=0)
+        assert np.abs(axis.predicted["simulated"].mean - read).max() < 0.04
+        assert np.abs(axis.predicted["measured copula"].mean - read).max() < 0.06
+        # Above half of the rows the pyramid keeps as SnapKV does, below it gives low layers more.
+        other = found[1].policies["snapkv"].axes["layer"].observed["all tokens"]
+        apart = np.abs(axis.observed["all tokens"] - other).max(axis=0)
+        assert apart[-2:].max() < 0.0051, "kvpress rounds the one up and the other down"
+        assert apart[2] > 0.02
+        json.dumps(found[1].to_dict(), allow_nan=False)
+
+    def test_a_prompt_of_protected_rows_only_is_one_sentence(self):
+        traces = [several(k) for k in range(4)]
+        short = [
+            replace(
+                one,
+                n_context=60,
+                scores={name: table[..., :60] for name, table in one.scores.items()},
+                answer=one.answer[:2],
+            )
+            for one in traces
+        ]
+        with pytest.raises(
+            ValueError, match="'pyramidkv' protects a window of 64, and prompt 'synthetic-0' has 60"
+        ):
+            compare(short, policy_names=["pyramidkv"], ratios=GRID)

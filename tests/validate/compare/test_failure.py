@@ -73,8 +73,8 @@ def result(traces):
 def test_known_failures_are_found_where_they_are(result):
     found = result.policies["topk"].measured
     assert (found.policy, found.items, found.shared, len(found.kept)) == ("topk", 80, 12, 80)
-    assert (found.verdict, found.rises) == ("cliff", True)
-    for kind in ("hallucination", "accuracy"):
+    assert (found.wrong.verdict, found.wrong.rises) == ("cliff", True)
+    for kind in ("wrong", "accuracy"):
         ratio = found.critical(kind)
         assert ratio.value == pytest.approx(0.75, abs=0.03)
         assert ratio.low < 0.75 < ratio.high
@@ -92,8 +92,8 @@ def test_what_was_not_measured_is_a_dash(result, capsys):
     assert result.policies["adakv"].measured is None
     document = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert [row["measured"] is None for row in document["results"]] == [False, True]
-    assert "measured hallucination" in document["definitions"]
-    assert result._repr_html_().count("<td>hallucination</td>") == 2, "one row a policy"
+    assert "measured wrong" in document["definitions"]
+    assert result._repr_html_().count("<td>wrong</td>") == 2, "one row a policy"
 
 
 def test_differences_of_independent_estimates():
@@ -112,11 +112,40 @@ def test_policies_are_matched_by_what_they_do(traces):
     assert measured_as(named, traces, Method("any", "random", "expected_attention")) == "random"
 
 
+def test_measured_curves_are_found_for_every_method_of_one_comparison(traces):
+    """Red before: SnapKV's curve stood under "topk", and adakv's was dropped for its scorer."""
+    both = [
+        replace(
+            trace,
+            scores={**trace.scores, "snapkv": -trace.scores["expected_attention"]},
+            scorers={**trace.scorers, "snapkv": {}},
+        )
+        for trace in traces
+    ]
+    one = cell(0, 0.5)
+    names = ["topk@snapkv", "adakv", "gone", "expected_attention"]
+    n = len(names) * len(RATIOS)
+    told = {**one, "protected": {name: {} for name in names}, "replies": ["x"] * n, "abstained": [0] * n}
+    told |= {"metrics": {name: [None] * n for name in METRICS}}
+    rights = [[int(ratio < place) for ratio in RATIOS] for place in (0.3, 0.5, 0.7, 0.9)]
+    found = from_cells({**SETTINGS, "policies": names}, [{**told, "right": np.ravel(rights).tolist()}] * 4)
+    assert found.methods["gone"] == "a policy or scorer that is not registered here"
+    asked = ["SnapKVPress", "AdaKVPress", "topk"]
+    result = compare(both, policy_names=asked, ratios=[0.3, 0.5, 0.7, 0.9], measured=found).policies
+    assert {name: one.measured.policy for name, one in result.items()} == {
+        "snapkv": "topk@snapkv",
+        "adakv": "adakv",
+        "topk": "expected_attention",
+    }
+    assert result["snapkv"].measured.kept[0].tolist() == rights[0]
+    assert result["adakv"].measured.kept[0].tolist() == rights[1]
+
+
 def test_a_curve_without_change_has_no_critical_ratio(traces):
     still = measurement(policies=["topk", "knorm"])
     found = compare(traces, policy_names=["topk"], measured=still).policies["topk"].measured
-    assert (found.fit, found.verdict) == (None, "no change")
-    assert np.isnan(found.critical("hallucination").value)
+    assert (found.wrong.fit, found.wrong.verdict) == (None, "no change")
+    assert np.isnan(found.critical("wrong").value)
     assert np.isnan(found.critical("accuracy").value)
     halves = half_points(compare(traces, policy_names=["topk"]).policies["topk"])
     json.dumps(found.to_dict(halves), allow_nan=False)
@@ -159,10 +188,10 @@ def test_on_the_command_line(capsys, traces, tmp_path, result):
         "cliff, up",
         "80 items, 12 of them",
         "were not measured",
-        "halluc. - it",
+        "wrong - it",
     ):
         assert words in out
-    assert "measured hallucination" in (tmp_path / "c.svg").read_text()
+    assert "measured wrong" in (tmp_path / "c.svg").read_text()
     report.write_report(tmp_path / "r.html", None, result)
     assert "where answers fail" in (tmp_path / "r.html").read_text()
     Trace.save(path, traces, {"model": {"name": "one-factor", "sha256": "def"}})

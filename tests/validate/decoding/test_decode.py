@@ -12,15 +12,43 @@ from routegraph import policies
 from routegraph.survival import n_kept
 from routegraph.trace import Trace
 from routegraph.validate.decoding.decode import Decoded, bytes_per_variant, decode, score, variants
+from routegraph.validate.models.families import readable_types
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.presses import prefill, reference
 from routegraph.validate.prompts.prompt import Prompt
 from routegraph.validate.prompts.tokens import tokenise
 from tests.helpers.decoding import QUESTION, TOLERANCE, against_kvpress, context, small
 from tests.helpers.models import N_RANDOM, random_ids
+from tests.helpers.references import eager
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+FAMILIES = readable_types()
+ROPE = {"rope_theta": 10000.0}
+ORIGINAL = {"original_max_position_embeddings": 64}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, **ORIGINAL}
 SHAPE = (3, 2, N_RANDOM)
+#: What checkpoints do otherwise than the tiny networks: heads, biases, ties, scaled positions.
+UNWINDOWED = [
+    ("llama", {"num_key_value_heads": 1, "head_dim": 24}),
+    ("llama", {"attention_bias": True, "tie_word_embeddings": True}),
+    ("llama", {"rope_parameters": {**ROPE, "rope_type": "linear", "factor": 4.0}}),
+    ("llama", {"rope_parameters": {**ROPE, **LLAMA3}}),
+    ("qwen2", {"rope_parameters": {**ROPE, "rope_type": "yarn", "factor": 4.0, **ORIGINAL}}),
+]
+#: Windows that act on a context of N_RANDOM tokens.
+WINDOWED = [
+    ("mistral", {"sliding_window": 20}),
+    ("phi3", {"sliding_window": 100}),
+    ("qwen2", {"use_sliding_window": True, "sliding_window": 20, "max_window_layers": 1}),
+    ("smollm3", {"use_sliding_window": True, "sliding_window": 20}),
+    ("gemma2", {"sliding_window": 20}),
+    ("gemma3_text", {"sliding_window": N_RANDOM + 3}),  # acts on the reply only
+    ("gemma3_text", {"sliding_window": 2}),
+]
+VARIANTS = [
+    *UNWINDOWED,
+    *WINDOWED,
+    ("phi3", {"partial_rotary_factor": 0.5}),
+]
 
 
 def everything(n_variants: int = 1) -> np.ndarray:
@@ -34,10 +62,10 @@ def some(n_variants: int, seed: int = 0, share: float = 0.3) -> np.ndarray:
 
 
 def generated(model: Loaded, ids: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens and logits of transformers' own greedy generation."""
+    """Tokens and logits of transformers' own greedy generation, with its eager attention."""
     import torch
 
-    with torch.no_grad():
+    with torch.no_grad(), eager(model.model):
         found = model.model.generate(
             torch.from_numpy(ids)[None],
             attention_mask=torch.ones(1, len(ids), dtype=torch.long),
@@ -57,16 +85,49 @@ def same(first: Decoded, second: Decoded) -> None:
 
 
 class TestAgainstGeneration:
-    @pytest.mark.parametrize("family", FAMILIES)
-    def test_nothing_evicted(self, family: str) -> None:
-        model, n = small(family), 12
+    @pytest.mark.parametrize(("family", "settings"), [*((family, {}) for family in FAMILIES), *VARIANTS])
+    def test_nothing_evicted(self, family: str, settings: dict[str, Any]) -> None:
+        model, n = small(family, **settings), 12
         tokens, logits = generated(model, np.concatenate([context(), QUESTION]), n)
-        found = decode(model, context(), QUESTION, everything(2), n, n_logits=n)
+        kept = np.ones((2, model.n_layers, model.n_heads, N_RANDOM), dtype=bool)
+        found = decode(model, context(), QUESTION, kept, n, n_logits=n)
         for variant in range(2):
             assert found.token_ids[variant].tolist() == tokens.tolist()
             np.testing.assert_allclose(found.logits[variant], logits, atol=TOLERANCE)
         assert found.texts[0] == " ".join(map(str, tokens))
         assert len(set(tokens)) > 2, "a reply that repeats itself shows little"
+
+    @pytest.mark.parametrize(("family", "settings"), WINDOWED)
+    def test_evicted_beside_a_window(self, family: str, settings: dict[str, Any]) -> None:
+        """The slow twin runs the whole text again for every token, and masks what is gone besides the model's masks."""
+        import torch
+        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS as FUNCTIONS
+
+        model, kept, n = small(family, **settings), some(1, share=0.6), 3
+        running = model.model.config._attn_implementation
+        original, dead = FUNCTIONS[running], torch.from_numpy(~kept[0]).repeat_interleave(2, dim=1)
+        found = decode(model, context(), QUESTION, kept, n, n_logits=n)
+
+        def attend(module: Any, query: Any, key: Any, value: Any, mask: Any, **more: Any) -> Any:
+            size = query.shape[2]
+            seen = torch.ones(size, size, dtype=torch.bool).tril() if mask is None else mask
+            seen = seen if seen.dtype == torch.bool else seen == 0
+            gone = torch.zeros(4, size, size, dtype=torch.bool)
+            gone[:, N_RANDOM:, :N_RANDOM] = dead[module.layer_idx][:, None]
+            least = torch.finfo(torch.float32).min
+            new = torch.zeros(1, 4, size, size).masked_fill_(~seen | gone, least)
+            return original(module, query, key, value, new, **more)
+
+        whole = np.concatenate([context(), QUESTION])
+        FUNCTIONS[running] = attend
+        try:
+            for step in range(n):
+                with torch.no_grad():
+                    logits = model.model(torch.from_numpy(whole)[None]).logits[0, -1].numpy()
+                np.testing.assert_allclose(found.logits[0, step], logits, atol=TOLERANCE)
+                whole = np.append(whole, found.token_ids[0][step])
+        finally:
+            FUNCTIONS[running] = original
 
     def test_replies_end_where_generation_ends(self) -> None:
         model = small()
@@ -95,9 +156,9 @@ class TestAgainstGeneration:
 
 
 class TestAgainstKvpress:
-    @pytest.mark.parametrize("family", FAMILIES)
-    def test_random_models(self, family: str) -> None:
-        model = small(family, seed=1)
+    @pytest.mark.parametrize(("family", "settings"), [*((family, {}) for family in FAMILIES), *UNWINDOWED])
+    def test_random_models(self, family: str, settings: dict[str, Any]) -> None:
+        model = small(family, seed=1, **settings)
         rows = against_kvpress(model, context(), QUESTION, (0.1, 0.5, 0.9), 8)
         assert len(rows) == 9
         assert all(row[2] for row in rows), rows
@@ -360,12 +421,15 @@ class TestBadInput:
         with pytest.raises(ValueError, match="must hold one context, and all of its rows in every layer"):
             decode(model, cache, QUESTION, everything())
 
-    def test_sliding_windows_are_refused(self) -> None:
-        model = small("mistral")
-        for module in prefill.attention_modules(model.model):
-            module.config.sliding_window = 20
+    def test_attention_that_is_not_known_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A family of somebody's own that says nothing of its windows, soft caps or scales."""
+        from routegraph.validate.models import families
+
+        model = small("gemma2")
         before = model.model.config._attn_implementation
         cache = prefill.prefill(model.model, random_ids())
-        with pytest.raises(ValueError, match="does not know attention with 'sliding_window'"):
+        mine = families.Family(("gemma2",), families.families["gemma2"]().queries)
+        monkeypatch.setattr(families.families, "_functions", {"mine": lambda: mine})
+        with pytest.raises(ValueError, match="does not know attention with 'softcap' here"):
             decode(model, cache, QUESTION, everything())
         assert model.model.config._attn_implementation == before

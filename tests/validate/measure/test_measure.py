@@ -15,17 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routegraph import policies
+from routegraph import n_kept, policies
 from routegraph.validate.decoding.decode import decode, score
 from routegraph.validate.eviction import Method
 from routegraph.validate.measure.cells import read_cell, sealed, write_cell
-from routegraph.validate.measure.item import fitting_chunk
 from routegraph.validate.measure.metrics import EPS, METRICS, answer_states
 from routegraph.validate.measure.result import Measured, from_cells
 from routegraph.validate.measure.routed import read_question
 from routegraph.validate.measure.run import MEASURED_RATIOS, measure
 from routegraph.validate.models.load import Loaded, wrap
 from routegraph.validate.presses import prefill
+from routegraph.validate.presses.scorers import fitting_chunk
 from routegraph.validate.prompts.prompt import Prompt, write_prompts
 from routegraph.validate.prompts.tokens import tokenise
 from routegraph.validate.traces.extract import extract
@@ -50,6 +50,7 @@ PROMPT = Prompt(
     task="two",
 )
 SOME = ["chunk", "adakv", "topk", "random", "streaming"]
+ASKED = {"policy_names": SOME, "ratios": (0.5, 0.9, 0.995), "max_new_tokens": 3, "metrics": True}
 
 
 # --- end to end -----------------------------------------------------------------------------------------
@@ -59,7 +60,7 @@ SOME = ["chunk", "adakv", "topk", "random", "streaming"]
 def tiny_measured(tiny: Loaded, tmp_path_factory: Any) -> tuple[Measured, Path]:
     out = tmp_path_factory.mktemp("measured") / "run"
     prompts = [PROMPT, replace(PROMPT, id="q", question="Where does Ada live now?")]
-    return measure(tiny, prompts, out, policy_names=SOME, ratios=(0.5, 0.9, 0.995), max_new_tokens=3), out
+    return measure(tiny, prompts, out, **ASKED), out
 
 
 class TestTiny:
@@ -116,11 +117,72 @@ class TestTiny:
     def test_what_is_there_is_not_measured_again(self, tiny, tiny_measured):
         _, out = tiny_measured
         before = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
-        measure(tiny, [PROMPT], out, policy_names=SOME, ratios=(0.5, 0.9, 0.995), max_new_tokens=3)
+        measure(tiny, [PROMPT], out, **ASKED)
         assert {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()} == before
         assert json.loads((out / "run.json").read_text())["runs"][-1]["measured"] == 0
         with pytest.raises(ValueError, match=r"was measured with max_new_tokens 3, not 4"):
-            measure(tiny, [PROMPT], out, policy_names=SOME, ratios=(0.5, 0.9, 0.995), max_new_tokens=4)
+            measure(tiny, [PROMPT], out, **{**ASKED, "max_new_tokens": 4})
+
+    def test_without_metrics_the_answers_are_the_same_and_nothing_else_is_measured(
+        self, tiny, tiny_measured, monkeypatch, tmp_path
+    ):
+        told, out = tiny_measured
+        monkeypatch.setattr("routegraph.validate.measure.item.read_question", None)  # not called
+        plain = measure(tiny, [PROMPT], tmp_path / "m", **{**ASKED, "metrics": False})
+        assert plain.metrics == {}
+        assert plain.replies == told.replies[:1]
+        assert (plain.right == told.right[:1]).all()
+        assert Measured.load(tmp_path / "m").metrics == {}
+        assert plain.to_dict()["auc"] == []
+        assert plain.to_dict()["results"][0]["metrics"] == {}
+        assert len(plain.plot().axes) == len(SOME)
+        for folder, asked, words in (
+            (out, False, "metrics True, not False"),
+            (tmp_path / "m", True, "False, not True"),
+        ):
+            with pytest.raises(ValueError, match=words):
+                measure(tiny, [PROMPT], folder, **{**ASKED, "metrics": asked})
+
+    def test_a_folder_of_an_earlier_version_goes_on_with_metrics(self, tiny, tiny_measured, tmp_path):
+        """Earlier versions measured them always, and did not say so in their settings."""
+        found, _ = tiny_measured
+        settings = {name: value for name, value in found.settings.items() if name != "metrics"}
+        replace(found, settings=settings).only([0]).save(tmp_path / "old")
+        with pytest.raises(ValueError, match="metrics True, not False"):
+            measure(tiny, [PROMPT], tmp_path / "old", **{**ASKED, "metrics": False})
+        measure(tiny, [PROMPT, replace(PROMPT, id="q")], tmp_path / "old", **ASKED)
+        again = Measured.load(tmp_path / "old")
+        assert again.ids == ("p", "q")
+        assert "metrics" not in again.settings
+        assert np.isfinite(again.metrics["routed_drift"]).all()
+
+    def test_budgets_of_rows(self, tiny, tmp_path):
+        prompts = [
+            PROMPT,
+            replace(PROMPT, id="long", context=CONTEXT + " They like it there, all year round."),
+        ]
+        asked = {"policy_names": ["topk", "pyramid"], "max_new_tokens": 2, "keep": [40, 9, 10_000]}
+        found = measure(tiny, prompts, tmp_path / "m", **asked)
+        assert found.keep == (10_000, 40, 9)
+        assert found.right.shape == (2, 2, 4)
+        ratios = [found.ratios_of(i) for i in range(2)]
+        assert [[n_kept(int(n), r) for r in row] for n, row in zip(found.n_context, ratios, strict=True)] == [
+            [int(n), int(n), 40, 9] for n in found.n_context
+        ]
+        assert [cell["ratios"] for cell in found.cells] == [row.tolist() for row in ratios]
+        for i, prompt in enumerate(prompts):
+            by_ratio = measure(tiny, [prompt], policy_names=["topk"], max_new_tokens=2, ratios=ratios[i][2:])
+            assert by_ratio.replies[0] == (found.replies[i][0], *found.replies[i][2:4])
+        more = measure(tiny, [replace(PROMPT, id="r"), *prompts], tmp_path / "m", **asked)
+        assert json.loads((tmp_path / "m" / "run.json").read_text())["runs"][-1]["measured"] == 1
+        assert Measured.load(tmp_path / "m").keep == more.keep
+        document = json.loads(json.dumps(more.to_dict()))
+        assert document["parameters"]["keep"] == [10_000, 40, 9]
+        assert document["parameters"]["ratios"][:2] == [0, 0]
+        with pytest.raises(ValueError, match=r"measured with keep \[10000, 40, 9\], not \[40\]"):
+            measure(tiny, prompts, tmp_path / "m", **{**asked, "keep": [40]})
+        with pytest.raises(ValueError, match="was measured with ratios None, not"):
+            measure(tiny, prompts, tmp_path / "m", policy_names=["topk", "pyramid"], max_new_tokens=2)
 
     def test_cells_hold_no_time_host_or_version(self, tiny_measured):
         _, out = tiny_measured
@@ -136,15 +198,19 @@ class TestTiny:
         json.dumps(document, allow_nan=False)
         assert [row["policy"] for row in document["results"]] == SOME
         assert {row["metric"] for row in document["auc"]} == set(METRICS)
-        assert document["results"][0]["hallucination"]["counts"][0] in (0, 1, 2)
+        assert document["results"][0]["wrong"]["counts"][0] in (0, 1, 2)
+        assert document["results"][0]["hallucination"] is None, "no task knows of these prompts"
 
     def test_question_aware_rows_are_cache_rows(self, tiny):
-        one = {"policy_names": ["topk"], "ratios": [0.5], "max_new_tokens": 2}
+        one = {"policy_names": ["topk"], "ratios": [0.5], "max_new_tokens": 2, "metrics": True}
         plain, aware = (measure(tiny, [PROMPT], question_aware=flag, **one) for flag in (False, True))
-        asks = len(tokenise(tiny, PROMPT).question) - len(tokenise(tiny, PROMPT, True).question)
-        assert aware.n_context[0] == plain.n_context[0] + asks
-        assert aware.metrics["margin"][0, 0, 0] == pytest.approx(plain.metrics["margin"][0, 0, 0], abs=1e-3)
+        asks = tiny.tokenizer.encode("\nQuestion: Where does Ada live?", add_special_tokens=False)
+        assert aware.n_context[0] == plain.n_context[0] + len(asks)
         assert aware.metrics["lost_attention"][0, 0, 1] != plain.metrics["lost_attention"][0, 0, 1]
+        assert (plain.settings.get("asked_again"), aware.settings["asked_again"]) == (None, True)
+        assert [cell["prompt"]["n_question"] for cell in (*plain.cells, *aware.cells)] == [
+            len(tokenise(tiny, PROMPT).question)
+        ] * 2
 
     def test_carriers(self, tiny):
         found = measure(tiny, [PROMPT], policy_names=["topk"], ratios=[0.9], carriers=2, max_new_tokens=2)
@@ -152,7 +218,7 @@ class TestTiny:
         assert found.metrics["alive_carriers"][0, 0, 1] < 1
 
     def test_policies_that_look_at_no_scores_and_other_scorers(self, tiny):
-        found = measure(tiny, [PROMPT], policy_names=["random"], ratios=[0.9], max_new_tokens=1)
+        found = measure(tiny, [PROMPT], policy_names=["random"], ratios=[0.9], max_new_tokens=1, metrics=True)
         assert found.metrics["alive_answer"][0, 0, 1] < 1
         found = measure(tiny, [PROMPT], policy_names=["adakv@tova"], ratios=[0.9], max_new_tokens=1)
         assert found.cliffs["adakv@tova"] == {
@@ -161,7 +227,9 @@ class TestTiny:
         }
 
     def test_not_nested_policies_are_asked_ratio_by_ratio(self, tiny):
-        found = measure(tiny, [PROMPT], policy_names=["pyramid"], ratios=[0.1, 0.2], max_new_tokens=1)
+        found = measure(
+            tiny, [PROMPT], policy_names=["pyramid"], ratios=[0.1, 0.2], max_new_tokens=1, metrics=True
+        )
         assert found.metrics["alive_evidence"][0, 0, 0] == 1
         assert np.diff(found.metrics["alive_evidence"][0, 0]).max() < 0
 
@@ -205,6 +273,7 @@ def test_smollm2_answers_and_forgets(smollm2: Loaded, short_prompts: list[Prompt
         policy_names=["topk", "knorm"],
         ratios=(0.2, 0.99),
         max_new_tokens=6,
+        metrics=True,
     )
     assert found.right[:, 0, 0].any()
     assert not found.right[:, :, -1].any()
@@ -259,30 +328,50 @@ class TestBadInput:
             measure(model, [prompt], **{"policy_names": ["topk"], "ratios": [0.5], **more})
         assert "\n" not in str(caught.value)
 
-    def test_the_answer_does_not_occur(self, tiny):
-        for answer in ("Lisbon", "Par"):
-            self.refused(
-                tiny, replace(PROMPT, answer=answer, answer_spans=()), f"'{answer}' does not occur in its"
-            )
+    def test_answer_tokens_and_evidence_may_be_unknown(self, tiny):
+        bare = replace(PROMPT, answer_spans=(), evidence=())
+        prompts = [replace(bare, answer=answer, id=answer) for answer in ("Lisbon", "Par", "Paris")]
+        found = measure(tiny, prompts, policy_names=["topk"], ratios=[0.5], max_new_tokens=1, metrics=True)
+        for name in ("ger_answer_model", "alive_answer", "lost_on_answer", "reach_all_0.1", "rollout_answer"):
+            assert np.isnan(found.metrics[name][:2]).all()
+            assert np.isfinite(found.metrics[name][2]).all()
+        assert np.isnan(found.metrics["alive_evidence"]).all()
+        assert np.isfinite(found.metrics["lost_attention"]).all()
+        found.to_dict(resamples=5)
 
     def test_an_answer_without_spans_is_found_as_whole_words(self, tiny):
         found = [
-            measure(tiny, [prompt], policy_names=["topk"], ratios=[0.9], max_new_tokens=1).metrics[
-                "alive_answer"
-            ]
+            measure(
+                tiny, [prompt], policy_names=["topk"], ratios=[0.9], max_new_tokens=1, metrics=True
+            ).metrics["alive_answer"]
             for prompt in (PROMPT, replace(PROMPT, answer_spans=()))
         ]
         assert (found[0] == found[1]).all()
 
-    def test_no_evidence(self, tiny):
-        self.refused(tiny, replace(PROMPT, evidence=()), "'p' names no evidence")
-
-    def test_no_answer(self, tiny):
-        self.refused(tiny, replace(PROMPT, answer="?"), "'p' has no answer to match replies by")
+    def test_prompts_that_cannot_be_asked_are_set_aside_by_name(self, tiny):
+        bad = [
+            replace(PROMPT, id="unjudged", answer="?"),
+            replace(PROMPT, id="silent", question="", answer_prefix=""),
+            replace(PROMPT, id="long", context=CONTEXT * 8),
+            replace(PROMPT, id="short", context="Paris", evidence=(), answer_spans=()),
+        ]
+        with pytest.warns(
+            UserWarning, match="4 of 5 prompts set aside: prompt 'unjudged' has no answer"
+        ) as told:
+            found = measure(tiny, [*bad, PROMPT], policy_names=["topk"], ratios=[0.5], max_new_tokens=1)
+        assert "also silent, long, short" in str(told[0].message)
+        assert found.ids == ("p",)
+        why = dict(found.aside)
+        assert list(why) == ["unjudged", "silent", "long", "short"]
+        assert "neither question nor answer prefix" in why["silent"]
+        assert "made for 512 at most" in why["long"]
+        assert "must have more than 4 tokens" in why["short"]
+        assert found.to_dict(resamples=5)["set_aside"][0]["id"] == "unjudged"
+        self.refused(tiny, bad[0], "'unjudged' has no answer to judge replies by")
 
     def test_unanswerable_prompts_need_neither(self, tiny):
         prompt = replace(PROMPT, answer="", evidence=(), answer_spans=(), answerable=False)
-        found = measure(tiny, [prompt], policy_names=["topk"], ratios=[0.5], max_new_tokens=1)
+        found = measure(tiny, [prompt], policy_names=["topk"], ratios=[0.5], max_new_tokens=1, metrics=True)
         assert np.isnan(found.metrics["margin"]).all()
         assert np.isnan(found.metrics["ger_answer_model"]).all()
         assert np.isfinite(found.metrics["hidden_drift"]).all()
@@ -311,6 +400,8 @@ class TestBadInput:
         self.refused(tiny, PROMPT, "unknown scorer 'luck'", policy_names=["topk@luck"])
         self.refused(tiny, PROMPT, r"ratio must be in \[0, 1\)", ratios=[1.0])
         self.refused(tiny, PROMPT, "at least one policy", policy_names=[])
+        self.refused(tiny, PROMPT, "either ratios or numbers of rows to keep", keep=[5])
+        self.refused(tiny, PROMPT, "keep must be a whole number of at least 1, got 0", keep=[0], ratios=None)
         self.refused(tiny, PROMPT, "carriers must be at least 0", carriers=-1)
         self.refused(tiny, PROMPT, "max_new_tokens must be a whole number of at least 1", max_new_tokens=0)
         with pytest.raises(ValueError, match="at least one prompt"):
@@ -342,6 +433,22 @@ class TestBadInput:
                 read_cell(path, {"model": "m"})
         with pytest.raises(ValueError, match="nothing has been measured"):
             from_cells({}, [])
+
+
+def test_one_name_a_method_and_what_it_means(tiny: Loaded, tmp_path: Path) -> None:
+    """A press's class is the method's other name: a run goes on under either. "topk" says whose scores it cuts."""
+    asked: Any = {"ratios": [0.5, 0.9], "max_new_tokens": 2}
+    found = measure(tiny, [PROMPT], tmp_path / "m", policy_names=["KnormPress", "knorm", "topk"], **asked)
+    again = measure(tiny, [PROMPT], tmp_path / "m", policy_names=["knorm", "topk"], **asked)
+    assert found.settings == again.settings
+    assert found.policies == ["knorm", "topk"]
+    other = measure(tiny, [PROMPT], policy_names=["ExpectedAttentionPress"], **asked)
+    assert other.policies == ["expected_attention"]
+    assert other.replies[0] == found.replies[0][3:], "the same method by another name"
+    assert other.replies[0] != found.replies[0][:3]
+    assert "- knorm: scores of knorm, cut per head." in found.summary()
+    assert "- topk: scores of expected_attention, cut per head." in found.summary()
+    assert found.to_dict()["definitions"]["policy topk"] == "scores of expected_attention, cut per head"
 
 
 def test_names_of_policies():
@@ -386,8 +493,38 @@ def test_command_line(capsys: Any, tmp_path: Path, short_prompts: list[Prompt]) 
     assert "</svg>" in (tmp_path / "m.svg").read_text()
     status, out, _ = run(capsys, *arguments, "--out", tmp_path / "m")
     assert status == 0
-    for part in ("Hallucination at the ratio", "Critical ratio", "Which metric tells", "question-agnostic"):
+    assert out.startswith("Right at ratio 0, with nothing removed: ")
+    for part in (
+        "Accuracy at the ratio",
+        "Wrong at the",
+        "Abstention at",
+        "Critical ratio",
+        "question-agnostic",
+    ):
         assert part in out
+    assert "Which metric tells" not in out
+    more = [
+        "measure",
+        "llama-tiny",
+        "--task",
+        "words_forward",
+        "--limit",
+        2,
+        "--chunk-length",
+        16,
+        "--out",
+        tmp_path / "t",
+    ]
+    status, out, err = run(capsys, *more, "--policy", "topk", "--keep", 40, "--keep", 8, "--log-samples")
+    assert (status, out.splitlines()[0][:24]) == (0, "Right at ratio 0, with n")
+    assert "keep 40" in out
+    lines = [json.loads(line) for line in (tmp_path / "t" / "samples.jsonl").read_text().splitlines()]
+    assert len(lines) == 2 * 3
+    assert [line["keep"] for line in lines[1:3]] == [40, 8]
+    assert "samples.jsonl: 6 replies" in err
+    status, out, err = run(capsys, *more[:-1], tmp_path / "u", "--keep", 40, "--ratio", 0.5)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "not both" in err
     status, out, err = run(capsys, *arguments[:2], "--task", "nothing", "--out", tmp_path / "n")
     assert (status, out) == (2, "")
     assert err.startswith("error: unknown task 'nothing'")

@@ -48,7 +48,7 @@ class TestMeasured:
         found = synthetic(right, {}, ["a", "a", "b"], abstained=abstained)
         assert found.rates("accuracy", "p0").counts.tolist() == [2, 2, 0, 0]
         assert found.rates("abstention", "p0", "a").counts.tolist() == [0, 0, 1, 0]
-        assert found.rates("hallucination", "p0", "a").counts.tolist() == [1, 0, 1, 2]
+        assert found.rates("wrong", "p0", "a").counts.tolist() == [1, 0, 1, 2]
         rates = found.rates("accuracy", "p0", "b")
         assert rates.trials == 1
         assert (rates.low[0], rates.high[0]) == pytest.approx(tuple(map(float, wilson(1, 1))))

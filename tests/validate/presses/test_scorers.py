@@ -73,8 +73,21 @@ class TestAgainstKvpress:
             assert found["mismatches"] <= allowed, scorer
             assert found["ties"] < found["slots"] / 10, scorer
 
-    def test_recomputed_attention_is_what_eager_attention_gives(self) -> None:
-        network, seen = tiny_network("qwen3"), []
+    @pytest.mark.parametrize(
+        ("family", "settings"),
+        [
+            ("qwen3", {}),
+            ("granite", {}),
+            ("smollm3", {}),
+            ("phi3", {"partial_rotary_factor": 0.5}),
+            ("gemma2", {"sliding_window": 30}),
+            ("gemma3_text", {"sliding_window": 30}),
+        ],
+    )
+    def test_recomputed_attention_is_what_eager_attention_gives(
+        self, family: str, settings: dict[str, object]
+    ) -> None:
+        network, seen = tiny_network(family, **settings), []
         press = kvpress().ObservedAttentionPress(0.5)
         original = press.score
         press.score = lambda *given: seen.append(original(*given)) or seen[-1]
@@ -346,3 +359,16 @@ def test_streaming_order_is_the_streaming_policy() -> None:
     np.testing.assert_array_equal(ours.drop, theirs.drop)
     assert scorers.SCORERS.parameters("streaming_llm") == {"n_sink": 4}
     assert len(RATIOS) == 8
+
+
+@pytest.mark.parametrize(
+    "scorer", ["expected_attention", "snapkv", "tova", "finch", "cap", "non_causal_attention"]
+)
+def test_partly_rotated_heads_are_one_sentence(scorer: str) -> None:
+    network = tiny_network("phi3", partial_rotary_factor=0.5)
+    with pytest.raises(
+        ValueError, match=r"kvpress rotates whole heads, and this model rotates 0.5 of each; choose"
+    ):
+        prefill.prefill_scores(network, random_ids(), SCORERS[scorer]())
+    for fine in ("knorm", "keydiff", "lagkv", "cur"):
+        prefill.prefill_scores(network, random_ids(), SCORERS[fine]())

@@ -7,7 +7,7 @@ from routegraph.validate.presses.kvpress_fixes import kvpress
 from routegraph.validate.presses.reference import reference_kept
 from routegraph.validate.presses.survivors import Survivors, survivors
 from routegraph.validate.prompts.prompt import Prompt
-from tests.helpers.models import random_ids
+from tests.helpers.models import random_ids, tiny_network
 
 RATIOS = (0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98)
 N = 170
@@ -133,3 +133,44 @@ def test_bad_input_of_survivors(network, tiny):
     assert found.kept.shape[:3] == (5, 3, 2)
     found = survivors(tiny, Prompt(id="p", context="Ada lives in Paris, and likes it."), kv.KnormPress, [0.5])
     assert found.kept.shape[:3] == (1, 3, 2)
+
+
+@pytest.mark.parametrize(("family", "spared"), [("qwen2", False), ("gemma3_text", True)])
+def test_windows(family, spared):
+    """Rows that the next query does not see are no survivors; Gemma-3's local layers are left alone."""
+    settings = {"use_sliding_window": True, "max_window_layers": 2} if family == "qwen2" else {}
+    network = tiny_network(family, sliding_window=20, **settings)
+    found = survivors(network, random_ids(N), lambda r: kvpress().KnormPress(r), RATIOS)
+    raw = np.stack([reference_kept(network, random_ids(N), kvpress().KnormPress(r)) for r in RATIOS])
+    seen = np.arange(N) > N - 20  # the first query after the context is at position N
+    np.testing.assert_array_equal(found.kept[:, 1], raw[:, 1])
+    np.testing.assert_array_equal(found.kept[:, 2], np.broadcast_to(seen, (7, 2, N)) & (raw[:, 2] | spared))
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.9])
+def test_gemma3_as_kvpress_knows_it(ratio):
+    """kvpress knows the class that reads images, too; its text model is the one we read."""
+    import torch
+    from transformers import DynamicCache, Gemma3Config, Gemma3ForConditionalGeneration
+
+    text, kv = tiny_network("gemma3_text", sliding_window=20), kvpress()
+    sight = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = Gemma3Config(
+        text_config=text.config.to_dict(),
+        vision_config={**sight, "image_size": 28, "patch_size": 14},
+        mm_tokens_per_image=4,
+    )
+    config._attn_implementation = "sdpa"
+    whole = Gemma3ForConditionalGeneration(config).eval()
+    whole.model.language_model.load_state_dict(text.model.state_dict())
+    cache, every = DynamicCache(), DynamicCache()
+    with torch.no_grad():
+        with kv.KnormPress(ratio)(whole):
+            whole.model.language_model(random_ids(N), past_key_values=cache)
+        text.model(random_ids(N), past_key_values=every)
+    kept = survivors(text, random_ids(N), lambda r: kv.KnormPress(r), [ratio]).kept[0]
+    for local in (0, 2):
+        assert torch.equal(cache.layers[local].keys, every.layers[local].keys)
+        np.testing.assert_array_equal(kept[local], np.broadcast_to(np.arange(N) > N - 20, (2, N)))
+    ours = every.layers[1].keys[0][torch.from_numpy(kept[1])].reshape(2, -1, 16)
+    assert torch.equal(ours.sort(1).values, cache.layers[1].keys[0].sort(1).values)

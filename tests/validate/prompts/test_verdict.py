@@ -6,17 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from routegraph.validate.graders.prefix import LEAD_INS, says
+from routegraph.validate.graders.words import ARTICLES
 from routegraph.validate.prompts.prompt import Prompt
 from routegraph.validate.prompts.verdict import (
     ABSTAINING_WORDS,
     ABSTENTIONS,
-    ARTICLES,
-    LEAD_INS,
     Verdict,
     abstains,
     judge,
     normalise,
-    says,
 )
 
 WORDS = st.text(string.ascii_letters + string.digits, min_size=1, max_size=8).filter(
@@ -143,7 +142,7 @@ class TestJudge:
     open = Prompt("q", "Ada lives in Geneva.", answer="", answerable=False)
 
     @pytest.mark.parametrize(
-        ("reply", "word", "hallucinated"),
+        ("reply", "word", "wrong"),
         [
             ("Geneva.", "right", False),
             ("London", "wrong", True),
@@ -151,16 +150,29 @@ class TestJudge:
             ("", "wrong", True),
         ],
     )
-    def test_answerable(self, reply, word, hallucinated):
+    def test_answerable(self, reply, word, wrong):
         found = judge(self.prompt, reply)
-        assert (found.word, found.hallucinated) == (word, hallucinated)
+        assert (found.word, found.wrong) == (word, wrong)
         assert found.right == (word == "right")
 
     @pytest.mark.parametrize(("reply", "right"), [("I don't know", True), ("Geneva", False), ("", False)])
-    def test_where_the_context_does_not_tell_all_else_is_hallucinated(self, reply, right):
-        assert judge(self.open, reply) == Verdict(right=right, abstained=right)
-        assert judge(self.open, reply).hallucinated == (not right)
+    def test_where_the_context_does_not_tell_all_else_is_wrong(self, reply, right):
+        assert judge(self.open, reply) == Verdict(right=right, abstained=right, score=float(right))
+        assert judge(self.open, reply).wrong == (not right)
 
     def test_a_right_answer_is_no_abstention(self):
         prompt = Prompt("r", "The film is called Not Known Yet.", answer="Not Known Yet")
-        assert judge(prompt, "Not known yet, they say") == Verdict(right=True, abstained=False)
+        assert judge(prompt, "Not known yet, they say") == Verdict(True, False, 1.0)
+
+    def test_the_grader_named_comes_before_the_prompts_own_and_that_before_the_default(self):
+        reply, own = (
+            "She lives in Geneva",
+            Prompt("p", "Ada lives in Geneva.", answer="Geneva", grader="exact"),
+        )
+        assert judge(self.prompt, reply).right
+        assert not judge(own, reply).right
+        assert judge(own, reply, "any_of").right
+
+    def test_any_of_several_answers_will_do(self):
+        prompt = Prompt("p", "Ada lives in Geneva.", answer="Geneva", answers=("Genf",))
+        assert judge(prompt, "In Genf").right

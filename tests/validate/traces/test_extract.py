@@ -15,6 +15,7 @@ from routegraph.validate.presses import prefill
 from routegraph.validate.presses.kvpress_fixes import kvpress
 from routegraph.validate.presses.scorers import SCORERS, checked_tables
 from routegraph.validate.prompts.prompt import Prompt, bundled_prompts, write_prompts
+from routegraph.validate.prompts.tokens import SetAsideWarning
 from routegraph.validate.traces import extract as module
 from routegraph.validate.traces.extract import extract, extract_to_file
 from tests.helpers.commands import run
@@ -155,9 +156,7 @@ class TestExtract:
         ("words", "chunk_length", "message"),
         [
             (4, 64, "prompt 'p' must have more than 4 tokens to be scored, got 4"),
-            (66, 64, "prompt 'p' has 66 tokens, so its last chunk of 64 has only 2"),
             (66, 33, None),
-            (66, 62, "prompt 'p' has 66 tokens, so its last chunk of 62 has only 4"),
             (520, 64, "prompt 'p' has 520 tokens; model 'tiny' was made for 512 at most"),
         ],
     )
@@ -175,8 +174,26 @@ class TestExtract:
             with pytest.raises(TypeError):  # checks passed, and there is no prefill
                 extract(tiny, prompts, chunk_length)
         else:
-            with pytest.raises(ValueError, match=message):
+            told = pytest.warns(SetAsideWarning, match=f"1 of 2 prompts set aside: {message}")
+            with pytest.raises(TypeError), told:
                 extract(tiny, prompts, chunk_length)
+            with pytest.raises(ValueError, match=message):
+                extract(tiny, prompts[1:], chunk_length)
+
+    def test_a_chunk_is_fitted_to_the_context(self, tiny: Loaded) -> None:
+        (trace,) = extract(tiny, [Prompt(id="p", context=" the" * 66)], 64)
+        assert trace.scorers["expected_attention/chunk64"]["chunk_length"] == 61
+        ids = torch_ids(trace)
+        expected = prefill.prefill_scores(tiny.model, ids, SCORERS["expected_attention"](), [61])[61]
+        np.testing.assert_array_equal(trace.scores["expected_attention/chunk64"], expected)
+
+    def test_others_are_extracted(self, tiny: Loaded) -> None:
+        prompts = [Prompt(id="p", context="the"), *bundled_prompts()[:1]]
+        with pytest.warns(
+            SetAsideWarning, match="1 of 2 prompts set aside: prompt 'p' must have more than 4"
+        ):
+            (trace,) = extract(tiny, prompts)
+        assert trace.id == prompts[1].id
 
 
 @pytest.fixture
@@ -335,7 +352,7 @@ class TestScorers:
         with pytest.raises(
             ValueError, match=r"'p' must have more than 64 tokens to be scored, got 60 \(snapkv sets"
         ):
-            extract(tiny, prompts, scorers=["knorm", "snapkv"])
+            extract(tiny, prompts[1:], scorers=["knorm", "snapkv"])
 
     @pytest.mark.usefixtures("no_model")
     def test_bad_scorers_are_found_before_the_model_is_loaded(
@@ -365,7 +382,9 @@ class TestScorers:
         [
             (["--scorer", "nonsense"], "unknown scorer 'nonsense'; choose from: cap, compactor"),
             (["--scorer", "snapkv"], "prompt 'p' must have more than 64 tokens to be scored, got 60"),
-            (["--chunk-length", "58"], "has 60 tokens, so its last chunk of 58 has only 2"),
+            (["--ask", "Where?"], "ask must hold {question}, which stands for the question, got 'Where?'"),
+            (["--chat", "on"], "model 'tiny' has no chat template; choose --chat off or auto"),
+            (["--chat", "perhaps"], "unknown chat 'perhaps'; choose from: auto, on, off"),
             (["--chunk-length", "2"], "chunk length must be above 4"),
         ],
     )

@@ -194,3 +194,17 @@ def test_other_files_say_what_they_are(capsys, tmp_path):
     assert run(capsys, "inspect", tmp_path / "other.json")[0] == 2
     assert run(capsys, "inspect", tmp_path)[0] == 2
     assert run(capsys, "inspect", path, "--plot", tmp_path / "p.svg")[0] == 2
+
+
+def test_the_first_scores_are_mapped_whatever_they_are():
+    """No Expected Attention in the trace: said, and no reason to refuse."""
+    one = traced(0)
+    one = replace(one, scores={"knorm": one.scores["expected_attention"]}, scorers={"knorm": {}})
+    found = inspect_traces([with_tops(one)])
+    assert found.shown[1] == "topk@knorm"
+    assert found.method == "scores of knorm, cut per head"
+    assert found.to_dict()["survivors"]["method"] == found.method
+    assert inspect_traces([with_tops(one)], policy="KnormPress").shown[1] == "knorm"
+    with pytest.raises(ValueError, match="no scores by scorer 'expected_attention' for policy 'adakv'"):
+        inspect_traces([with_tops(one)], policy="adakv")
+    assert inspect_traces([with_tops(traced(0))]).shown[1] == "topk"

@@ -7,11 +7,14 @@ from scipy.special import xlogy
 torch = pytest.importorskip("torch")
 
 from routegraph.trace import Trace  # noqa: E402
+from routegraph.validate.models.attention import implementation  # noqa: E402
+from routegraph.validate.models.families import readable_types  # noqa: E402
 from routegraph.validate.presses import prefill  # noqa: E402
 from routegraph.validate.presses.scorers import SCORERS  # noqa: E402
 from routegraph.validate.prompts.prompt import read_prompts  # noqa: E402
 from routegraph.validate.traces import read_graph  # noqa: E402
 from routegraph.validate.traces.extract import extract  # noqa: E402
+from tests.helpers.models import PARTICULAR  # noqa: E402
 
 SIZES = {
     "vocab_size": 97,
@@ -20,33 +23,45 @@ SIZES = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
+    "head_dim": 8,
     "max_position_embeddings": 512,
 }
 
 
-def tiny(family, attention):
+def tiny(family, attention, **settings):
     import transformers
 
-    config = getattr(transformers, f"{family}Config")(**SIZES, attn_implementation=attention)
+    config = transformers.AutoConfig.for_model(family, **{**SIZES, **PARTICULAR.get(family, {}), **settings})
     torch.manual_seed(0)
-    model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
+    running = attention or implementation(config)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=running).eval()
     # The default initialisation attends almost evenly; sharpen it so that there is something to get wrong.
     with torch.no_grad():
         for layer in model.base_model.layers:
-            layer.self_attn.q_proj.weight.mul_(20)
+            if family == "phi3":
+                layer.self_attn.qkv_proj.weight[:32].mul_(20)
+            else:
+                layer.self_attn.q_proj.weight.mul_(20)
     return model
 
 
-@pytest.mark.parametrize("family", ["Llama", "Qwen2", "Qwen3", "Mistral"])
+WINDOWED = [
+    ("mistral", {"sliding_window": 12}),
+    ("gemma2", {"sliding_window": 150, "attn_logit_softcapping": 1.0}),
+    ("gemma3_text", {"sliding_window": 3}),
+]
+
+
+@pytest.mark.parametrize(("family", "settings"), [*((family, {}) for family in readable_types()), *WINDOWED])
 @pytest.mark.parametrize("n", [5, 200])
-def test_recomputed_attention_is_eager_attention(family, n):
-    ids = torch.from_numpy(np.random.default_rng(n).integers(0, 97, (1, n)))
+def test_recomputed_attention_is_eager_attention(family, settings, n):
+    # Padding tokens, which some configurations name by default, are embedded as zeros: their rows are all ties.
+    ids = torch.from_numpy(np.random.default_rng(n).integers(3, 97, (1, n)))
     with torch.no_grad():
-        eager = tiny(family, "eager")(ids, output_attentions=True).attentions
+        eager = tiny(family, "eager", **settings)(ids, output_attentions=True).attentions
     recorder = read_graph.GraphRecorder(n_sink=2)
     press = SCORERS["expected_attention"]()
-    model = tiny(family, "sdpa")
-    model.config.sliding_window = None
+    model = tiny(family, None, **settings)
     prefill.prefill_scores(model, ids, press, also=recorder.hook)
     recorded = recorder.recorded(2, n)
     graph = recorded["graph"]

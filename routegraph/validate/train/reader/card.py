@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from routegraph.files import atomic_open, write_json
-from routegraph.validate.prompts.tokens import INSTRUCTION
+from routegraph.validate.prompts.asking import INSTRUCTION
 from routegraph.validate.train.reader.accept import ABSTAINED, COLUMNS, REPLY, RIGHT, Reading
 from routegraph.validate.train.reader.run import NAME, RECORD
 

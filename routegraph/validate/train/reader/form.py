@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from routegraph.validate.prompts.tokens import INSTRUCTION
+from routegraph.validate.prompts.asking import INSTRUCTION
 
 
 def user_turn(context: str, question: str) -> str:

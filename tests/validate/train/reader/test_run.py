@@ -51,6 +51,17 @@ def test_the_form_of_asking():
     assert tokenizer().decode(chat(tokenizer(), "C.", "Q?")) == f"<user>{user_turn('C.', 'Q?')}</><assistant>"
 
 
+def test_it_is_taught_in_the_form_that_tasks_are_asked_in():
+    from routegraph.validate.prompts.asking import Asks
+    from routegraph.validate.prompts.prompt import bundled_prompts
+    from routegraph.validate.tasks.registry import load_task
+
+    for prompt in (bundled_prompts()[0], *(load_task(name, n=1)[0] for name in ("base", "hops"))):
+        assert user_turn(prompt.context, prompt.question) == prompt.context + Asks().asked_text(
+            prompt, chat=True
+        )
+
+
 def test_each_question_is_packed_as_it_is_asked():
     packed, own = pack(tokenizer(), STORY), tokenizer()
     shared = packed.ids[packed.branch == -1]

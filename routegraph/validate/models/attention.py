@@ -1,0 +1,123 @@
+"""Attention as a layer of a model means it: scale, soft cap and sliding window, for whatever recomputes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routegraph.validate.models.families import family_of, known_family
+
+#: Queries whose weights are held at a time.
+BLOCK = 128
+#: Attention of models whose logits are capped, which transformers' sdpa leaves out.
+CAPPED = "routegraph_capped"
+
+
+@dataclass(frozen=True)
+class Attention:
+    """How a layer's attention weights follow from queries and keys.
+
+    Attributes
+    ----------
+    scaling : float
+        What a product of query and key is multiplied by.
+    softcap : float or None
+        The c of logits that are c * tanh(logit / c).
+    window : int
+        How many rows a query sees, its own among them; 0: all that came before.
+    """
+
+    scaling: float
+    softcap: float | None = None
+    window: int = 0
+
+    def capped(self, products: Any) -> Any:
+        """Turn products of queries and keys into logits, in place."""
+        if self.softcap is None:
+            return products.mul_(self.scaling)
+        return products.mul_(self.scaling / self.softcap).tanh_().mul_(self.softcap)
+
+    def hidden(self, queries: Any, keys: Any) -> Any:
+        """Return which keys each query does not see, by their positions: bool[n_queries, n_keys]."""
+        behind = keys > queries[:, None]
+        return behind if not self.window else behind | (keys <= queries[:, None] - self.window)
+
+
+def attention_of(module: Any) -> Attention:
+    """Return how an attention module of a registered family attends."""
+    config = module.config
+    family = known_family(config, type(module).__name__)
+    return Attention(module.scaling, family.softcap(config), family.windows(config)[module.layer_idx])
+
+
+def seen_rows(windows: Sequence[int], n: int) -> NDArray[np.bool_]:
+    """Return which rows of a context of `n` the first query after it sees in each layer, bool[n_layers, n].
+
+    `windows` are the layers' sliding windows, in rows, the query's own among them; 0: none.
+    """
+    first = [max(0, n + 1 - window) if window else 0 for window in windows]
+    return np.arange(n) >= np.array(first)[:, None]
+
+
+def attention_logits(queries: Any, keys: Any, attention: Attention, start: int) -> Any:
+    """Return the logits of a block of queries, the first at position `start`, with all keys up to its end.
+
+    float32[n_query_heads, n_queries, n_keys]; where a query does not see a key, the smallest number there is (not
+    minus infinity, which times a weight of 0 would be no number).
+    """
+    import torch
+
+    n_query_heads, n_queries, width = queries.shape
+    n_heads, n_keys = keys.shape[:2]
+    grouped = queries.reshape(n_heads, -1, width)  # the query heads of a group lie side by side
+    logits = attention.capped(torch.matmul(grouped, keys.transpose(1, 2)).float())
+    logits = logits.reshape(n_query_heads, n_queries, n_keys)
+    position = torch.arange(n_keys, device=keys.device)
+    first = 0 if attention.window else start  # without a window, all that came before the block is seen
+    unseen = attention.hidden(position[start:], position[first:])
+    logits[..., first:].masked_fill_(unseen, torch.finfo(torch.float32).min)
+    return logits
+
+
+def implementation(config: Any) -> str:
+    """Return which of transformers' attention implementations a model is read with, registered if it is ours."""
+    family = family_of(config)
+    if family is None or family.softcap(config) is None:
+        return "sdpa"
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import eager_mask
+
+    if CAPPED not in AttentionInterface._global_mapping:
+        AttentionInterface.register(CAPPED, _capped_attention)
+        AttentionMaskInterface.register(CAPPED, eager_mask)
+    return CAPPED
+
+
+def _capped_attention(
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any,
+    dropout: float = 0.0,
+    scaling: float = 1.0,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[Any, None]:
+    """Attend with capped logits, as transformers' eager attention does, and give no weights away."""
+    import torch
+
+    group = query.shape[1] // key.shape[1]
+    key, value = (rows.repeat_interleave(group, dim=1) for rows in (key, value))
+    keys, parts = key.transpose(2, 3), []
+    for start in range(0, query.shape[2], BLOCK):
+        rows = slice(start, start + BLOCK)
+        logits = Attention(scaling, softcap).capped(query[:, :, rows] @ keys)
+        if mask is not None:
+            logits += mask[:, :, rows]
+        parts.append(logits.softmax(-1, dtype=torch.float32).to(query.dtype) @ value)
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
