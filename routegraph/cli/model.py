@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from routegraph.validate.train.reader.run import State as Progress
 
 #: The reader, and its steps by default; the training says the same (a test holds it).
-READER, STEPS = "smollm2-reader", 480
+READER, STEPS = "smollm2-reader", 750
 
 
 def model_list(json_: Json = False) -> None:
@@ -62,7 +62,7 @@ def model_train(
         int, count("Most words of a context it is taught, 96 to 480; it is judged on up to 96.")
     ] = 96,
     steps: Annotated[
-        int, count("Steps of the training of smollm2-reader, two seconds each or three.")
+        int, count("Steps of the training of smollm2-reader, four seconds each on a free core.")
     ] = STEPS,
     items: Annotated[
         int | None, count("Items a task that it is judged by: 600, of smollm2-reader 200.")

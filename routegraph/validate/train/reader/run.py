@@ -13,7 +13,7 @@ from routegraph.files import atomic_open, write_json
 from routegraph.validate.models.adapter import WEIGHTS
 from routegraph.validate.models.load import MODELS, get_model, quiet
 from routegraph.validate.train.reader.batch import pack
-from routegraph.validate.train.reader.network import adapt, check_peft, score
+from routegraph.validate.train.reader.network import TARGETS, adapt, check_peft, score
 from routegraph.validate.train.reader.stories import Story, story
 
 #: Steps between two checkpoints, and between two points of the learning curve.
@@ -41,7 +41,7 @@ class Recipe:
     """
 
     seed: int = 0
-    steps: int = 480
+    steps: int = 750
     stories: int = 2
     rank: int = 16
     alpha: float = 32.0
@@ -245,6 +245,7 @@ def _finish(adapted: Any, base: str, recipe: Recipe, state: State, folder: Path)
 
     config = adapted.peft_config["default"]
     config.base_model_name_or_path, config.inference_mode = base, True
+    config.target_modules = list(TARGETS)  # a set would be saved in any order
     config.save_pretrained(folder)
     factors = {
         name: weight.to(torch.float16).contiguous()
