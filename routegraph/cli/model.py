@@ -12,6 +12,10 @@ from routegraph.cli.terminal import console, note, print_json, progress
 
 if TYPE_CHECKING:
     from routegraph.validate.train.curriculum import State
+    from routegraph.validate.train.reader.run import State as Progress
+
+#: The reader, and its steps by default; the training says the same (a test holds it).
+READER, STEPS = "smollm2-reader", 750
 
 
 def model_list(json_: Json = False) -> None:
@@ -55,7 +59,7 @@ def model_get(
 
 
 def model_train(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="llama-tiny or qwen-tiny.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="llama-tiny, qwen-tiny, or smollm2-reader.")],
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder of the model; gone on with where it is there.")
     ],
@@ -70,13 +74,29 @@ def model_train(
     words: Annotated[
         int, count("Most words of a context it is taught, 96 to 480; it is judged on up to 96.")
     ] = 96,
-    items: Annotated[int, count("Items a task that it is judged by.")] = 600,
+    steps: Annotated[
+        int, count("Steps of the training of smollm2-reader, four seconds each on a free core.")
+    ] = STEPS,
+    items: Annotated[
+        int | None, count("Items a task that it is judged by: 600, of smollm2-reader 200.")
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Train a tiny model on the word-level tasks, and judge it.
+    """Train a model on one core, and judge it; exit status 1 where it has not learnt enough.
 
-    It starts from scratch and takes one core. Exit status 1 where it has not learnt enough.
+    llama-tiny and qwen-tiny start from scratch, on the word-level tasks; smollm2-reader is an adapter for smollm2
+    that teaches it to answer from documents.
     """
+    if name == READER:
+        _train_reader(out, seed, steps, items, json_, (minutes, abstention, words) == (15.0, True, 96))
+        return
+    from routegraph.validate.train.network import FAMILIES
+
+    if name not in FAMILIES:
+        raise ValueError(f"unknown model to train {name!r}; choose from: {', '.join([*FAMILIES, READER])}")
+    if steps != STEPS:
+        raise ValueError(f"steps are for {READER}; {name} is trained for some --minutes")
+    items = 600 if items is None else items
     from routegraph.validate.train.curriculum import Recipe
 
     recipe = Recipe(name, seed, minutes, abstention, words)
@@ -105,6 +125,54 @@ def model_train(
     note(f"{out}: {acceptance.verdict}")
     if not acceptance.accepted:
         raise typer.Exit(1)
+
+
+def _train_reader(out: Path, seed: int, steps: int, items: int | None, json_: bool, plain: bool) -> None:
+    """Train an adapter that reads, and judge it."""
+    from routegraph.validate.train.reader.run import NAME, Recipe, train
+
+    if not plain:
+        raise ValueError(
+            f"{NAME} takes --seed, --steps and --items; minutes, words and abstention are for tiny models"
+        )
+    recipe = Recipe(seed=seed, steps=steps)
+    items = 200 if items is None else items
+    if items < 1:
+        raise ValueError(f"items must be at least 1, got {items}")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"cannot write {str(out)!r}: it is a file")
+    from routegraph.validate.models.load import load, use_threads
+    from routegraph.validate.train.reader.accept import COLUMNS, accept, measured
+    from routegraph.validate.train.reader.card import write_card
+
+    use_threads(1)
+    record = train(recipe, out, _tell_reader)
+    assert record is not None
+    model = load(out)
+    with progress("items") as advance:
+        reading = accept(model, measured(items), report=advance)
+    write_card(out, record, reading)
+    if json_:
+        print_json({"training": record, "acceptance": reading.to_dict()})
+    else:
+        from routegraph.tables import Grid
+
+        title = f"{NAME}, seed {seed}, {record['minutes']:.1f} min"
+        rows = [row.cells() for row in reading.rows]
+        console().print(Grid(COLUMNS, rows, title, right_from=1).to_rich())
+    note(f"{out}: goal {'reached' if reading.reached else 'not reached'}")
+    if not reading.reached:
+        raise typer.Exit(1)
+
+
+def _tell_reader(state: Progress) -> None:
+    """Say how far the training of a reader is, on stderr."""
+    point = state.curve[-1]
+    note(
+        f"{point['minutes']:5.1f} min, step {state.step}: loss {point['loss']:.3f}, right {point['right']:.2f}, "
+        f"abstained {point['abstained']:.2f}; relations not trained on: {point['held_out_right']:.2f}, "
+        f"{point['held_out_abstained']:.2f}"
+    )
 
 
 def _tell(state: State) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from routegraph.validate.models.adapter import Adapter, apply_adapter, is_adapter, read_adapter
 from routegraph.validate.models.attention import implementation
 from routegraph.validate.models.cache import DownloadError
 from routegraph.validate.models.families import check_family, known_family
@@ -138,7 +139,11 @@ def load(
     if str(model) not in MODELS and Path(model).is_file() and Path(model).suffix.lower() == ".gguf":
         return _from_gguf(Path(model), dtype, device, progress)
     name, source, offline, parameters = _resolve(str(model), progress)
-    return _from_files(name, source, offline, parameters, dtype, device)
+    adapter = None
+    if offline and is_adapter(Path(source)):
+        adapter = read_adapter(Path(source))
+        _, source, offline, parameters = _resolve(adapter.base, progress)
+    return _from_files(name, source, offline, parameters, dtype, device, adapter)
 
 
 def _from_gguf(path: Path, dtype: str, device: str, progress: Progress | None) -> Loaded:
@@ -158,9 +163,15 @@ def _from_gguf(path: Path, dtype: str, device: str, progress: Progress | None) -
 
 
 def _from_files(
-    name: str, source: str, offline: bool, parameters: int | None, dtype: str, device: str
+    name: str,
+    source: str,
+    offline: bool,
+    parameters: int | None,
+    dtype: str,
+    device: str,
+    adapter: Adapter | None = None,
 ) -> Loaded:
-    """Load what transformers reads by itself: a folder, or a hub id."""
+    """Load what transformers reads by itself, a folder or a hub id, and add an adapter to it."""
     import torch
     from transformers import AutoConfig
 
@@ -180,6 +191,8 @@ def _from_files(
             )
         check_weights(found, name)
         check_ids(tokenizer, network, name)
+        if adapter is not None:
+            apply_adapter(network, adapter)
         network.eval().requires_grad_(False).to(device)
     if note:
         warnings.warn(note, stacklevel=3)
@@ -272,7 +285,7 @@ def _resolve(model: str, progress: Progress | None) -> tuple[str, str, bool, int
         return model, str(known), True, folder_parameters(known)
     folder = Path(model)
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
+        if not (folder / "config.json").is_file() and not is_adapter(folder):
             raise ValueError(f"folder {model!r} holds no model (no config.json); choose from: {choices}")
         return folder.resolve().name, model, True, folder_parameters(folder)
     if folder.is_file():

@@ -1,7 +1,8 @@
 """Models that can be had without a hub: in the cache folder once they are made, or shipped with the package.
 
-Each is one file of `known/`, named after the model. A file without parts is a model of the folder `shipped`; one with
-parts is a GGUF file that lies in pinned wheels, in one piece or several.
+Each is one file of `known/`, named after the model. A file without parts is a model of the folder `shipped`, or an
+adapter there of the model that the file calls its base; one with parts is a GGUF file that lies in pinned wheels, in
+one piece or several.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class ModelSource:
         the package, and there is nothing to make.
     family, origin : str
         Its architecture (transformers' ``model_type``), and where it comes from.
+    base : str
+        The known model that it is an adapter of; empty where it stands for itself.
     chat : bool
         Whether it is asked through its chat template, if it has one, unless the user says otherwise.
     """
@@ -53,6 +56,7 @@ class ModelSource:
     build: Callable[[Path, Progress | None], None] | None
     family: str = ""
     origin: str = ""
+    base: str = ""
     chat: bool = True
 
     @property
@@ -107,14 +111,14 @@ def model_list() -> list[dict[str, Any]]:
             "licence": source.licence,
             "origin": source.origin,
             "megabytes": source.megabytes,
-            "cached": source.folder.is_dir(),
+            "cached": (MODELS[source.base] if source.base else source).folder.is_dir(),
         }
         for name, source in sorted(MODELS.items())
     ]
 
 
 def get_model(name: str, progress: Progress | None = None) -> Path:
-    """Return the folder of a model of `MODELS`, made on first use.
+    """Return the folder of a model of `MODELS`, made on first use; of an adapter its own, its base is made as well.
 
     No other process ever sees a half-made model, and a second process waits for the first. What a killed run has
     fetched is not fetched again.
@@ -136,6 +140,8 @@ def get_model(name: str, progress: Progress | None = None) -> Path:
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}; choose from: {', '.join(sorted(MODELS))}")
     source = MODELS[name]
+    if source.base:
+        get_model(source.base, progress)
     if source.folder.is_dir():
         return source.folder
     build = source.build
