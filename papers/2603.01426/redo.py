@@ -1,13 +1,15 @@
-"""Redo the table of claims: ``python redo.py [--cells DIR] [--tiny]``; finished work is not done again.
+"""Redo the table of claims: ``python redo.py [--cells DIR] [--tiny] [--as-is]``; finished work is not done again.
 
 Measures, extracts and probes by the command `routegraph` into the folder of cells, judges the claims by `rules.md`, and
 writes the table in README.md, claims.json, answers.svg and traces.svg beside this file. The tiny models, trained here,
 are no evidence about the paper: with --tiny they are measured, and tiny.md and claims_tiny.json are written instead.
+What has been measured so far comes with the repository, in cells.tar.xz: it is gone on with, or judged --as-is.
 """
 
 import argparse
 import subprocess
 import sys
+import tarfile
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -31,7 +33,7 @@ RATIOS = (0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 #: For the claim about question-aware scoring, which is asked both ways.
 TWIN_RATIOS = (0, 0.4, 0.6, 0.8, 0.9)
 #: Prompts of each task whose traces are kept, and prompts that probes are fitted on.
-TRACED, PROBED = 5, 140
+TRACED, PROBED = 2, 140
 TINY = ("llama-tiny", "qwen-tiny", "llama-tiny-guessing", "qwen-tiny-guessing")
 WORDS = ("forward", "inverse", "multi_entity", "two_hop", "unknown_forward", "unknown_two_hop")
 TINY_POLICIES = ("chunk", "adakv", "topk", "knorm", "random", "streaming")
@@ -142,6 +144,13 @@ def pretrained(cells: Path) -> tuple[list[Path], list[Path], list[Path]]:
     return folders, files, probes
 
 
+def as_is(cells: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """Return what there is of the pretrained models: folders, traces and probes."""
+    folders = [cells / run.name for run in RUNS if (cells / run.name).is_dir()]
+    files = [cells / f"{model}.npz" for model in TRACES if (cells / f"{model}.npz").exists()]
+    return folders, files, sorted(cells.glob("probe-*.json"))
+
+
 def tiny(cells: Path) -> tuple[list[Path], list[Path], list[Path]]:
     """Measure the tiny models; return folders, traces and probes."""
     prompts = [prompt for task in WORDS for prompt in load_task(f"words_{task}", PER_TASK)]
@@ -176,14 +185,18 @@ def main() -> None:
         "--cells", type=Path, default=HERE / "cells", help="folder of measured cells and traces"
     )
     parser.add_argument("--tiny", action="store_true", help="the models trained here, on a page of their own")
+    parser.add_argument("--as-is", action="store_true", help="judge what there is, and measure nothing")
     asked = parser.parse_args()
-    asked.cells.mkdir(exist_ok=True)
-    folders, files, probes = (tiny if asked.tiny else pretrained)(asked.cells)
+    if not asked.cells.exists():
+        with tarfile.open(HERE / "cells.tar.xz") as kept:
+            kept.extractall(asked.cells, filter="data")
+    folders, files, probes = (as_is if asked.as_is else tiny if asked.tiny else pretrained)(asked.cells)
     judged, found = claims_of_files(folders, files, probes)
     mark = "_tiny" if asked.tiny else ""
     write_json(HERE / f"claims{mark}.json", to_dict(judged, found, 0))
     plot.save(plot_claims(found), HERE / f"answers{mark}.svg")
-    plot.save(plot_traces([Trace.load(file) for file in files]), HERE / f"traces{mark}.svg")
+    if files:
+        plot.save(plot_traces([Trace.load(file) for file in files]), HERE / f"traces{mark}.svg")
     write_table(HERE / ("tiny.md" if asked.tiny else "README.md"), tables.to_markdown(judged, found))
 
 
