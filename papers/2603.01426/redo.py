@@ -33,7 +33,7 @@ RATIOS = (0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 #: For the claim about question-aware scoring, which is asked both ways.
 TWIN_RATIOS = (0, 0.4, 0.6, 0.8, 0.9)
 #: Prompts of each task whose traces are kept, and prompts that probes are fitted on.
-TRACED, PROBED = 2, 140
+TRACED, PROBED = 5, 140
 TINY = ("llama-tiny", "qwen-tiny", "llama-tiny-guessing", "qwen-tiny-guessing")
 WORDS = ("forward", "inverse", "multi_entity", "two_hop", "unknown_forward", "unknown_two_hop")
 TINY_POLICIES = ("chunk", "adakv", "topk", "knorm", "random", "streaming")
