@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from routegraph.validate.train.reader.run import State as Progress
 
 #: The reader, and its steps by default; the training says the same (a test holds it).
-READER, STEPS = "smollm2-reader", 750
+READER, STEPS = "smollm2-reader", 427
 
 
 def model_list(json_: Json = False) -> None:

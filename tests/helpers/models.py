@@ -10,7 +10,7 @@ from tests.helpers.tokenizer import VOCABULARY, byte_level_tokenizer
 #: Tokens of the contexts that random models are given; the last chunk of 64 is a short one.
 N_RANDOM = 170
 #: Models that go by a name, as errors list them.
-KNOWN = "llama-tiny, llama-tiny-guessing, qwen-tiny, qwen-tiny-guessing, qwen2.5-coder-0.5b, smollm2"
+KNOWN = "llama-tiny, llama-tiny-guessing, qwen-tiny, qwen-tiny-guessing, qwen2.5-coder-0.5b, smollm2, smollm2-reader"
 
 
 def token_ids(model: Loaded, prompt: Prompt) -> Any:

@@ -41,7 +41,7 @@ class Recipe:
     """
 
     seed: int = 0
-    steps: int = 750
+    steps: int = 427
     stories: int = 2
     rank: int = 16
     alpha: float = 32.0
