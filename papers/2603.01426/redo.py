@@ -59,10 +59,15 @@ def options(policies: tuple[str, ...], ratios: tuple[float, ...], *more: str) ->
 #: As texts to go on with, small models answer more; only a chat lets them say that they do not know.
 TEXT = options(POLICIES, RATIOS, "--chat=off", "--max-new-tokens=12", "--stop=.", "--dtype=bfloat16")
 CHAT = options(POLICIES, TWIN_RATIOS, "--chat=on", "--max-new-tokens=16", "--dtype=bfloat16")
+#: The reader was taught to answer in a chat, briefly.
+READS = options(POLICIES, RATIOS, "--chat=on", "--max-new-tokens=12", "--dtype=bfloat16")
 RUNS = (
     Run("qwen", "qwen2.5-coder-0.5b", "answerable", TEXT),
     Run("qwen-chat", "qwen2.5-coder-0.5b", "twins", CHAT),
     Run("qwen-chat-aware", "qwen2.5-coder-0.5b", "twins", (*CHAT, "--question-aware")),
+    Run("reader", "smollm2-reader", "answerable", READS),
+    Run("reader-twins", "smollm2-reader", "twins", CHAT),
+    Run("reader-twins-aware", "smollm2-reader", "twins", (*CHAT, "--question-aware")),
     Run("smollm2", "smollm2", "forward", TEXT),
 )
 TRACES = ("qwen2.5-coder-0.5b", "smollm2")
