@@ -124,7 +124,9 @@ def test_line_separators_inside_strings_do_not_count() -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no prompts file 'missing.jsonl'; give a file that is there, or 'bundled'"):
+    with pytest.raises(
+        ValueError, match=r"no prompts file 'missing.jsonl'; give a file that is there, or 'bundled'"
+    ):
         read_prompts("missing.jsonl")
     with pytest.raises(ValueError, match="no prompts file"):
         read_prompts(tmp_path)
