@@ -82,9 +82,9 @@ def model_train(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Train a model on one core, and judge it; exit status 1 where it has not learnt enough.
+    """Train a model on one core, and judge it.
 
-    llama-tiny and qwen-tiny start from scratch, on the word-level tasks; smollm2-reader is an adapter for smollm2
+    Exit status 1 where it has not learnt enough. llama-tiny and qwen-tiny start from scratch, on the word-level tasks; smollm2-reader is an adapter for smollm2
     that teaches it to answer from documents.
     """
     if name == READER:
