@@ -84,8 +84,8 @@ def model_train(
 ) -> None:
     """Train a model on one core, and judge it.
 
-    Exit status 1 where it has not learnt enough. llama-tiny and qwen-tiny start from scratch, on the word-level tasks; smollm2-reader is an adapter for smollm2
-    that teaches it to answer from documents.
+    Exit status 1 where it has not learnt enough. llama-tiny and qwen-tiny start from scratch, on the word-level
+    tasks; smollm2-reader is an adapter for smollm2 that teaches it to answer from documents.
     """
     if name == READER:
         _train_reader(out, seed, steps, items, json_, (minutes, abstention, words) == (15.0, True, 96))
