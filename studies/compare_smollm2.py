@@ -162,9 +162,7 @@ def crossed(traces: list[Trace]) -> str:
             generator, eviction = scores_generator(0, number, 0), Eviction.of(method, trace).first(n)
             scores = {
                 "read off": eviction.fates(ratios.tolist()),
-                "drawn": model.draw(
-                    generator, eviction.protected, trace.answer[trace.answer < n], ratios.tolist()
-                ),
+                "drawn": model.draw(generator, eviction, trace.answer[trace.answer < n], ratios.tolist()),
             }
             graphs = {
                 "read off": heavier(trace.graph, eps),

@@ -68,6 +68,13 @@ class Fates:
 
     parts: tuple[tuple[Survival, tuple[float, ...]], ...]
 
+    @classmethod
+    def of(cls, survive: Callable[[float | None], Survival], ratios: Sequence[float], nested: bool) -> Fates:
+        """Ask ``survive(ratio)`` at every ratio; once, without one, where a survival holds for all of them."""
+        if nested:
+            return cls(((survive(None), tuple(ratios)),))
+        return cls(tuple((survive(ratio), (ratio,)) for ratio in ratios))
+
     def join(self, what: Callable[[Survival, Sequence[float]], NDArray[Any]]) -> NDArray[Any]:
         """Return ``what(survival, ratios)[..., n_ratios]`` of all ratios, which are its last axis."""
         return np.concatenate([what(survival, ratios) for survival, ratios in self.parts], axis=-1)
@@ -179,9 +186,7 @@ class Method:
 
     def fates(self, scores: Scores, ratios: Sequence[float], seed: int = 0) -> Fates:
         """Return what survives at every ratio."""
-        if self.nested:
-            return Fates(((self.evict(scores, None, seed), tuple(ratios)),))
-        return Fates(tuple((self.evict(scores, ratio, seed), (ratio,)) for ratio in ratios))
+        return Fates.of(lambda ratio: self.evict(scores, ratio, seed), ratios, self.nested)
 
     def evict(self, scores: Scores, ratio: float | None = None, seed: int = 0) -> Survival:
         """Return what survives; of a nested policy that holds for every ratio."""
@@ -226,7 +231,8 @@ class Eviction:
         Parameters
         ----------
         method : Method
-            Where it goes by no scores, any table of the prompt gives the shape.
+            Where it goes by no scores, any table of the prompt gives the shape; chunks are cut as this prompt's were
+            scored.
         prompt : Scored
         seed : int
             Of the run; every prompt has one of its own, from this and its id.
@@ -243,6 +249,11 @@ class Eviction:
             table = next(iter(prompt.scores))
         scores = prompt.scores[table]
         told = prompt.scorers.get(table, {}) if method.scored else {}
+        given = dict(method.parameters)
+        if "chunk_length" in given and "chunk_length" in told:
+            # A few rows less than asked for where this prompt's last chunk could not have been scored.
+            given["chunk_length"] = int(told["chunk_length"])
+            method = replace(method, parameters=tuple(given.items()))
         local = prompt.windows, prompt.spares_local
         return cls(method, scores, seed_of(seed, prompt.id), told, scores.shape[-1], *local)
 
@@ -268,7 +279,7 @@ class Eviction:
 
     def fates(self, ratios: Sequence[float]) -> Fates:
         """Return what survives at every ratio, for readings that run over all of them."""
-        return self.method.fates(self.scores, ratios, self.seed)
+        return Fates.of(self.survival, ratios, self.method.nested)
 
     @property
     def protection(self) -> Protection:

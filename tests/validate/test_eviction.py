@@ -11,8 +11,9 @@ import routegraph
 from routegraph import Trace, policies, simulate
 from routegraph.policies import policy
 from routegraph.protection import Protection, structural_cliffs
-from routegraph.survival import Survival, ger
+from routegraph.survival import Survival, ger, n_kept
 from routegraph.validate.compare.run import compare
+from routegraph.validate.compare.simulated import fit_scores
 from routegraph.validate.eviction import Eviction, Method
 from routegraph.validate.measure.result import from_cells
 from routegraph.validate.traces.read_off import read_off
@@ -271,3 +272,46 @@ class TestWindows:
             ValueError, match="'mine' evicts at ratio 0: its drop entries must be at least 1, got 0"
         ):
             policies.apply("mine", np.zeros((1, 1, 4)))
+
+
+class TestReadings:
+    """What runs over all ratios sees what every single one does."""
+
+    @pytest.mark.parametrize("name", ["topk", "random"])
+    def test_windows(self, name):
+        """Red before: readings left the windows out, and a trace was inspected as if its layers saw everything."""
+        layers = trace(0).n_layers
+        one = replace(trace(0), windows=[30, *[0] * (layers - 1)])
+        ratios = (0.0, 0.5, 0.9)
+        eviction = Eviction.of(Method.named(name), one)
+        kept = [s.alive(ratio) for s, ratio in zip(eviction.survivals(ratios), ratios, strict=True)]
+        fates = eviction.fates(ratios)
+        found = [s.alive(ratio) for s, own in fates.parts for ratio in own]
+        np.testing.assert_array_equal(found, kept)
+        assert not found[0][0, :, 0].any()
+        assert read_off(one, eviction, ratios).everything["layer"][0] > 0
+
+    def test_every_prompt_is_cut_in_the_chunks_that_it_was_scored_in(self):
+        """Red before: all prompts of a run were cut in chunks as long as the first one's."""
+        name = "expected_attention/chunk16"
+
+        def chunked(number: int, length: int) -> Trace:
+            plain = trace(number)
+            told = {name: {"n_sink": 4, "chunk_length": length}}
+            return replace(plain, scores={name: plain.scores["expected_attention"]}, scorers=told)
+
+        traces = [chunked(k, 16 - k % 2) for k in range(4)]
+        method = Method.of_scores(traces[0], "chunk")
+        for one, length in zip(traces, (16, 15, 16, 15), strict=True):
+            own = policies.apply("chunk", one.scores[name], chunk_length=length)
+            np.testing.assert_array_equal(
+                Eviction.of(method, one).survival(0.5).alive(0.5), own.alive(0.5), err_msg=one.id
+            )
+        evictions = [Eviction.of(method, one) for one in traces]
+        read = [read_off(*pair, [0.5]) for pair in zip(traces, evictions, strict=True)]
+        model = fit_scores(traces, evictions, read)
+        nothing = np.array([], dtype=int)
+        for eviction, length in zip(evictions, (16, 15, 16, 15), strict=True):
+            ((survival, _),) = model.draw(np.random.default_rng(0), eviction, nothing, [0.5]).parts
+            whole = survival.alive(0.5)[..., : 6 * length].reshape(-1, length)
+            assert set(whole.sum(axis=1)) == {n_kept(length, 0.5)}

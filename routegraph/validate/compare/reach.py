@@ -196,7 +196,7 @@ def _fates(
             made[policy, prune] = {"read off": [eviction.fates(ratios)]}
             for name, model in (("simulated", fitted), ("uniform", uniform_scores(fitted))):
                 made[policy, prune][name] = [
-                    model.draw(scores_generator(seed, number, repeat), eviction.protected, answers, ratios)
+                    model.draw(scores_generator(seed, number, repeat), eviction, answers, ratios)
                     for repeat in range(repeats)
                 ]
     return made

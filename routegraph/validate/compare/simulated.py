@@ -25,7 +25,7 @@ from routegraph.stats.intervals import standard_error
 from routegraph.theory.ger import normal_scores, slot_correlation
 from routegraph.trace import Trace
 from routegraph.validate.compare.prediction import Curve, Prediction
-from routegraph.validate.eviction import Eviction, Fates, Method
+from routegraph.validate.eviction import Eviction, Fates
 from routegraph.validate.traces.read_off import ReadOff, tokens_gone
 
 #: Simulated prompts in all, at least two for each held-out prompt.
@@ -36,11 +36,10 @@ _QUANTILES = 512
 
 @dataclass(frozen=True, eq=False)
 class ScoreModel:
-    """A policy's scores on a prompt of any length.
+    """The scores that a policy goes by, on a prompt of any length.
 
     Attributes
     ----------
-    method : Method
     field : Field
         Correlation of the slots' normal scores.
     marginals : float64[n_layers * n_heads, n_quantiles] or None
@@ -52,7 +51,6 @@ class ScoreModel:
         KV heads a layer.
     """
 
-    method: Method
     field: Field
     marginals: Curve | None
     shift: Curve
@@ -61,13 +59,14 @@ class ScoreModel:
     def draw(
         self,
         generator: np.random.Generator,
-        protected: NDArray[np.bool_],
+        eviction: Eviction,
         answers: NDArray[np.int64],
         ratios: Sequence[float],
     ) -> Fates:
-        """Draw the scores of as many rows as `protected` tells of, answer tokens shifted, and evict."""
+        """Draw scores in the place of an eviction's own, answer tokens shifted, and evict as it does."""
         from scipy.special import ndtr
 
+        protected = eviction.protected
         scores = self.field.draw(generator, self.n_heads, len(protected)).astype(float)
         slots = scores.reshape(-1, len(protected))
         slots[:, answers] += self.shift[:, None]
@@ -77,7 +76,7 @@ class ScoreModel:
                 # The small part keeps rows beyond the outermost quantiles in order.
                 slot[:] = np.interp(ndtr(slot), grid, quantiles) + 1e-6 * slot
         slots[:, protected] = slots.max() + 1
-        return self.method.fates(scores, ratios, seed=int(generator.integers(2**63)))
+        return eviction.method.fates(scores, ratios, seed=int(generator.integers(2**63)))
 
 
 def fit_scores(
@@ -104,7 +103,6 @@ def fit_scores(
         pooled.append(normal_scores(ranks).reshape(len(correlation), -1))
     grid = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
     return ScoreModel(
-        method=evictions[0].method,
         field=fit_field(correlation, first.n_heads),
         marginals=np.quantile(np.concatenate(pooled, axis=1), grid, axis=1).T,
         shift=answers.mean(axis=1) if answers.shape[1] else np.zeros(len(correlation)),
@@ -145,7 +143,7 @@ def simulate_ger(
     for number, (trace, eviction) in enumerate(zip(held_out, evictions, strict=True)):
         free = ~eviction.protected
         fates = [
-            model.draw(scores_generator(seed, number, repeat), eviction.protected, trace.answer, ratios)
+            model.draw(scores_generator(seed, number, repeat), eviction, trace.answer, ratios)
             for repeat in range(repeats)
         ]
         for over in AXES:

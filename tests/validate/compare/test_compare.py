@@ -147,7 +147,7 @@ def test_scores_are_recovered():
     model = fit_scores(traces, evictions, read)
     assert model.field.in_layer == pytest.approx(field.in_layer, abs=0.04)
     assert (model.field.floor, model.field.length) == pytest.approx((0.3, 2.0), abs=0.6)
-    again = model.draw(np.random.default_rng(0), evictions[0].protected, np.array([], dtype=int), [0.7])
+    again = model.draw(np.random.default_rng(0), evictions[0], np.array([], dtype=int), [0.7])
     true = evictions[0].survival()
     kept = [one.alive(0.7)[..., 4:].mean(axis=(0, 2)) for one in (again.parts[0][0], true)]
     assert kept[0] == pytest.approx(kept[1], abs=0.03)
