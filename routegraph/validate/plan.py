@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from routegraph import plugins
-from routegraph.options import check, check_whole, option
+from routegraph.options import check_whole, option
 from routegraph.validate.graders import Grader, grader_setting, graders
 from routegraph.validate.presses.scorers import CHUNK_LENGTH, SCORERS, checked_tables
 from routegraph.validate.prompts.asking import Asks
@@ -72,8 +72,7 @@ class Plan(Asks):
             check_whole("keep", budget, low=1)
         object.__setattr__(self, "keep", tuple(sorted(set(self.keep), reverse=True)))
         object.__setattr__(self, "stop", self.stop.replace("\\n", "\n"))
-        check(self)
-        self.check_ask()
+        super().__post_init__()
         if self.grader:
             Grader.named(self.grader)
         if not self.policy_names:

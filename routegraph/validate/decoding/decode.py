@@ -267,7 +267,7 @@ def _greedy(
                 replies[variant].append(int(chosen[variant]))
             going &= ~np.isin(chosen, ends)
             if stop:
-                going &= [stop not in _text(model, reply) for reply in replies]
+                going[going] = [stop not in _text(model, replies[one]) for one in np.flatnonzero(going)]
             if not going.any():
                 break
             ids = chosen[:, None]

@@ -11,8 +11,9 @@ from routegraph import plugins
 from routegraph.validate.graders import DEFAULT, Grader, grader_setting, graders
 from routegraph.validate.measure.cells import Cells, unsealed
 from routegraph.validate.measure.result import Measured, from_cells
+from routegraph.validate.prompts.fields import golds_of
 from routegraph.validate.prompts.prompt import Prompt
-from routegraph.validate.prompts.tokens import UnfitPromptError
+from routegraph.validate.prompts.tokens import unfit
 from routegraph.validate.prompts.verdict import grader_of, verdict
 
 
@@ -50,7 +51,7 @@ def graded(prompt: Mapping[str, Any], replies: Sequence[str], named: str = "") -
         If there is no such grader, or it cannot match replies by the prompt's answers.
     """
     grader = Grader.named(named or prompt.get("grader") or DEFAULT)
-    golds = tuple(dict.fromkeys((prompt["answer"], *prompt.get("answers", ()))))
+    golds = golds_of(prompt["answer"], prompt.get("answers", ()))
     choices = tuple(prompt.get("choices", ()))
     # Replies repeat from ratio to ratio.
     found = {
@@ -68,12 +69,10 @@ def graded(prompt: Mapping[str, Any], replies: Sequence[str], named: str = "") -
 
 def check_gradable(prompt: Prompt, named: str = "") -> None:
     """Raise UnfitPromptError where a prompt's grader is unknown or cannot match replies by its answers."""
-    try:
+    with unfit(f"prompt {prompt.id!r}: "):
         grader = grader_of(prompt, named)
         if prompt.answerable:
             grader.score("", prompt.golds, prompt.choices)
-    except ValueError as error:
-        raise UnfitPromptError(f"prompt {prompt.id!r}: {error}") from None
 
 
 def regrade(

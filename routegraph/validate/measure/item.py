@@ -23,7 +23,7 @@ from routegraph.validate.plan import Plan
 from routegraph.validate.presses import prefill
 from routegraph.validate.presses.scorers import ScoreTable, check_table, fitting_chunk, score_tables
 from routegraph.validate.prompts.prompt import Prompt, occurrences
-from routegraph.validate.prompts.tokens import Asked, UnfitPromptError, tell_set_aside, tokenise
+from routegraph.validate.prompts.tokens import Asked, UnfitPromptError, tell_set_aside, tokenise, unfit
 from routegraph.validate.prompts.verdict import normalise
 
 
@@ -63,10 +63,7 @@ class Item:
         if prompt.answerable:
             if not normalise(prompt.answer):
                 raise UnfitPromptError(f"{what} has no answer to judge replies by; mark it answerable: false")
-            try:
-                check_gradable(prompt, plan.grader)
-            except ValueError as error:
-                raise UnfitPromptError(str(error)) from None
+            check_gradable(prompt, plan.grader)
             spans = spans or occurrences(prompt)
         try:
             asked = tokenise(model, prompt, plan)
@@ -92,11 +89,9 @@ class Item:
         facts = tuple(asked.positions([span]) for span in prompt.evidence)
         answer = asked.positions(spans)
         item = cls(prompt, asked, answer, facts, plan.methods(chunk_length), chunk_length)
-        try:
+        with unfit():
             for table in item.tables.values():
                 check_table(n, table.press, table.chunk_length, what, table.scorer)
-        except ValueError as error:
-            raise UnfitPromptError(str(error)) from None
         return item
 
 
@@ -163,7 +158,15 @@ def measure_item(
         carried = np.sort(find_carriers(model, prompt, carriers, asks=plan).tokens)
     distinct, which = distinct_variants(survivals, ratios)
     with metrics.answer_states(model.model) as states:
-        decoded = decode(model, cache, asked.question, distinct, plan.max_new_tokens, stop=plan.stop)
+        decoded = decode(
+            model,
+            cache,
+            asked.question,
+            distinct,
+            plan.max_new_tokens,
+            n_logits=int(with_metrics),
+            stop=plan.stop,
+        )
     rows: list[dict[str, float]] = []
     if with_metrics:
         watched = Watched(item.answer, item.facts, carried)

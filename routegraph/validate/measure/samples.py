@@ -16,6 +16,7 @@ from routegraph.survival import n_kept
 from routegraph.tables import Grid
 from routegraph.validate.measure.reading import place_word, short
 from routegraph.validate.measure.result import Measured
+from routegraph.validate.prompts.fields import golds_of
 from routegraph.validate.prompts.verdict import Verdict
 
 #: Endings of the files that samples are written to.
@@ -170,7 +171,6 @@ def _cut(text: str, width: int) -> str:
 def _sample(found: Measured, item: int, policy: int, k: int) -> Sample:
     asked, ratio = found.cells[item]["prompt"], float(found.ratios_of(item)[k])
     right, abstained = bool(found.right[item, policy, k]), bool(found.abstained[item, policy, k])
-    golds = dict.fromkeys([str(asked.get("answer", "")), *map(str, asked.get("answers", ()))])
     return Sample(
         found.ids[item],
         found.item_tasks[item],
@@ -178,7 +178,7 @@ def _sample(found: Measured, item: int, policy: int, k: int) -> Sample:
         ratio,
         n_kept(int(found.n_context[item]), ratio),
         str(asked.get("question", "")),
-        " | ".join(filter(None, golds)),
+        " | ".join(golds_of(str(asked.get("answer", "")), map(str, asked.get("answers", ())))),
         found.replies[item][policy * len(found.ratios) + k],
         right,
         abstained,

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from routegraph.options import option
+from routegraph.options import check, option
 
 if TYPE_CHECKING:
     from routegraph.validate.models.load import Loaded
@@ -71,8 +71,8 @@ class Asks:
         choices=("auto", "on", "off"),
     )
 
-    def check_ask(self) -> None:
-        """Raise ValueError unless `ask` has a place for the question."""
+    def __post_init__(self) -> None:
+        check(self)
         if self.ask and PLACE not in self.ask:
             raise ValueError(f"ask must hold {PLACE}, which stands for the question, got {self.ask!r}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -52,10 +53,15 @@ class Prompt:
 
     @property
     def golds(self) -> tuple[str, ...]:
-        """All answers, the first one first, without repeats and empty ones."""
-        return tuple(dict.fromkeys(gold for gold in (self.answer, *self.answers) if gold.strip()))
+        """All answers, see `golds_of`."""
+        return golds_of(self.answer, self.answers)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `write_prompts` writes; the later fields only where they are set, as older files have none."""
         later = ("answers", "choices", "grader")
         return {name: value for name, value in asdict(self).items() if value or name not in later}
+
+
+def golds_of(answer: str, answers: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return all answers, the first one first, without repeats and empty ones."""
+    return tuple(dict.fromkeys(gold for gold in (answer, *answers) if gold.strip()))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,15 @@ Ids = NDArray[np.int64]
 
 class UnfitPromptError(ValueError):
     """A prompt that cannot be asked, or not of this model: it is set aside, and others are measured all the same."""
+
+
+@contextmanager
+def unfit(lead: str = "") -> Iterator[None]:
+    """Raise what is wrong with a prompt, a ValueError, as an `UnfitPromptError`."""
+    try:
+        yield
+    except ValueError as error:
+        raise UnfitPromptError(f"{lead}{error}") from None
 
 
 class SetAsideWarning(UserWarning):

@@ -16,7 +16,7 @@ from typing import Any
 
 from routegraph._version import __version__
 from routegraph.files import check_writable
-from routegraph.options import check, check_names, takes
+from routegraph.options import check_names, takes
 from routegraph.trace import Trace
 from routegraph.validate.models.load import Loaded, fingerprint, load
 from routegraph.validate.models.sources import Progress
@@ -32,7 +32,7 @@ from routegraph.validate.presses.scorers import (
 )
 from routegraph.validate.prompts.asking import Asks
 from routegraph.validate.prompts.prompt import Prompt, occurrences, prompts_bytes, read_prompts
-from routegraph.validate.prompts.tokens import Context, UnfitPromptError, read_context, tell_set_aside
+from routegraph.validate.prompts.tokens import Context, UnfitPromptError, read_context, tell_set_aside, unfit
 from routegraph.validate.traces.read_graph import GraphRecorder
 
 
@@ -186,10 +186,7 @@ def provenance(
 def _asks(options: dict[str, Any]) -> Asks:
     """Return how prompts are put to the model; TypeError or ValueError where an option is unknown or out of range."""
     check_names("extract", Asks, options)
-    asks = Asks(**options)
-    check(asks)
-    asks.check_ask()
-    return asks
+    return Asks(**options)
 
 
 def _fitted(tables: Mapping[str, ScoreTable], n: int) -> dict[str, ScoreTable]:
@@ -204,11 +201,9 @@ def _encode(model: Loaded, prompt: Prompt, tables: Mapping[str, ScoreTable], ask
     """Tokenise a context that can be scored."""
     context = read_context(model, prompt, asks)
     what, n = f"prompt {prompt.id!r}", len(context.token_ids)
-    try:
+    with unfit():
         for table in _fitted(tables, n).values():
             check_table(n, table.press, table.chunk_length, what, table.scorer)
-    except ValueError as error:
-        raise UnfitPromptError(str(error)) from None
     if n > model.max_context:
         raise UnfitPromptError(
             f"{what} has {n} tokens; model {model.name!r} was made for {model.max_context} at most"

@@ -34,6 +34,13 @@ def test_scores_are_kept_where_they_are_more_than_right_and_wrong():
     assert "scores" not in graded(prompt, ["12 and 34", "5"], "all_of")
 
 
+def test_an_empty_further_answer_is_none():
+    prompt = Prompt("p", "x", answer="Paris", answers=("", " ", "Paris", "Rome"))
+    check_gradable(prompt)
+    assert prompt.golds == ("Paris", "Rome")
+    assert graded(told(prompt), ["In Rome.", "In Oslo."])["right"] == [1, 0]
+
+
 def test_a_prompt_that_cannot_be_graded_is_named():
     with pytest.raises(ValueError, match="prompt 'p': answer 'many' holds no number"):
         check_gradable(Prompt("p", "x", answer="many", grader="number"))

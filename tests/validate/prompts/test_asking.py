@@ -134,7 +134,11 @@ class TestAsks:
         with pytest.raises(
             ValueError, match=r"ask must hold \{question\}, which stands for the question, got 'x'"
         ):
+            Asks(ask="x")
+        with pytest.raises(ValueError, match="ask must hold"):
             Plan(["topk"], [0.5], ask="x")
+        with pytest.raises(ValueError, match="unknown chat 'perhaps'; choose from: auto, on, off"):
+            Asks(chat="perhaps")
         with pytest.raises(UnfitPromptError, match="has no question"):
             tokenise(tiny, replace(PROMPT, question=""), Asks(question_aware=True))
 
