@@ -57,6 +57,11 @@ class Grid:
         body = "".join(row(cells, "td") for cells in self.rows)
         return f"<table>{caption}<thead>{row(self.columns, 'th')}</thead><tbody>{body}</tbody></table>"
 
+    def to_markdown(self) -> str:
+        """Return the table as Markdown, without its title; a bar in a cell, which would end it, becomes a stroke."""
+        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
+        return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
 
 @dataclass(frozen=True)
 class Heading:

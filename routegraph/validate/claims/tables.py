@@ -78,14 +78,14 @@ def to_html(judged: Sequence[Claim], measured: Sequence[Measured] = ()) -> list[
 
 def to_markdown(judged: Sequence[Claim], measured: Sequence[Measured] = ()) -> list[str]:
     """Return the claims as lines of Markdown: the summary, shapes of curves, then test and cases of each claim."""
-    lines = _table(short_grid(judged, measured))
+    lines = short_grid(judged, measured).to_markdown().splitlines()
     lines += ["", RULE]
     for grid in shapes.grids(measured):
-        lines += ["", f"### {grid.title}", "", *_table(grid)]
+        lines += ["", f"### {grid.title}", "", *grid.to_markdown().splitlines()]
     for claim in judged:
         lines += ["", f"### {claim.id}: {_verdicts(claim)}", "", f"{claim.statement}. Test: {claim.test}"]
         lines += [*_why(claim), ""]
-        lines += _table(case_grid(claim))
+        lines += case_grid(claim).to_markdown().splitlines()
         lines += [line for note in claim.notes for line in ("", f"{note}.")]
     return lines
 
@@ -98,13 +98,6 @@ def _verdicts(claim: Claim) -> str:
     """Return the verdict, and those of the families where there are several."""
     told = ", ".join(f"{name} {verdict}" for name, verdict in claim.families.items())
     return f"{claim.verdict} ({told})" if len(claim.families) > 1 else claim.verdict
-
-
-def _table(grid: Grid) -> list[str]:
-    def row(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
-
-    return [row(grid.columns), "|" + " --- |" * len(grid.columns), *(row(cells) for cells in grid.rows)]
 
 
 def _text(words: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from routegraph.files import atomic_open, write_json
+from routegraph.tables import Grid
 from routegraph.validate.tasks.lexicon import VOCABULARY
 from routegraph.validate.train.accept import COLUMNS, Acceptance
 from routegraph.validate.train.curriculum import WORDS
@@ -70,7 +71,7 @@ and of no use beyond that.
 {acceptance.items} fresh items a task, contexts of 40-96 words, one question each, a reply of one word. Evicted: all
 rows of the fact, in all layers and heads, from the question on.
 
-{_table(COLUMNS, acceptance.rows())}
+{Grid(COLUMNS, acceptance.rows()).to_markdown()}
 
 ## Configuration
 
@@ -99,8 +100,3 @@ each; the loss is on the answers alone. Some heads start as previous-token and s
 The same seed gives the same course on the same versions and processor; elsewhere sums round otherwise, and the gate
 decides. Licence: Apache-2.0, like routegraph.
 """
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -14,11 +14,20 @@ from routegraph.files import atomic_open, write_json
 from routegraph.validate.models.load import quiet
 from routegraph.validate.tasks.lexicon import VOCABULARY, word_tokenizer
 from routegraph.validate.train.curriculum import CURVE_EVERY, Recipe, State, Training, advance, finished, turn
+from routegraph.validate.train.folder import (
+    CHECKPOINT,
+    RECORD,
+    broken,
+    check_same,
+    has_checkpoint,
+    read_record,
+)
 from routegraph.validate.train.network import Optimisers, check_trainable, make
 
-#: Steps between two checkpoints, and names of the files in a model's folder.
+#: Steps between two checkpoints.
 CHECKPOINT_EVERY = 100
-CHECKPOINT, RECORD, CURVE = "checkpoint.pt", "training.json", "curve.svg"
+#: The learning curve, in the model's folder.
+CURVE = "curve.svg"
 
 Report = Callable[[State], None]
 
@@ -54,12 +63,10 @@ def train(recipe: Recipe, folder: Path, report: Report | None = None) -> dict[st
         _check_same(recipe, record["recipe"], folder)
         return record
     checkpoint = folder / CHECKPOINT
-    if checkpoint.is_file():
+    if has_checkpoint(folder):
         training = load_checkpoint(checkpoint)
         _check_same(recipe, asdict(training.recipe), folder)
         training.recipe = recipe  # the time limit may be another
-    elif any(path for path in folder.iterdir() if not path.name.startswith(f".{CHECKPOINT}")):
-        raise ValueError(f"folder {str(folder)!r} holds something else than a training; give a new folder")
     else:
         training = Training.start(recipe)
     began = time.process_time()
@@ -113,23 +120,7 @@ def load_checkpoint(path: Path) -> Training:
         rng.bit_generator.state = document["rng"]
         return Training(recipe, State(**document["state"]), network, optimisers, rng)
     except Exception as error:  # torch and pickle each have errors of their own
-        raise ValueError(
-            f"{str(path)!r} is no checkpoint of a training ({type(error).__name__}); remove it to begin anew"
-        ) from None
-
-
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """Return the record of a finished training in a folder; None if there is none."""
-    import json
-
-    path = folder / RECORD
-    if not path.is_file():
-        return None
-    try:
-        record = json.loads(path.read_text("utf-8"))
-        return record if isinstance(record["recipe"], dict) else None
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{str(path)!r} is no record of a training; remove it to begin anew") from None
+        raise broken(path, error) from None
 
 
 def plot_curve(record: dict[str, Any]) -> Any:
@@ -196,9 +187,11 @@ def _save(training: Training, folder: Path) -> dict[str, Any]:
 
 def _check_same(recipe: Recipe, other: dict[str, Any], folder: Path) -> None:
     ours = asdict(recipe)
-    for name in ("family", "seed", "abstains", "words"):
-        theirs = other.get(name, getattr(Recipe, name, None))  # older records lack what was added since
-        if ours[name] != theirs:
-            raise ValueError(
-                f"folder {str(folder)!r} holds a training with {name} {theirs!r}, not {ours[name]!r}; give a new folder"
-            )
+    check_same(
+        folder,
+        # Older records lack what was added since.
+        (
+            (name, ours[name], other.get(name, getattr(Recipe, name, None)))
+            for name in ("family", "seed", "abstains", "words")
+        ),
+    )

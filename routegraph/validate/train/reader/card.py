@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from routegraph.files import atomic_open, write_json
+from routegraph.tables import Grid
 from routegraph.validate.prompts.asking import INSTRUCTION
+from routegraph.validate.train.folder import RECORD
 from routegraph.validate.train.reader.accept import ABSTAINED, COLUMNS, REPLY, RIGHT, Reading
-from routegraph.validate.train.reader.run import NAME, RECORD
+from routegraph.validate.train.reader.run import NAME
 
 ACCEPTANCE, CARD = "acceptance.json", "README.md"
 
@@ -40,7 +42,7 @@ on {ABSTAINED:g} of their twins without an answer, in each task.
 
 Nothing evicted, greedy replies of at most {REPLY} tokens. Right: the first sentence holds the answer as whole words.
 
-{table(COLUMNS, rows)}
+{Grid(COLUMNS, rows).to_markdown()}
 
 None of the names, values, relations and sentence forms of these tasks was trained on.
 
@@ -51,7 +53,7 @@ None of the names, values, relations and sentence forms of these tasks was train
 the loss on replies alone, {record["tokens"]:,} tokens in {record["minutes"]:.1f} minutes of one core. Right at the
 end, on stories not seen before:
 
-{table(["relations", "answerable", "without an answer"], _last(record["curve"][-1]))}
+{Grid(["relations", "answerable", "without an answer"], _last(record["curve"][-1])).to_markdown()}
 
 The course is in `{RECORD}`. torch {record["torch"]}, transformers {record["transformers"]}, peft {record["peft"]}.
 
@@ -74,9 +76,3 @@ def _last(point: dict[str, float]) -> list[list[str]]:
 def command(recipe: dict[str, Any]) -> str:
     """Return the command that trains a reader again."""
     return f"routegraph model train {NAME} --seed {recipe['seed']} --steps {recipe['steps']} --out DIR"
-
-
-def table(columns: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -12,6 +11,14 @@ from typing import Any
 from routegraph.files import atomic_open, write_json
 from routegraph.validate.models.adapter import WEIGHTS
 from routegraph.validate.models.load import MODELS, get_model, quiet
+from routegraph.validate.train.folder import (
+    CHECKPOINT,
+    RECORD,
+    broken,
+    check_same,
+    has_checkpoint,
+    read_record,
+)
 from routegraph.validate.train.reader.batch import pack
 from routegraph.validate.train.reader.network import TARGETS, adapt, check_peft, score
 from routegraph.validate.train.reader.stories import Story, story
@@ -22,7 +29,6 @@ CHECKPOINT_EVERY, CURVE_EVERY = 10, 50
 HELD_OUT = 12
 #: Steps of warming up; share of the steps, at the end, in which the rate falls to nothing.
 _WARM, _FALL = 20, 0.25
-CHECKPOINT, RECORD = "checkpoint.pt", "training.json"
 #: What is adapted, and what the adapted model is called.
 BASE, NAME = "smollm2", "smollm2-reader"
 
@@ -143,11 +149,7 @@ def train(
     if record is not None:
         _check_same(recipe, record["recipe"], recipe.steps, folder)
         return record
-    checkpoint = folder / CHECKPOINT
-    if not checkpoint.is_file() and any(
-        p for p in folder.iterdir() if not p.name.startswith(f".{CHECKPOINT}")
-    ):
-        raise ValueError(f"folder {str(folder)!r} holds something else than a training; give a new folder")
+    checkpoint, begun = folder / CHECKPOINT, has_checkpoint(folder)
     import torch
 
     network, tokenizer = _load(base)
@@ -155,7 +157,7 @@ def train(
     weights = {name: weight for name, weight in adapted.named_parameters() if weight.requires_grad}
     optimiser = torch.optim.AdamW(weights.values(), lr=recipe.rate, weight_decay=0.0)
     state, tally = State(), Tally()
-    if checkpoint.is_file():
+    if begun:
         state, tally = _resume(checkpoint, recipe, weights, optimiser)
     began = time.process_time()
     while state.step < min(recipe.steps, stop or recipe.steps):
@@ -207,18 +209,6 @@ def asking_story(seed: int, number: int, held_out: bool = False) -> Story:
     while not (told := story(seed, number + attempt * 1_000_000, held_out)).asked:
         attempt += 1
     return told
-
-
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """Return the record of a finished training in a folder; None if there is none."""
-    path = folder / RECORD
-    if not path.is_file():
-        return None
-    try:
-        record = json.loads(path.read_text("utf-8"))
-        return record if isinstance(record["recipe"], dict) else None
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{str(path)!r} is no record of a training; remove it to begin anew") from None
 
 
 def _load(base: str) -> tuple[Any, Any]:
@@ -278,12 +268,7 @@ def _check_same(recipe: Recipe, other: dict[str, Any], step: int, folder: Path) 
         alike.rate_at(earlier) == recipe.rate_at(earlier) for earlier in range(step)
     ):
         theirs["steps"] = ours["steps"]
-    for name, value in ours.items():
-        if theirs.get(name) != value:
-            raise ValueError(
-                f"folder {str(folder)!r} holds a training with {name} {theirs.get(name)!r}, not {value!r}; "
-                "give a new folder"
-            )
+    check_same(folder, ((name, value, theirs.get(name)) for name, value in ours.items()))
 
 
 def _save(path: Path, recipe: Recipe, weights: Any, optimiser: Any, state: State, tally: Tally) -> None:
@@ -303,18 +288,13 @@ def _save(path: Path, recipe: Recipe, weights: Any, optimiser: Any, state: State
 def _resume(path: Path, recipe: Recipe, weights: Any, optimiser: Any) -> tuple[State, Tally]:
     import torch
 
-    def broken(error: Exception) -> ValueError:
-        return ValueError(
-            f"{str(path)!r} is no checkpoint of a training ({type(error).__name__}); remove it to begin anew"
-        )
-
     try:
         document = torch.load(path, weights_only=True)
         state, tally = State(**document["state"]), Tally()
         vars(tally).update(document["tally"])
         other = dict(document["recipe"])
     except Exception as error:  # torch and pickle each have errors of their own
-        raise broken(error) from None
+        raise broken(path, error) from None
     _check_same(recipe, other, state.step, path.parent)
     try:
         optimiser.load_state_dict(document["optimiser"])
@@ -322,5 +302,5 @@ def _resume(path: Path, recipe: Recipe, weights: Any, optimiser: Any) -> tuple[S
             for name, weight in weights.items():
                 weight.copy_(document["weights"][name])
     except (KeyError, ValueError, RuntimeError) as error:
-        raise broken(error) from None
+        raise broken(path, error) from None
     return state, tally

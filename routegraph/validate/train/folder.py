@@ -1,0 +1,48 @@
+"""The folder of a training: a checkpoint while it goes on, and a record that says that it is finished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+#: Names of the files.
+CHECKPOINT, RECORD = "checkpoint.pt", "training.json"
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Return the record of a finished training in a folder; None if there is none; ValueError if it is broken."""
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        return record if isinstance(record["recipe"], dict) else None
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{str(path)!r} is no record of a training; remove it to begin anew") from None
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether a training is to be gone on with; ValueError where the folder holds something else."""
+    if (folder / CHECKPOINT).is_file():
+        return True
+    if any(path for path in folder.iterdir() if not path.name.startswith(f".{CHECKPOINT}")):
+        raise ValueError(f"folder {str(folder)!r} holds something else than a training; give a new folder")
+    return False
+
+
+def broken(checkpoint: Path, error: Exception) -> ValueError:
+    """Return what to raise of a checkpoint that cannot be read."""
+    return ValueError(
+        f"{str(checkpoint)!r} is no checkpoint of a training ({type(error).__name__}); remove it to begin anew"
+    )
+
+
+def check_same(folder: Path, settings: Iterable[tuple[str, Any, Any]]) -> None:
+    """Raise ValueError unless all settings, as (name, ours, the folder's), are the same."""
+    for name, ours, theirs in settings:
+        if ours != theirs:
+            raise ValueError(
+                f"folder {str(folder)!r} holds a training with {name} {theirs!r}, not {ours!r}; give a new folder"
+            )
