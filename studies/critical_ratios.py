@@ -25,10 +25,10 @@ from routegraph.validate.compare.policy import PolicyComparison, half_points
 from routegraph.validate.compare.result import Comparison
 from routegraph.validate.compare.run import compare
 from routegraph.validate.compare.tables import failure_grids, failure_reading
-from routegraph.validate.measure.item import fitting_chunk
 from routegraph.validate.measure.result import Measured
 from routegraph.validate.measure.run import measure
 from routegraph.validate.models.load import load, use_threads
+from routegraph.validate.presses.scorers import fitting_chunk
 from routegraph.validate.prompts.prompt import Prompt, read_prompts, write_prompts
 from routegraph.validate.tasks import load_task
 from routegraph.validate.traces.extract import extract_to_file

@@ -10,13 +10,11 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from routegraph.stats.proportions import wilson
+from routegraph.stats.proportions import proportion
 from routegraph.validate.graders import Grader
 from routegraph.validate.prompts.verdict import verdict
 from routegraph.validate.tasks.knowledge import hallucinates
-from studies.pages import DOCS, markdown
+from studies.pages import DOCS, between, markdown
 
 DATA = Path(__file__).parents[1] / "tests/data/grading"
 #: Those that suit free answers; the others need choices, numbers or several answers.
@@ -39,8 +37,8 @@ def word(grader: str, row: dict[str, Any]) -> str:
 
 
 def share(hits: list[bool]) -> str:
-    low, high = (float(end[0]) for end in wilson(np.array([sum(hits)]), np.array([len(hits)])))
-    return f"{sum(hits) / len(hits):.3f} [{low:.3f}, {high:.3f}]" if hits else "-"
+    found = proportion(sum(hits), len(hits))
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]" if hits else "-"
 
 
 def agreement(rows: list[dict[str, Any]]) -> str:
@@ -132,10 +130,8 @@ def main() -> None:
         ]
     )
     page = DOCS / "grading.md"
-    head, _, rest = page.read_text("utf-8").partition("<!-- tables: python -m studies.grading -->")
-    tail = rest.partition("<!-- end of tables -->")[2]
-    text = f"{head}<!-- tables: python -m studies.grading -->\n\n{tables}\n\n<!-- end of tables -->{tail}"
-    page.write_text(text, "utf-8")
+    begin, end = "<!-- tables: python -m studies.grading -->", "<!-- end of tables -->"
+    page.write_text(between(page.read_text("utf-8"), begin, f"\n{tables}\n", end), "utf-8")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from routegraph.policies import declared
 from routegraph.validate.presses.methods import DEFAULT_SCORER, method_words, vocabulary
-from studies.pages import DOCS, markdown
+from studies.pages import DOCS, between, markdown
 
 PAGE = DOCS / "guide" / "methods.md"
 BEGIN, END = "<!-- methods: written by studies/methods_table.py -->", "<!-- end of methods -->"
@@ -25,8 +25,7 @@ def table() -> str:
 
 def page(text: str) -> str:
     """Return the page with the table as it is now."""
-    head, _, rest = text.partition(BEGIN)
-    return f"{head}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}"
+    return between(text, BEGIN, table(), END)
 
 
 if __name__ == "__main__":

@@ -101,9 +101,7 @@ def _margin_case(found: Measured, right: Measured, policy: str, place: int, seed
     items = standing(found).items
     if items is not None:
         rates = items.rates("accuracy", policy)
-        first, then = (
-            Interval(*(float(x[k]) for x in (rates.rate, rates.low, rates.high))) for k in (0, place)
-        )
+        first, then = rates.at(0), rates.at(place)
         beside.append(f"accuracy {show(first)} at 0, {show(then)} there, {rates.trials} items")
         numbers |= {"accuracy": first._asdict(), "accuracy_there": then._asdict()}
     told = (
@@ -237,9 +235,8 @@ def too_few_wrong(items: Measured | None, policy: str) -> str:
     top = int(found.rate.argmax())
     if found.high.max() >= LEAST_WRONG:
         return ""
-    most = Interval(float(found.rate[top]), float(found.low[top]), float(found.high[top]))
     return (
-        f"the model abstains instead, or loses nothing: wrong replies are at most {show(most)} "
+        f"the model abstains instead, or loses nothing: wrong replies are at most {show(found.at(top))} "
         f"({found.trials} items); needed is a model of which at least {LEAST_WRONG:.0%} of the replies are "
         "wrong under eviction"
     )

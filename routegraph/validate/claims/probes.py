@@ -95,6 +95,5 @@ def _generation(sources: Sequence[Measured], model: str, policy: str) -> str:
         items = standing(source).items
         if same and place is not None and policy in source.policies and items is not None:
             rates = items.rates("accuracy", policy)
-            found = Interval(*(float(part[place]) for part in (rates.rate, rates.low, rates.high)))
-            return f"; generation right {show(found)}"
+            return f"; generation right {show(rates.at(place))}"
     return ""

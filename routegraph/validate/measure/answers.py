@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from routegraph.critical.fit import CriticalFit, fit_counts
 from routegraph.stats.auc import Auc, pooled_auc
-from routegraph.stats.intervals import listed
+from routegraph.stats.intervals import Interval, listed
 from routegraph.stats.proportions import wilson
 from routegraph.survival import ratio_keeping
 from routegraph.validate.eviction import legend
@@ -47,6 +47,10 @@ class Rates:
     rate: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+
+    def at(self, k: int) -> Interval:
+        """Return the rate at the k-th ratio."""
+        return Interval(float(self.rate[k]), float(self.low[k]), float(self.high[k]))
 
 
 @dataclass(frozen=True, eq=False)

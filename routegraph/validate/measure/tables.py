@@ -6,7 +6,7 @@ import math
 
 from routegraph.critical.result import CriticalFit
 from routegraph.stats.auc import Auc
-from routegraph.tables import Grid, Page, interval, note, points, words
+from routegraph.tables import Grid, Page, interval, note, points, spanned, words
 from routegraph.validate.graders import FORMER
 from routegraph.validate.measure.answers import KINDS, LEAST, Answers, Rates
 from routegraph.validate.measure.metrics import METRICS
@@ -51,8 +51,8 @@ def header(found: Answers) -> str:
     sizes = ", ".join(f"{task} {found.item_tasks.count(task)}" for task in found.tasks)
     aware = "question-aware" if settings["question_aware"] else "question-agnostic"
     grader = settings.get("grader", FORMER)
-    length = " to ".join(dict.fromkeys((str(n.min()), str(n.max()))))
-    return f"Model {settings['model']}, {aware}, grader: {grader}; {len(found.ids)} items of {length} tokens ({sizes})."
+    told = f"{len(found.ids)} items of {spanned(n)} tokens ({sizes})"
+    return f"Model {settings['model']}, {aware}, grader: {grader}; {told}."
 
 
 def rate_grids(found: Answers) -> list[Grid]:

@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from routegraph.validate.tasks.picks import capital
 from routegraph.validate.tasks.story import Draw, Question, Sentence, Story, english
-from routegraph.validate.tasks.vocabulary import Asking, Relation, capital, words
+from routegraph.validate.tasks.vocabulary import Asking, Relation, words
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import cycle
-from typing import TypeVar
 
 import numpy as np
 
 from routegraph.validate.prompts.prompt import Prompt, Span
+from routegraph.validate.tasks.picks import Picks, capital
 from routegraph.validate.tasks.registry import Count, task
-from routegraph.validate.tasks.vocabulary import Asking, Relation, capital, words
-
-T = TypeVar("T")
+from routegraph.validate.tasks.vocabulary import Asking, Relation, words
 
 #: The right answer where the context does not tell.
 UNKNOWN = "I don't know"
@@ -80,7 +78,7 @@ class NobodyLeftError(Exception):
     """All names are taken."""
 
 
-class Draw:
+class Draw(Picks):
     """What a story is drawn from: random numbers, people nobody else is called like, and values.
 
     Attributes
@@ -95,16 +93,9 @@ class Draw:
     """
 
     def __init__(self, rng: np.random.Generator, number: int, twin: bool) -> None:
-        self.rng, self.number, self.inverse, self.twin = rng, number, number % 2 == 1, twin
+        super().__init__(rng)
+        self.number, self.inverse, self.twin = number, number % 2 == 1, twin
         self._people = self._everybody()
-
-    def pick(self, choices: Sequence[T]) -> T:
-        """Return one of the choices."""
-        return choices[int(self.rng.integers(len(choices)))]
-
-    def some(self, choices: Sequence[T], n: int) -> list[T]:
-        """Return `n` of the choices, or all if there are fewer, in random order."""
-        return [choices[place] for place in self.rng.permutation(len(choices))[:n]]
 
     def name(self) -> str:
         """Return the name of somebody new."""

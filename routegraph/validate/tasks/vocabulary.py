@@ -7,8 +7,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from itertools import product
 from typing import Any
+
+from routegraph.validate.tasks.picks import capital, values_of
 
 
 @dataclass(frozen=True)
@@ -99,19 +100,11 @@ def words() -> Words:
     )
 
 
-def capital(sentence: str) -> str:
-    """Return a sentence with a capital first letter."""
-    return sentence[0].upper() + sentence[1:]
-
-
 def _relation(entry: Mapping[str, Any]) -> Relation:
     asking = _asking(entry)
-    values = entry["values"]
-    if values and not isinstance(values[0], str):
-        values = [" ".join(chosen) for chosen in product(*values)]
     return Relation(
         name=entry["name"],
-        values=tuple(values),
+        values=values_of(entry["values"]),
         statements=(capital(asking.says) + ".", *entry.get("statements", ())),
         asking=asking,
         parts=tuple(map(_asking, entry.get("parts", ()))),

@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
 
 import numpy as np
 
 from routegraph.validate.prompts.prompt import Span
+from routegraph.validate.tasks.picks import Picks, capital
 from routegraph.validate.tasks.story import UNKNOWN
 from routegraph.validate.train.reader.words import PERSON, Kind, Relation, Subject, fill, owner, words
-
-T = TypeVar("T")
 
 #: Questions of a story at most, and the share of them that has no answer.
 QUESTIONS, UNANSWERABLE = 8, 0.42
@@ -99,22 +97,17 @@ def story(seed: int, number: int, held_out: bool = False) -> Story:
     return _Teller(np.random.default_rng([_STREAM, seed, number, int(held_out)]), held_out).tell()
 
 
-class _Teller:
+class _Teller(Picks):
     """Everything that one story is drawn from."""
 
     def __init__(self, rng: np.random.Generator, held_out: bool) -> None:
-        self.rng, self.held_out = rng, held_out
+        super().__init__(rng)
+        self.held_out = held_out
         self.first = {"she": self.some(words().she, 99), "he": self.some(words().he, 199)}
         self.last = self.some(words().surnames, 199)
         self.taken: set[str] = set()
 
     # -- drawing ----------------------------------------------------------------------------------------------
-
-    def pick(self, choices: Sequence[T]) -> T:
-        return choices[int(self.rng.integers(len(choices)))]
-
-    def some(self, choices: Sequence[T], n: int) -> list[T]:
-        return [choices[place] for place in self.rng.permutation(len(choices))[:n]]
 
     def chance(self, share: float) -> bool:
         return bool(self.rng.random() < share)
@@ -161,7 +154,7 @@ class _Teller:
         if names:
             said["who"] = self.pick(names)
         sentence = " ".join(said[gap] for gap in self.pick(_SHAPES))
-        return f"{sentence[0].upper()}{sentence[1:]}."
+        return f"{capital(sentence)}."
 
     # -- telling ----------------------------------------------------------------------------------------------
 
@@ -330,9 +323,11 @@ class _Teller:
                 alike = [other for other in facts if other.relation is fact.relation]
                 if sum(part.of(other.value) == word for other in alike) == 1:
                     asks = fill(part.who, Subject("", "it"), word)
-                    yield Asked(asks, _named(fact.subject), "inverse part", (fact,))
+                    yield Asked(asks, capital(fact.subject.name), "inverse part", (fact,))
             if fact.relation.who:
-                yield Asked(self.who(fact.relation, fact.value), _named(fact.subject), "inverse", (fact,))
+                yield Asked(
+                    self.who(fact.relation, fact.value), capital(fact.subject.name), "inverse", (fact,)
+                )
             link = behind.get(fact.subject.name)
             if link is not None:
                 middle = Subject(f"{owner(link.subject.name)} {link.relation.noun}", fact.subject.pronoun)
@@ -401,7 +396,3 @@ class _Text:
         if fact is not None:
             self.spans[fact] = len(self.text), len(self.text) + len(sentence)
         self.text += sentence
-
-
-def _named(subject: Subject) -> str:
-    return subject.name[0].upper() + subject.name[1:]

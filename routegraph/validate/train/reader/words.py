@@ -8,8 +8,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from itertools import product
 from typing import Any
+
+from routegraph.validate.tasks.picks import capital, values_of
 
 #: The kind of subject that has pronouns of its own, and links to others of its kind.
 PERSON = "person"
@@ -125,9 +126,6 @@ def words() -> Words:
 
 
 def _relation(entry: Mapping[str, Any]) -> Relation:
-    values = () if entry["values"] == "people" else entry["values"]
-    if values and not isinstance(values[0], str):
-        values = [" ".join(chosen) for chosen in product(*values)]
     plain = ("Who " + entry["says"] + "?",) if entry["of"] == PERSON else ()
     return Relation(
         of=entry["of"],
@@ -135,7 +133,7 @@ def _relation(entry: Mapping[str, Any]) -> Relation:
         tell=("{name} " + entry["says"] + ".", *entry["tell"]),
         ask=tuple(entry["ask"]),
         who=(*plain, *entry["who"]),
-        values=tuple(values),
+        values=() if entry["values"] == "people" else values_of(entry["values"]),
         parts=tuple(Part(part["word"], part["ask"], part["who"]) for part in entry.get("parts", ())),
         held_out=entry.get("held_out", False),
     )
@@ -183,7 +181,7 @@ def fill(template: str, subject: Subject, value: str = "", again: bool = False) 
         return f"{owner(subject.name)}" if which == "their" else subject.name
 
     filled = _GAPS.sub(gap, template).replace("{value}", value).replace("{a}", article(value))
-    return filled[0].upper() + filled[1:]
+    return capital(filled)
 
 
 def owner(name: str) -> str:
