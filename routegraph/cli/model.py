@@ -87,23 +87,24 @@ def model_train(
     Exit status 1 where it has not learnt enough. llama-tiny and qwen-tiny start from scratch, on the word-level
     tasks; smollm2-reader is an adapter for smollm2 that teaches it to answer from documents.
     """
-    if name == READER:
-        _train_reader(out, seed, steps, items, json_, (minutes, abstention, words) == (15.0, True, 96))
-        return
     from routegraph.validate.train.network import FAMILIES
 
-    if name not in FAMILIES:
+    if name not in (*FAMILIES, READER):
         raise ValueError(f"unknown model to train {name!r}; choose from: {', '.join([*FAMILIES, READER])}")
-    if steps != STEPS:
-        raise ValueError(f"steps are for {READER}; {name} is trained for some --minutes")
-    items = 600 if items is None else items
-    from routegraph.validate.train.curriculum import Recipe
-
-    recipe = Recipe(name, seed, minutes, abstention, words)
+    if items is None:
+        items = 200 if name == READER else 600
     if items < 1:
         raise ValueError(f"items must be at least 1, got {items}")
     if out.exists() and not out.is_dir():
         raise ValueError(f"cannot write {str(out)!r}: it is a file")
+    if name == READER:
+        _train_reader(out, seed, steps, items, json_, (minutes, abstention, words) == (15.0, True, 96))
+        return
+    if steps != STEPS:
+        raise ValueError(f"steps are for {READER}; {name} is trained for some --minutes")
+    from routegraph.validate.train.curriculum import Recipe
+
+    recipe = Recipe(name, seed, minutes, abstention, words)
     from routegraph.validate.models.load import load, use_threads
     from routegraph.validate.train.accept import COLUMNS, accept
     from routegraph.validate.train.card import write_card
@@ -127,7 +128,7 @@ def model_train(
         raise typer.Exit(1)
 
 
-def _train_reader(out: Path, seed: int, steps: int, items: int | None, json_: bool, plain: bool) -> None:
+def _train_reader(out: Path, seed: int, steps: int, items: int, json_: bool, plain: bool) -> None:
     """Train an adapter that reads, and judge it."""
     from routegraph.validate.train.reader.run import NAME, Recipe, train
 
@@ -136,11 +137,6 @@ def _train_reader(out: Path, seed: int, steps: int, items: int | None, json_: bo
             f"{NAME} takes --seed, --steps and --items; minutes, words and abstention are for tiny models"
         )
     recipe = Recipe(seed=seed, steps=steps)
-    items = 200 if items is None else items
-    if items < 1:
-        raise ValueError(f"items must be at least 1, got {items}")
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"cannot write {str(out)!r}: it is a file")
     from routegraph.validate.models.load import load, use_threads
     from routegraph.validate.train.reader.accept import COLUMNS, accept, measured
     from routegraph.validate.train.reader.card import write_card
