@@ -115,19 +115,19 @@ class RoutedRecorder:
         values = kwargs["past_key_values"].layers[module.layer_idx].values[0].float()
         group = len(weights) // len(values)
         values = values.repeat_interleave(group, dim=0)
-        gram = _gram(module, len(weights))
-        length = _squared(values, gram)[:, None]  # |W v_j|^2, [n_query_heads, 1, n]
+        gram = gram_of(module, len(weights))
+        length = squared_lengths(values, gram)[:, None]  # |W v_j|^2, [n_query_heads, 1, n]
         shares = (weights * length.sqrt()).sum(0)
         energy = weights.square() * length
         output = weights @ values
-        size = _squared(output, gram).sum(0)
+        size = squared_lengths(output, gram).sum(0)
         alive = torch.from_numpy(self.kept[:, module.layer_idx]).to(weights.device)
         alive = alive.repeat_interleave(group, dim=1)[:, :, None]
         moved, lost = [], []
         for kept in alive:
             left = torch.cat([weights[..., :n] * kept, weights[..., n:]], dim=-1)
             change = left @ values / left.sum(-1, keepdim=True).clamp_min(1e-30) - output
-            moved.append(_squared(change, gram).sum(0) / size.clamp_min(1e-30))
+            moved.append(squared_lengths(change, gram).sum(0) / size.clamp_min(1e-30))
             lost.append((energy[..., :n] * ~kept).sum((0, 2)))
         found = (shares / shares.sum(-1, keepdim=True), torch.stack(moved), torch.stack(lost))
         whole = energy[..., :n].sum((0, 2))
@@ -183,13 +183,13 @@ def _weights_after(module: Any, kwargs: Mapping[str, Any], n_context: int) -> Te
     return weights
 
 
-def _gram(module: Any, n_query_heads: int) -> Tensor:
+def gram_of(module: Any, n_query_heads: int) -> Tensor:
     """Return W^T W of each head's part W of the output projection, float32[n_query_heads, head_dim, head_dim]."""
     parts = module.o_proj.weight.float()
     parts = parts.reshape(len(parts), n_query_heads, -1).transpose(0, 1)
     return parts.transpose(1, 2) @ parts
 
 
-def _squared(vectors: Tensor, gram: Tensor) -> Tensor:
+def squared_lengths(vectors: Tensor, gram: Tensor) -> Tensor:
     """Return |W x|^2 of vectors [n_query_heads, n, head_dim], head by head: float32[n_query_heads, n]."""
     return ((vectors @ gram) * vectors).sum(-1).clamp_min(0)

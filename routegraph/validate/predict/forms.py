@@ -1,0 +1,93 @@
+"""Numbers that may tell which answers break: functions of what the model's own reply reads, and of what survives.
+
+Each takes `ReplyReads` and the surviving slots, bool[n_layers, n_heads, n_context], and returns one number, the larger
+the likelier the reply is to break. None is told the right answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routegraph.validate.predict.reads import ReplyReads
+
+Alive = NDArray[np.bool_]
+Positions = NDArray[np.int64]
+Form = Callable[[ReplyReads, Alive], float]
+
+
+def flow_lost(reads: ReplyReads, alive: Alive) -> NDArray[np.float64]:
+    """Return the share of what each reply row is given by the context that lies on dead slots, float64[n_rows]."""
+    whole = reads.flow.sum(axis=(1, 2, 3), dtype=float)
+    left = np.einsum("rlhj,lhj->r", reads.flow, alive, dtype=float)
+    return np.asarray(np.clip(1 - left / np.maximum(whole, 1e-30), 0.0, 1.0))
+
+
+def worst(reads: ReplyReads, alive: Alive) -> float:
+    """Return the share lost of the reply row that loses most."""
+    return float(flow_lost(reads, alive).max())
+
+
+def mean(reads: ReplyReads, alive: Alive) -> float:
+    """Return the share lost, mean over the reply's rows."""
+    return float(flow_lost(reads, alive).mean())
+
+
+def first(reads: ReplyReads, alive: Alive) -> float:
+    """Return the share lost of the row that the first token is read from."""
+    return float(flow_lost(reads, alive)[0])
+
+
+def margins_left(reads: ReplyReads, alive: Alive) -> NDArray[np.float64]:
+    """Return the margin of every reply row as direct attribution has it after an eviction, float64[n_rows].
+
+    Every head is renormalised over what is left, and what it adds goes straight to the last state, whose norm is held
+    fixed: what later layers make of the change is left out.
+    """
+    group = reads.attention.shape[2] // alive.shape[1]
+    there = np.repeat(alive, group, axis=1)
+    before = reads.added.sum(axis=3, dtype=float) + reads.rest_added
+    kept = np.einsum("rlhj,lhj->rlh", reads.attention, there, dtype=float) + reads.rest
+    after = np.einsum("rlhj,lhj->rlh", reads.added, there, dtype=float) + reads.rest_added
+    change = after / np.maximum(kept, 1e-30) - before
+    return np.asarray(reads.margins + change.sum(axis=(1, 2)))
+
+
+def margin_left(reads: ReplyReads, alive: Alive) -> float:
+    """Return the smallest margin that direct attribution leaves, with its sign turned."""
+    return -float(margins_left(reads, alive).min())
+
+
+def attention_lost(reads: ReplyReads, alive: Alive) -> float:
+    """Return the share of the attention to the context that lay on dead slots, of the row that loses most."""
+    by_head = _by_head(reads, alive)
+    whole = by_head.sum(axis=(1, 2, 3))
+    left = np.einsum("rlhj,lhj->r", by_head, alive)
+    return float((1 - left / np.maximum(whole, 1e-30)).max())
+
+
+def sources_ger(alive: Alive, sources: Positions) -> float:
+    """Return GER by layer of some tokens: the share gone from all heads of a layer, mean over layers; 0 of none."""
+    return float((~alive[..., sources].any(axis=1)).mean()) if len(sources) else 0.0
+
+
+def sources_lost(reads: ReplyReads, alive: Alive, sources: Positions) -> float:
+    """Return the share of the reply rows' attention to some tokens that lay on dead slots; 0 of none."""
+    by_head = _by_head(reads, alive)[..., sources].sum(axis=0)
+    whole = float(by_head.sum())
+    return float((by_head * ~alive[..., sources]).sum()) / whole if whole > 0 else 0.0
+
+
+def flow_sources(reads: ReplyReads, n: int = 10) -> Positions:
+    """Return the `n` tokens of the context that give the reply most, sorted."""
+    given = reads.flow.sum(axis=(0, 1, 2))
+    return np.sort(np.argsort(-given, kind="stable")[:n]).astype(np.int64)
+
+
+def _by_head(reads: ReplyReads, alive: Alive) -> NDArray[np.float64]:
+    """Return the attention of the reply rows by KV head, float64[n_rows, n_layers, n_heads, n_context]."""
+    rows, layers, heads, n = reads.attention.shape
+    grouped = reads.attention.reshape(rows, layers, alive.shape[1], heads // alive.shape[1], n)
+    return np.asarray(grouped.mean(axis=3, dtype=float))
