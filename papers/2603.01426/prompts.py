@@ -1,7 +1,8 @@
-"""The prompts that pretrained models are measured on, as JSONL: ``python prompts.py FILE.jsonl [--twins]``.
+"""The prompts that pretrained models are measured on, as JSONL: ``python prompts.py FILE.jsonl [--twins|--further]``.
 
 All seven tasks, both directions, contexts of 160 to 1,200 tokens. They come in rounds, one question of each task and
-direction a round, those of long contexts in every third, so that the first N of them are as mixed as all.
+direction a round, those of long contexts in every third, so that the first N of them are as mixed as all. With
+--further: what is asked after them, of groups that can be answered.
 """
 
 import argparse
@@ -18,6 +19,9 @@ LENGTHS, LONG = (160, 280, 420), (500, 800, 1200)
 LONG_TASK, EVERY = "long_context", 3
 #: Rounds of questions that have an answer, each with one a task and direction; and of questions with their twins.
 ROUNDS, TWIN_ROUNDS = 48, 12
+#: Further rounds ask groups above the floor only (rules.md): these, as ratio 0 of the first rounds has it.
+FURTHER: tuple[tuple[str, str], ...] = ()
+FURTHER_ROUNDS = 30
 #: Whose twins, without an answer, are asked as well: for the claim about abstention.
 TWIN_TASKS = ("base", "multi_presence", "coreference")
 
@@ -49,6 +53,12 @@ def answerable(rounds: int = ROUNDS) -> list[Prompt]:
     ]
 
 
+def further(rounds: int = FURTHER_ROUNDS) -> list[Prompt]:
+    """Return questions of groups above the floor that come after the first rounds."""
+    columns = [drawn(task, ROUNDS + rounds)[direction] for task, direction in FURTHER]
+    return [pairs[k][0] for k in range(ROUNDS, ROUNDS + rounds) for pairs in columns]
+
+
 def with_twins(rounds: int = TWIN_ROUNDS) -> list[Prompt]:
     """Return questions with an answer, each followed by its twin without one."""
     columns = [pairs for task in TWIN_TASKS for pairs in drawn(task, rounds).values()]
@@ -58,6 +68,8 @@ def with_twins(rounds: int = TWIN_ROUNDS) -> list[Prompt]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file")
-    parser.add_argument("--twins", action="store_true", help="questions with their twins without an answer")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--twins", action="store_true", help="questions with their twins without an answer")
+    which.add_argument("--further", action="store_true", help="what is asked after the first rounds")
     asked = parser.parse_args()
-    write_prompts(asked.file, with_twins() if asked.twins else answerable())
+    write_prompts(asked.file, with_twins() if asked.twins else further() if asked.further else answerable())

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from prompts import TWIN_TASKS, answerable, with_twins
+from prompts import TWIN_TASKS, answerable, further, with_twins
 
 from routegraph import plot
-from routegraph.files import atomic_open, write_json
+from routegraph.files import atomic_open, digest, write_json
 from routegraph.trace import Trace
 from routegraph.validate.claims import tables
 from routegraph.validate.claims.figures import plot_claims, plot_traces
 from routegraph.validate.claims.judge import claims_of_files, to_dict
-from routegraph.validate.prompts.prompt import Prompt, write_prompts
+from routegraph.validate.prompts.prompt import Prompt, read_prompts, write_prompts
 from routegraph.validate.tasks import load_task
 
 HERE = Path(__file__).parent
@@ -63,6 +63,7 @@ CHAT = options(POLICIES, TWIN_RATIOS, "--chat=on", "--max-new-tokens=16", "--dty
 READS = options(POLICIES, RATIOS, "--chat=on", "--max-new-tokens=12", "--dtype=bfloat16")
 RUNS = (
     Run("qwen", "qwen2.5-coder-0.5b", "answerable", TEXT),
+    Run("qwen", "qwen2.5-coder-0.5b", "further", TEXT),
     Run("qwen-chat", "qwen2.5-coder-0.5b", "twins", CHAT),
     Run("qwen-chat-aware", "qwen2.5-coder-0.5b", "twins", (*CHAT, "--question-aware")),
     Run("reader", "smollm2-reader", "answerable", READS),
@@ -75,8 +76,8 @@ TRACES = ("qwen2.5-coder-0.5b", "smollm2")
 
 def prompts_of(kind: str) -> list[Prompt]:
     """Return the prompts of a run; "forward": what plain SmolLM2 can answer some of."""
-    if kind == "twins":
-        return with_twins()
+    if kind in ("twins", "further"):
+        return with_twins() if kind == "twins" else further()
     prompts = answerable()
     if kind == "forward":
         return [prompt for prompt in prompts if prompt.task in TWIN_TASKS and "forward" in prompt.tags]
@@ -100,9 +101,10 @@ def routegraph(*arguments: str) -> None:
 
 
 def measured(name: str, model: str, file: Path, given: tuple[str, ...], cells: Path) -> Path:
-    """Measure a model, unless all its cells are there."""
-    out, count = cells / name, len(file.read_text(encoding="utf-8").splitlines())
-    if len(list(out.glob("cells/*.json"))) < count:
+    """Measure a model, unless the cells of all prompts are there."""
+    out = cells / name
+    wanted = [out / "cells" / f"{digest(prompt.to_dict())}.json" for prompt in read_prompts(file)]
+    if not all(cell.exists() for cell in wanted):
         routegraph("measure", model, f"--task={file}", f"--out={out}", *given)
     return out
 
@@ -146,12 +148,12 @@ def pretrained(cells: Path) -> tuple[list[Path], list[Path], list[Path]]:
         probed(model, model, asked, ("--chat=off", "--max-new-tokens=12", "--dtype=bfloat16"), cells)
         for model in TRACES[:1]
     ]
-    return folders, files, probes
+    return list(dict.fromkeys(folders)), files, probes
 
 
 def as_is(cells: Path) -> tuple[list[Path], list[Path], list[Path]]:
     """Return what there is of the pretrained models: folders, traces and probes."""
-    folders = [cells / run.name for run in RUNS if (cells / run.name).is_dir()]
+    folders = [cells / name for name in dict.fromkeys(run.name for run in RUNS) if (cells / name).is_dir()]
     files = [cells / f"{model}.npz" for model in TRACES if (cells / f"{model}.npz").exists()]
     return folders, files, sorted(cells.glob("probe-*.json"))
 
