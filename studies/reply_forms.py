@@ -24,6 +24,7 @@ from routegraph.validate.models.load import Loaded, load, use_threads
 from routegraph.validate.plan import Plan
 from routegraph.validate.predict import forms
 from routegraph.validate.predict.reads import ReplyReads, read_reply
+from routegraph.validate.predict.reply import stated
 from routegraph.validate.predict.sources import sources_of
 from routegraph.validate.prompts.prompt import Prompt, read_prompts
 from studies.pages import markdown
@@ -94,19 +95,20 @@ def read_item(model: Loaded, prompt: Prompt, plan: Plan) -> dict[str, Any]:
     distinct, which = distinct_variants(survivals, ratios)
     whole = np.ones((1, *distinct.shape[1:]), dtype=bool)
     own = decode(model, cache, item.asked.question, whole, plan.max_new_tokens, stop=plan.stop)
+    reply, text = stated(model.tokenizer, own.token_ids[0])
     began = time.perf_counter()
-    reads, sources = candidates(model, item, cache, own.token_ids[0], own.texts[0])
+    reads, sources = candidates(model, item, cache, reply, text)
     rng = np.random.default_rng(int(digest(prompt.id), 16))
     by_variant = [values_of(reads, sources, alive, rng) for alive in distinct]
     seconds["candidates"] = time.perf_counter() - began
     began = time.perf_counter()
-    forced = score(model, cache, item.asked.question, own.token_ids[0], distinct)
+    forced = score(model, cache, item.asked.question, reply, distinct)
     seconds["forced"] = time.perf_counter() - began
     fall = forced.log_probabilities[which[0]] - forced.log_probabilities
     ceilings = {"forced_sum": fall.sum(axis=1), "forced_worst": fall.max(axis=1)}
     return {
         "id": prompt.id,
-        "reply": own.texts[0],
+        "reply": text,
         "sources": sources.tolist(),
         "kept": reads["flow"].kept.mean(axis=1).round(4).tolist(),
         "seconds": seconds,
