@@ -31,6 +31,8 @@ from studies.pages import markdown
 
 #: How the routes of a reply are weighted; see `read_reply`.
 ROUTES: dict[str, dict[str, Any]] = {"flow": {}, "fixed": {"kept": 0.95}, "energy": {"energy": True}}
+#: Rows of an empty cache.
+SINKS = 4
 
 
 def plan_of(settings: dict[str, Any]) -> Plan:
@@ -62,9 +64,9 @@ def candidates(
 
 
 def values_of(
-    reads: dict[str, ReplyReads], sources: Any, alive: Any, rng: np.random.Generator
+    reads: dict[str, ReplyReads], sources: Any, ends: Any, alive: Any, rng: np.random.Generator
 ) -> dict[str, float]:
-    """Return every candidate at one kept set."""
+    """Return every candidate at one kept set; `ends`: log-odds of the tokens, full cache and empty."""
     flow = reads["flow"]
     found = {
         f"{name}_{form.__name__}": form(one, alive)
@@ -72,8 +74,12 @@ def values_of(
         for form in (forms.worst, forms.mean, forms.first)
         if form is not forms.first or name == "flow"
     }
+    between = {
+        f"anchored_{name}": forms.anchored(forms.flow_lost(one, alive), *ends) for name, one in reads.items()
+    }
     return {
         **found,
+        **between,
         "margin_left": forms.margin_left(flow, alive),
         "attention_lost": forms.attention_lost(flow, alive),
         "sources_ger": forms.sources_ger(alive, sources),
@@ -99,7 +105,11 @@ def read_item(model: Loaded, prompt: Prompt, plan: Plan) -> dict[str, Any]:
     began = time.perf_counter()
     reads, sources = candidates(model, item, cache, reply, text)
     rng = np.random.default_rng(int(digest(prompt.id), 16))
-    by_variant = [values_of(reads, sources, alive, rng) for alive in distinct]
+    bare = np.zeros_like(whole)
+    bare[..., :SINKS] = True
+    likely = score(model, cache, item.asked.question, reply, np.concatenate([whole, bare])).log_probabilities
+    ends = forms.log_odds(likely)
+    by_variant = [values_of(reads, sources, ends, alive, rng) for alive in distinct]
     seconds["candidates"] = time.perf_counter() - began
     began = time.perf_counter()
     forced = score(model, cache, item.asked.question, reply, distinct)
@@ -111,6 +121,7 @@ def read_item(model: Loaded, prompt: Prompt, plan: Plan) -> dict[str, Any]:
         "reply": text,
         "sources": sources.tolist(),
         "kept": reads["flow"].kept.mean(axis=1).round(4).tolist(),
+        "ends": ends.round(3).tolist(),
         "seconds": seconds,
         "values": {name: [float(f"{by_variant[v][name]:.6g}") for v in which] for name in by_variant[0]}
         | {name: [float(f"{values[v]:.6g}") for v in which] for name, values in ceilings.items()},

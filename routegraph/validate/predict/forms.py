@@ -40,6 +40,28 @@ def first(reads: ReplyReads, alive: Alive) -> float:
     return float(flow_lost(reads, alive)[0])
 
 
+def anchored(lost: NDArray[np.float64], full: NDArray[np.float64], empty: NDArray[np.float64]) -> float:
+    """Return how likely a reply is to break: the smallest log-odds of its tokens, interpolated, with the sign turned.
+
+    A token whose row has lost nothing has the log-odds it has with the full cache, one whose row has lost all those
+    with an empty one, and in between it lies on the line: below 0 each token is still the likelier one.
+
+    Parameters
+    ----------
+    lost : float64[n_rows]
+        Share of what each row is given that is lost, in [0, 1].
+    full, empty : float64[n_rows]
+        Log-odds of the reply's tokens with the full cache, and with nothing of the context but its first rows.
+    """
+    return -float(((1 - lost) * full + lost * empty).min())
+
+
+def log_odds(log_probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return log p - log(1 - p) of logarithms of probabilities; those of 1 as of the nearest smaller number."""
+    likely = np.minimum(log_probabilities, -1e-12)
+    return np.asarray(likely - np.log(-np.expm1(likely)))
+
+
 def margins_left(reads: ReplyReads, alive: Alive) -> NDArray[np.float64]:
     """Return the margin of every reply row as direct attribution has it after an eviction, float64[n_rows].
 

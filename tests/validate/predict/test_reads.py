@@ -181,6 +181,20 @@ def test_the_last_layer_attributes_what_its_attention_adds():
         )
 
 
+def test_anchored_lies_between_its_ends():
+    full, empty = np.array([4.0, 2.0]), np.array([-4.0, 1.0])
+    for lost, expected in (([0, 0], -2), ([1, 1], 4), ([0.5, 0], 0), ([0, 1], -1), ([0.75, 0], 2)):
+        assert forms.anchored(np.array(lost, dtype=float), full, empty) == expected
+
+
+def test_log_odds():
+    likely = np.log([0.5, 0.9, 1.0, 1e-9])
+    found = forms.log_odds(likely)
+    assert found[:2] == pytest.approx([0, np.log(9)])
+    assert np.all(np.isfinite(found))
+    assert found[3] == pytest.approx(np.log(1e-9))
+
+
 def test_sources_of_nothing_are_nowhere():
     nothing = np.empty(0, dtype=np.int64)
     assert forms.sources_ger(np.zeros(READS.flow.shape[1:], dtype=bool), nothing) == 0
