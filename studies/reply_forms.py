@@ -23,6 +23,7 @@ from routegraph.validate.measure.result import Measured
 from routegraph.validate.models.load import Loaded, load, use_threads
 from routegraph.validate.plan import Plan
 from routegraph.validate.predict import forms
+from routegraph.validate.predict.leads import Leads, read_leads
 from routegraph.validate.predict.reads import ReplyReads, read_reply
 from routegraph.validate.predict.reply import stated
 from routegraph.validate.predict.sources import sources_of
@@ -64,7 +65,7 @@ def candidates(
 
 
 def values_of(
-    reads: dict[str, ReplyReads], sources: Any, ends: Any, alive: Any, rng: np.random.Generator
+    reads: dict[str, ReplyReads], leads: Leads, sources: Any, ends: Any, alive: Any, rng: np.random.Generator
 ) -> dict[str, float]:
     """Return every candidate at one kept set; `ends`: log-odds of the tokens, full cache and empty."""
     flow = reads["flow"]
@@ -80,6 +81,8 @@ def values_of(
     return {
         **found,
         **between,
+        "lead_left": -float(leads.left(alive).min()),
+        "lead_lost": forms.lead_lost(leads, alive),
         "margin_left": forms.margin_left(flow, alive),
         "attention_lost": forms.attention_lost(flow, alive),
         "sources_ger": forms.sources_ger(alive, sources),
@@ -104,12 +107,13 @@ def read_item(model: Loaded, prompt: Prompt, plan: Plan) -> dict[str, Any]:
     reply, text = stated(model.tokenizer, own.token_ids[0])
     began = time.perf_counter()
     reads, sources = candidates(model, item, cache, reply, text)
+    leads = read_leads(model, cache, item.asked.question, reply)
     rng = np.random.default_rng(int(digest(prompt.id), 16))
     bare = np.zeros_like(whole)
     bare[..., :SINKS] = True
     likely = score(model, cache, item.asked.question, reply, np.concatenate([whole, bare])).log_probabilities
     ends = forms.log_odds(likely)
-    by_variant = [values_of(reads, sources, ends, alive, rng) for alive in distinct]
+    by_variant = [values_of(reads, leads, sources, ends, alive, rng) for alive in distinct]
     seconds["candidates"] = time.perf_counter() - began
     began = time.perf_counter()
     forced = score(model, cache, item.asked.question, reply, distinct)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from routegraph.validate.predict.leads import Leads
 from routegraph.validate.predict.reads import ReplyReads
 
 Alive = NDArray[np.bool_]
@@ -80,6 +81,14 @@ def margins_left(reads: ReplyReads, alive: Alive) -> NDArray[np.float64]:
 def margin_left(reads: ReplyReads, alive: Alive) -> float:
     """Return the smallest margin that direct attribution leaves, with its sign turned."""
     return -float(margins_left(reads, alive).min())
+
+
+def lead_lost(leads: Leads, alive: Alive) -> float:
+    """Return the share of what speaks for a token, the slots' positive parts, that is lost: of the worst token."""
+    speaks = np.maximum(leads.parts, 0.0)
+    whole = speaks.sum(axis=(1, 2, 3), dtype=float)
+    left = np.einsum("rlhj,lhj->r", speaks, alive, dtype=float)
+    return float((1 - left / np.maximum(whole, 1e-30)).max())
 
 
 def attention_lost(reads: ReplyReads, alive: Alive) -> float:
