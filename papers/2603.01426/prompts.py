@@ -20,8 +20,16 @@ LONG_TASK, EVERY = "long_context", 3
 #: Rounds of questions that have an answer, each with one a task and direction; and of questions with their twins.
 ROUNDS, TWIN_ROUNDS = 48, 12
 #: Further rounds ask groups above the floor only (rules.md): these, as ratio 0 of the first rounds has it.
-FURTHER: tuple[tuple[str, str], ...] = ()
-FURTHER_ROUNDS = 30
+FURTHER = (
+    ("base", "forward"),
+    ("base", "inverse"),
+    ("coreference", "forward"),
+    ("manipulation", "forward"),
+    ("manipulation", "inverse"),
+    ("multi_entity", "forward"),
+    ("multi_presence", "forward"),
+)
+FURTHER_ROUNDS = 34
 #: Whose twins, without an answer, are asked as well: for the claim about abstention.
 TWIN_TASKS = ("base", "multi_presence", "coreference")
 
