@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from routegraph.validate.train.reader.run import State as Progress
 
 #: The reader, and its steps by default; the training says the same (a test holds it).
-READER, STEPS = "smollm2-reader", 427
+READER, STEPS = "smollm2-reader", 900
 
 
 def model_list(json_: Json = False) -> None:
@@ -144,7 +144,7 @@ def _train_reader(out: Path, seed: int, steps: int, items: int, json_: bool, pla
     use_threads(1)
     record = train(recipe, out, _tell_reader)
     assert record is not None
-    model = load(out)
+    model = load(out, dtype="bfloat16")  # as it was trained
     with progress("items") as advance:
         reading = accept(model, measured(items), report=advance)
     write_card(out, record, reading)

@@ -47,7 +47,7 @@ class Recipe:
     """
 
     seed: int = 0
-    steps: int = 427
+    steps: int = 900
     stories: int = 2
     rank: int = 16
     alpha: float = 32.0
