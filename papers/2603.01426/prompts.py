@@ -29,7 +29,7 @@ FURTHER = (
     ("multi_entity", "forward"),
     ("multi_presence", "forward"),
 )
-FURTHER_ROUNDS = 34
+FURTHER_ROUNDS = 36
 #: Whose twins, without an answer, are asked as well: for the claim about abstention.
 TWIN_TASKS = ("base", "multi_presence", "coreference")
 
