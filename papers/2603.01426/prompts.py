@@ -1,8 +1,9 @@
-"""The prompts that pretrained models are measured on, as JSONL: ``python prompts.py FILE.jsonl [--twins|--further]``.
+"""The prompts that pretrained models are measured on, as JSONL: ``python prompts.py FILE.jsonl``.
 
 All seven tasks, both directions, contexts of 160 to 1,200 tokens. They come in rounds, one question of each task and
 direction a round, those of long contexts in every third, so that the first N of them are as mixed as all. With
---further: what is asked after them, of groups that can be answered.
+--further MODEL: what is asked after them, of groups that the model can answer; with --twins: pairs of a question with an
+answer and one without.
 """
 
 import argparse
@@ -19,17 +20,20 @@ LENGTHS, LONG = (160, 280, 420), (500, 800, 1200)
 LONG_TASK, EVERY = "long_context", 3
 #: Rounds of questions that have an answer, each with one a task and direction; and of questions with their twins.
 ROUNDS, TWIN_ROUNDS = 48, 12
-#: Further rounds ask groups above the floor only (rules.md): these, as ratio 0 of the first rounds has it.
-FURTHER = (
+#: Further rounds ask groups above the floor only (rules.md): by model how many, and which, as ratio 0 of the first
+#: rounds has it.
+BOTH = (
     ("base", "forward"),
     ("base", "inverse"),
     ("coreference", "forward"),
     ("manipulation", "forward"),
     ("manipulation", "inverse"),
-    ("multi_entity", "forward"),
     ("multi_presence", "forward"),
 )
-FURTHER_ROUNDS = 36
+FURTHER = {
+    "qwen": (36, (*BOTH[:-1], ("multi_entity", "forward"), BOTH[-1])),
+    "reader": (12, (*BOTH, ("multi_presence", "inverse"))),
+}
 #: Whose twins, without an answer, are asked as well: for the claim about abstention.
 TWIN_TASKS = ("base", "multi_presence", "coreference")
 
@@ -61,9 +65,10 @@ def answerable(rounds: int = ROUNDS) -> list[Prompt]:
     ]
 
 
-def further(rounds: int = FURTHER_ROUNDS) -> list[Prompt]:
-    """Return questions of groups above the floor that come after the first rounds."""
-    columns = [drawn(task, ROUNDS + rounds)[direction] for task, direction in FURTHER]
+def further(model: str) -> list[Prompt]:
+    """Return questions of groups above the floor of a model that come after the first rounds."""
+    rounds, groups = FURTHER[model]
+    columns = [drawn(task, ROUNDS + rounds)[direction] for task, direction in groups]
     return [pairs[k][0] for k in range(ROUNDS, ROUNDS + rounds) for pairs in columns]
 
 
@@ -78,6 +83,10 @@ if __name__ == "__main__":
     parser.add_argument("file")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--twins", action="store_true", help="questions with their twins without an answer")
-    which.add_argument("--further", action="store_true", help="what is asked after the first rounds")
+    which.add_argument("--further", choices=FURTHER, help="what a model is asked after the first rounds")
     asked = parser.parse_args()
-    write_prompts(asked.file, with_twins() if asked.twins else further() if asked.further else answerable())
+    if asked.twins:
+        chosen = with_twins()
+    else:
+        chosen = further(asked.further) if asked.further else answerable()
+    write_prompts(asked.file, chosen)

@@ -63,10 +63,11 @@ CHAT = options(POLICIES, TWIN_RATIOS, "--chat=on", "--max-new-tokens=16", "--dty
 READS = options(POLICIES, RATIOS, "--chat=on", "--max-new-tokens=12", "--dtype=bfloat16")
 RUNS = (
     Run("qwen", "qwen2.5-coder-0.5b", "answerable", TEXT),
-    Run("qwen", "qwen2.5-coder-0.5b", "further", TEXT),
+    Run("qwen", "qwen2.5-coder-0.5b", "further-qwen", TEXT),
     Run("qwen-chat", "qwen2.5-coder-0.5b", "twins", CHAT),
     Run("qwen-chat-aware", "qwen2.5-coder-0.5b", "twins", (*CHAT, "--question-aware")),
     Run("reader", "smollm2-reader", "answerable", READS),
+    Run("reader", "smollm2-reader", "further-reader", READS),
     Run("reader-twins", "smollm2-reader", "twins", CHAT),
     Run("reader-twins-aware", "smollm2-reader", "twins", (*CHAT, "--question-aware")),
     Run("smollm2", "smollm2", "forward", TEXT),
@@ -76,8 +77,10 @@ TRACES = ("qwen2.5-coder-0.5b", "smollm2")
 
 def prompts_of(kind: str) -> list[Prompt]:
     """Return the prompts of a run; "forward": what plain SmolLM2 can answer some of."""
-    if kind in ("twins", "further"):
-        return with_twins() if kind == "twins" else further()
+    if kind == "twins":
+        return with_twins()
+    if kind.startswith("further-"):
+        return further(kind.removeprefix("further-"))
     prompts = answerable()
     if kind == "forward":
         return [prompt for prompt in prompts if prompt.task in TWIN_TASKS and "forward" in prompt.tags]
