@@ -2,8 +2,8 @@
 
 All seven tasks, both directions, contexts of 160 to 1,200 tokens. They come in rounds, one question of each task and
 direction a round, those of long contexts in every third, so that the first N of them are as mixed as all. With
---further MODEL: what is asked after them, of groups that the model can answer; with --twins: pairs of a question with an
-answer and one without.
+--further MODEL: what is asked after them, of groups that the model can answer; with --twins: pairs of a question with
+an answer and one without.
 """
 
 import argparse
@@ -85,8 +85,5 @@ if __name__ == "__main__":
     which.add_argument("--twins", action="store_true", help="questions with their twins without an answer")
     which.add_argument("--further", choices=FURTHER, help="what a model is asked after the first rounds")
     asked = parser.parse_args()
-    if asked.twins:
-        chosen = with_twins()
-    else:
-        chosen = further(asked.further) if asked.further else answerable()
-    write_prompts(asked.file, chosen)
+    more = with_twins() if asked.twins else further(asked.further) if asked.further else None
+    write_prompts(asked.file, more or answerable())
