@@ -10,7 +10,7 @@ from routegraph.validate.models.families import readable_types
 from routegraph.validate.predict.leads import Leads, read_leads
 from routegraph.validate.presses.prefill import prefill
 from tests.helpers.models import tiny_network
-from tests.validate.predict.test_reads import CONTEXT, IDS, N_CONTEXT, N_QUESTION, QUESTION, REPLY, network
+from tests.helpers.replies import CONTEXT, IDS, N_CONTEXT, N_QUESTION, QUESTION, REPLY, network
 
 
 def read(model: Any) -> Leads:

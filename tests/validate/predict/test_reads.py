@@ -8,19 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routegraph.validate.models.families import readable_types
-from routegraph.validate.models.load import Loaded, wrap
+from routegraph.validate.models.load import Loaded
 from routegraph.validate.predict import forms
 from routegraph.validate.predict.reads import ReplyReads, read_reply
 from routegraph.validate.presses.prefill import prefill
 from tests.helpers.models import tiny_network
-
-N_CONTEXT, N_QUESTION, N_REPLY = 9, 3, 4
-IDS = np.random.default_rng(5).integers(300, size=N_CONTEXT + N_QUESTION + N_REPLY)
-CONTEXT, QUESTION, REPLY = np.split(IDS, [N_CONTEXT, N_CONTEXT + N_QUESTION])
-
-
-def network(family: str, **settings: Any) -> Loaded:
-    return wrap(tiny_network(family, **settings), None, f"random {family}")
+from tests.helpers.replies import CONTEXT, IDS, N_CONTEXT, N_QUESTION, QUESTION, REPLY, network
 
 
 def read(model: Loaded, **more: Any) -> ReplyReads:
