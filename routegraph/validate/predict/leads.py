@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from routegraph.validate.models.attention import attention_of
 from routegraph.validate.models.load import Loaded
+from routegraph.validate.predict.reads import run_after
 from routegraph.validate.presses import prefill
 
 Ids = NDArray[np.int64]
@@ -63,24 +64,11 @@ def read_leads(model: Loaded, cache: Any, question: Ids, reply: Ids) -> Leads:
     """
     import torch
 
-    if len(question) == 0 or len(reply) == 0:
-        raise ValueError("question and reply need a token each")
-    n = int(cache.layers[0].keys.shape[2])
-    ids = np.concatenate([question, reply[:-1]])
     network = model.model
-    shape = (model.n_layers, model.n_heads, n)
+    shape = (model.n_layers, model.n_heads, int(cache.layers[0].keys.shape[2]))
     gates = torch.zeros(shape, device=network.device, requires_grad=True)
     with torch.enable_grad(), _gated(network, gates):
-        try:
-            logits = network(
-                torch.from_numpy(ids)[None].to(network.device),
-                past_key_values=cache,
-                position_ids=torch.arange(n, n + len(ids), device=network.device)[None],
-                use_cache=True,
-                logits_to_keep=len(reply),
-            ).logits[0]
-        finally:
-            cache.crop(n)
+        logits = run_after(network, cache, question, reply, logits_to_keep=len(reply)).logits[0]
         own = torch.from_numpy(reply).to(logits.device)[:, None]
         others = logits.scatter(1, own, -torch.inf).amax(dim=1)
         leads = logits.gather(1, own)[:, 0].float() - others.float()

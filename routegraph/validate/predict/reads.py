@@ -97,22 +97,11 @@ def read_reply(
     """
     import torch
 
-    if len(question) == 0 or len(reply) == 0:
-        raise ValueError("question and reply need a token each")
     n = int(cache.layers[0].keys.shape[2])
-    ids = np.concatenate([question, reply[:-1]])
     network = model.model
-    rows = slice(len(question) - 1, len(ids))
+    rows = slice(len(question) - 1, len(question) + len(reply) - 1)
     with torch.no_grad(), _recorded(network, n) as record:
-        try:
-            network.base_model(
-                torch.from_numpy(ids)[None].to(network.device),
-                past_key_values=cache,
-                position_ids=torch.arange(n, n + len(ids), device=network.device)[None],
-                use_cache=True,
-            )
-        finally:
-            cache.crop(n)
+        run_after(network.base_model, cache, question, reply)
         margins, towards = _pair(network, *(states[rows] for states in record.ends))
         flow, shares = _flow(record.layers, rows, n, model.n_heads, kept, energy)
         parts = [_attributed(layer, rows, towards) for layer in record.layers]
@@ -126,6 +115,36 @@ def read_reply(
         margins=margins,
         kept=shares,
     )
+
+
+def run_after(run: Any, cache: Any, question: Ids, reply: Ids, **more: Any) -> Any:
+    """Run question and reply, but for its last token, over the cache of a context, which is put back afterwards.
+
+    Parameters
+    ----------
+    run : transformers model
+        Whole, or without its head.
+    cache, question, reply
+        As in `read_reply`, ValueError included.
+    **more
+        What else the model is given.
+    """
+    import torch
+
+    if len(question) == 0 or len(reply) == 0:
+        raise ValueError("question and reply need a token each")
+    n = int(cache.layers[0].keys.shape[2])
+    ids = np.concatenate([question, reply[:-1]])
+    try:
+        return run(
+            torch.from_numpy(ids)[None].to(run.device),
+            past_key_values=cache,
+            position_ids=torch.arange(n, n + len(ids), device=run.device)[None],
+            use_cache=True,
+            **more,
+        )
+    finally:
+        cache.crop(n)
 
 
 class _Record:
