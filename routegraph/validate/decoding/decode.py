@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from routegraph.trace import Trace
 from routegraph.validate.eviction import Eviction, Method
-from routegraph.validate.models.attention import Attention, attention_of
+from routegraph.validate.models.attention import Attention, attending, attention_of
 from routegraph.validate.models.load import Loaded, quiet
 from routegraph.validate.presses import prefill
 
@@ -289,7 +289,6 @@ def _shared_cache(model: Loaded, cache: Any, kept: Kept) -> Iterator[Any]:
     """
     import torch
     from transformers import DynamicCache
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     network = model.model
     dead = torch.from_numpy(~kept).to(network.device)
@@ -318,20 +317,16 @@ def _shared_cache(model: Loaded, cache: Any, kept: Kept) -> Iterator[Any]:
             logits_to_keep=n_logits,
         ).logits.float()
 
-    before = network.config._attn_implementation
-    ALL_ATTENTION_FUNCTIONS[_ATTENTION] = attention
-    network.config._attn_implementation = _ATTENTION
     # The last rows of a batch are a strided view, of which torch multiplies each row by a copy of the whole
     # vocabulary matrix: many times slower than all the rest where that is large.
     handle = network.get_output_embeddings().register_forward_pre_hook(
         lambda _module, inputs: (inputs[0].contiguous(),)
     )
     try:
-        yield step
+        with attending(network, _ATTENTION, attention):
+            yield step
     finally:
         handle.remove()
-        network.config._attn_implementation = before
-        del ALL_ATTENTION_FUNCTIONS[_ATTENTION]
 
 
 def _attend(

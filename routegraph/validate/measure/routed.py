@@ -167,7 +167,7 @@ def read_question(
 
     def record(module: Any, args: Any, kwargs: Mapping[str, Any], output: Any) -> None:
         graph.hook(module, args, kwargs, output)
-        weights = _weights_after(module, kwargs, len(context))
+        weights = weights_after(module, kwargs, len(context))
         for recorder in (reads, routed):
             recorder.layer(module, kwargs, weights)
 
@@ -175,10 +175,13 @@ def read_question(
     return reads.reads(graph.graph(model.n_heads, len(ids))), routed.routed()
 
 
-def _weights_after(module: Any, kwargs: Mapping[str, Any], n_context: int) -> Tensor:
-    """Return what the rows after the context read, float32[n_query_heads, n_rows, n_keys]."""
+def weights_after(module: Any, kwargs: Mapping[str, Any], n_context: int) -> Tensor:
+    """Return what the rows after the context read, float32[n_query_heads, n_rows, n_keys].
+
+    The context may have been run with them, or be in the cache already.
+    """
     keys = kwargs["past_key_values"].layers[module.layer_idx].keys[0]
-    queries = rotated_queries(module, kwargs)[:, n_context:]
+    queries = rotated_queries(module, kwargs)[:, n_context - keys.shape[1] :]
     weights: Tensor = attention_logits(queries, keys, attention_of(module), n_context).softmax(-1)
     return weights
 

@@ -6,8 +6,6 @@ the likelier the reply is to break. None is told the right answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,14 +14,11 @@ from routegraph.validate.predict.reads import ReplyReads
 
 Alive = NDArray[np.bool_]
 Positions = NDArray[np.int64]
-Form = Callable[[ReplyReads, Alive], float]
 
 
 def flow_lost(reads: ReplyReads, alive: Alive) -> NDArray[np.float64]:
     """Return the share of what each reply row is given by the context that lies on dead slots, float64[n_rows]."""
-    whole = reads.flow.sum(axis=(1, 2, 3), dtype=float)
-    left = np.einsum("rlhj,lhj->r", reads.flow, alive, dtype=float)
-    return np.asarray(np.clip(1 - left / np.maximum(whole, 1e-30), 0.0, 1.0))
+    return _lost(reads.flow, alive)
 
 
 def worst(reads: ReplyReads, alive: Alive) -> float:
@@ -69,8 +64,7 @@ def margins_left(reads: ReplyReads, alive: Alive) -> NDArray[np.float64]:
     Every head is renormalised over what is left, and what it adds goes straight to the last state, whose norm is held
     fixed: what later layers make of the change is left out.
     """
-    group = reads.attention.shape[2] // alive.shape[1]
-    there = np.repeat(alive, group, axis=1)
+    there = _by_query_head(reads, alive)
     before = reads.added.sum(axis=3, dtype=float) + reads.rest_added
     kept = np.einsum("rlhj,lhj->rlh", reads.attention, there, dtype=float) + reads.rest
     after = np.einsum("rlhj,lhj->rlh", reads.added, there, dtype=float) + reads.rest_added
@@ -85,18 +79,12 @@ def margin_left(reads: ReplyReads, alive: Alive) -> float:
 
 def lead_lost(leads: Leads, alive: Alive) -> float:
     """Return the share of what speaks for a token, the slots' positive parts, that is lost: of the worst token."""
-    speaks = np.maximum(leads.parts, 0.0)
-    whole = speaks.sum(axis=(1, 2, 3), dtype=float)
-    left = np.einsum("rlhj,lhj->r", speaks, alive, dtype=float)
-    return float((1 - left / np.maximum(whole, 1e-30)).max())
+    return float(_lost(np.maximum(leads.parts, 0.0), alive).max())
 
 
 def attention_lost(reads: ReplyReads, alive: Alive) -> float:
     """Return the share of the attention to the context that lay on dead slots, of the row that loses most."""
-    by_head = _by_head(reads, alive)
-    whole = by_head.sum(axis=(1, 2, 3))
-    left = np.einsum("rlhj,lhj->r", by_head, alive)
-    return float((1 - left / np.maximum(whole, 1e-30)).max())
+    return float(_lost(reads.attention, _by_query_head(reads, alive)).max())
 
 
 def sources_ger(alive: Alive, sources: Positions) -> float:
@@ -106,9 +94,8 @@ def sources_ger(alive: Alive, sources: Positions) -> float:
 
 def sources_lost(reads: ReplyReads, alive: Alive, sources: Positions) -> float:
     """Return the share of the reply rows' attention to some tokens that lay on dead slots; 0 of none."""
-    by_head = _by_head(reads, alive)[..., sources].sum(axis=0)
-    whole = float(by_head.sum())
-    return float((by_head * ~alive[..., sources]).sum()) / whole if whole > 0 else 0.0
+    read = reads.attention[..., sources].sum(axis=0, keepdims=True)
+    return float(_lost(read, _by_query_head(reads, alive)[..., sources])[0]) if read.any() else 0.0
 
 
 def flow_sources(reads: ReplyReads, n: int = 10) -> Positions:
@@ -117,8 +104,13 @@ def flow_sources(reads: ReplyReads, n: int = 10) -> Positions:
     return np.sort(np.argsort(-given, kind="stable")[:n]).astype(np.int64)
 
 
-def _by_head(reads: ReplyReads, alive: Alive) -> NDArray[np.float64]:
-    """Return the attention of the reply rows by KV head, float64[n_rows, n_layers, n_heads, n_context]."""
-    rows, layers, heads, n = reads.attention.shape
-    grouped = reads.attention.reshape(rows, layers, alive.shape[1], heads // alive.shape[1], n)
-    return np.asarray(grouped.mean(axis=3, dtype=float))
+def _lost(given: NDArray[np.float32], alive: Alive) -> NDArray[np.float64]:
+    """Return the share on dead slots of what each row is given, [n_rows, layers, heads, rows]; 1 of nothing."""
+    whole = given.sum(axis=(1, 2, 3), dtype=float)
+    left = np.einsum("rlhj,lhj->r", given, alive, dtype=float)
+    return np.asarray(np.clip(1 - left / np.maximum(whole, 1e-30), 0.0, 1.0))
+
+
+def _by_query_head(reads: ReplyReads, alive: Alive) -> Alive:
+    """Return what survives for every query head; those of a group lie side by side."""
+    return np.repeat(alive, reads.attention.shape[2] // alive.shape[1], axis=1)

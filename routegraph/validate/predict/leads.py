@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph.validate.models.attention import attention_of
+from routegraph.validate.models.attention import attending, attention_of
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.predict.reads import run_after
 from routegraph.validate.presses import prefill
@@ -82,7 +82,6 @@ def read_leads(model: Loaded, cache: Any, question: Ids, reply: Ids) -> Leads:
 def _gated(network: Any, gates: Any) -> Iterator[None]:
     """Let the rows after a context attend with `gates` added to the logits of its slots."""
     import torch
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     known = [attention_of(module) for module in prefill.attention_modules(network)]
     n = gates.shape[2]
@@ -105,11 +104,5 @@ def _gated(network: Any, gates: Any) -> Iterator[None]:
         read = weights.flatten(1, 2) @ value[0]
         return read.reshape(1, -1, n_rows, width).transpose(1, 2).contiguous(), None
 
-    before = network.config._attn_implementation
-    ALL_ATTENTION_FUNCTIONS[_ATTENTION] = attention
-    network.config._attn_implementation = _ATTENTION
-    try:
+    with attending(network, _ATTENTION, attention):
         yield
-    finally:
-        network.config._attn_implementation = before
-        del ALL_ATTENTION_FUNCTIONS[_ATTENTION]

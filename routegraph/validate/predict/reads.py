@@ -15,9 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph.validate.measure.routed import gram_of, squared_lengths
-from routegraph.validate.models.attention import attention_logits, attention_of
-from routegraph.validate.models.families import rotated_queries
+from routegraph.validate.measure.routed import gram_of, squared_lengths, weights_after
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.presses import prefill
 
@@ -167,8 +165,7 @@ def _recorded(network: Any, n_context: int) -> Iterator[_Record]:
 
     def attended(module: Any, _args: Any, kwargs: Any, output: Any) -> None:
         layer = prefill.cached_layer(module, kwargs)
-        queries = rotated_queries(module, kwargs)
-        weights = attention_logits(queries, layer.keys[0], attention_of(module), n_context).softmax(-1)
+        weights = weights_after(module, kwargs, n_context)
         values = layer.values[0].float()
         values = values.repeat_interleave(len(weights) // len(values), dim=0)
         mixed = output[0][0].float().norm(dim=-1)

@@ -11,15 +11,12 @@ from hypothesis import strategies as st
 from routegraph.validate.measure.routed import RESIDUAL, read_question
 from routegraph.validate.measure.run import measure
 from routegraph.validate.models.families import readable_types
-from routegraph.validate.models.load import Loaded, load, wrap
+from routegraph.validate.models.load import Loaded, load
 from routegraph.validate.tasks import load_task
 from tests.helpers.models import tiny_network
+from tests.helpers.replies import network
 
 N_CONTEXT, N_QUESTION = 11, 4
-
-
-def network(family: str, **settings: Any) -> Loaded:
-    return wrap(tiny_network(family, **settings), None, f"random {family}")
 
 
 LLAMA = network("llama")
