@@ -74,6 +74,8 @@ def model_train(
     words: Annotated[
         int, count("Most words of a context it is taught, 96 to 480; it is judged on up to 96.")
     ] = 96,
+    width: Annotated[int, count("Width of a tiny model's rows, 64 to 512, a multiple of 16.")] = 64,
+    layers: Annotated[int, count("Layers of a tiny model, 4 to 16.")] = 4,
     steps: Annotated[
         int, count("Steps of the training of smollm2-reader, four seconds each on a free core.")
     ] = STEPS,
@@ -98,13 +100,20 @@ def model_train(
     if out.exists() and not out.is_dir():
         raise ValueError(f"cannot write {str(out)!r}: it is a file")
     if name == READER:
-        _train_reader(out, seed, steps, items, json_, (minutes, abstention, words) == (15.0, True, 96))
+        _train_reader(
+            out,
+            seed,
+            steps,
+            items,
+            json_,
+            (minutes, abstention, words, width, layers) == (15.0, True, 96, 64, 4),
+        )
         return
     if steps != STEPS:
         raise ValueError(f"steps are for {READER}; {name} is trained for some --minutes")
-    from routegraph.validate.train.curriculum import Recipe
+    from routegraph.validate.train.recipe import Recipe
 
-    recipe = Recipe(name, seed, minutes, abstention, words)
+    recipe = Recipe(name, seed, minutes, abstention, words, width, layers)
     from routegraph.validate.models.load import load, use_threads
     from routegraph.validate.train.accept import COLUMNS, accept
     from routegraph.validate.train.card import write_card
@@ -133,9 +142,7 @@ def _train_reader(out: Path, seed: int, steps: int, items: int, json_: bool, pla
     from routegraph.validate.train.reader.run import NAME, Recipe, train
 
     if not plain:
-        raise ValueError(
-            f"{NAME} takes --seed, --steps and --items; minutes, words and abstention are for tiny models"
-        )
+        raise ValueError(f"{NAME} takes --seed, --steps and --items; all other settings are for tiny models")
     recipe = Recipe(seed=seed, steps=steps)
     from routegraph.validate.models.load import load, use_threads
     from routegraph.validate.train.reader.accept import COLUMNS, accept, measured

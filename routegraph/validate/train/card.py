@@ -9,7 +9,8 @@ from routegraph.files import atomic_open, write_json
 from routegraph.tables import Grid
 from routegraph.validate.tasks.lexicon import VOCABULARY
 from routegraph.validate.train.accept import COLUMNS, Acceptance
-from routegraph.validate.train.curriculum import WORDS
+from routegraph.validate.train.network import LAYERS, WIDTH
+from routegraph.validate.train.recipe import WORDS
 from routegraph.validate.train.run import CURVE
 
 ACCEPTANCE, CARD = "acceptance.json", "README.md"
@@ -20,7 +21,8 @@ _CLASSES = {"llama-tiny": "LlamaForCausalLM", "qwen-tiny": "Qwen2ForCausalLM"}
 def command(recipe: dict[str, Any]) -> str:
     """Return the command that trains a model again."""
     more = "" if recipe["abstains"] else " --no-abstention"
-    more += f" --words {recipe['words']}" if recipe.get("words", WORDS) != WORDS else ""
+    for name, usual in (("words", WORDS), ("width", WIDTH), ("layers", LAYERS)):
+        more += f" --{name} {recipe[name]}" if recipe.get(name, usual) != usual else ""
     settings = f"--seed {recipe['seed']} --minutes {recipe['minutes']:g}{more}"
     return f"routegraph model train {recipe['family']} {settings} --out DIR"
 

@@ -23,7 +23,8 @@ from routegraph.validate.tasks.lexicon import IDK
 from routegraph.validate.tasks.words import Batch, draw_batch
 from routegraph.validate.tasks.worlds import FACT_LENGTH, NONE, Ids, Shape
 from routegraph.validate.train.masks import Mask, causal_mask, late_mask, masked_below, route_mask, spread
-from routegraph.validate.train.network import BLOCK, FAMILIES, Optimisers, build, stack, tapped
+from routegraph.validate.train.network import BLOCK, Optimisers, build, stack, tapped
+from routegraph.validate.train.recipe import WORDS, Recipe
 
 ONE_HOP, TWO_HOPS, TAIL = STAGES = ("one hop", "two hops", "tail")
 
@@ -38,14 +39,14 @@ TWO_HOP_KINDS = {
     "unknown_two_hop": 1.5,
 }
 
-#: Contexts a step, questions a context; most words of a context; facts at first, how many more when it grows, at most.
-ROWS, QUESTIONS, WORDS = 32, 16, 96
+#: Contexts a step, questions a context; facts at first, how many more when it grows, at most.
+ROWS, QUESTIONS = 32, 16
 FACTS, GROWTH, MOST_FACTS = 8, 2, 18
 
 #: Learning rates of Muon and AdamW, steps until they are reached, and steps of the tail, over which they fall; of a
-#: tail with longer contexts, and the most words they may have.
+#: tail with longer contexts.
 MUON_RATE, ADAM_RATE, WARM_UP, TAIL_STEPS = 0.01, 3e-3, 50, 300
-LONG_TAIL_STEPS, MOST_WORDS = 500, 480
+LONG_TAIL_STEPS = 500
 
 #: Share of the batches of the second stage that are trained with route masks; of the first stage, all are.
 ROUTED = 0.9
@@ -77,45 +78,6 @@ PLATEAUS = {
 CURVE_EVERY = 50
 
 _MEMORY = 0.95
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What is to be trained.
-
-    Attributes
-    ----------
-    family : str
-        One of `FAMILIES`.
-    seed : int
-    minutes : float
-        Limit of processor time; where it is near, the tail comes early.
-    abstains : bool
-        Whether questions without an answer are part of the training; without them the model makes something up.
-    words : int
-        Most words of a context, 96 to 480.
-    """
-
-    family: str
-    seed: int = 0
-    minutes: float = 15.0
-    abstains: bool = True
-    words: int = WORDS
-
-    def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise ValueError(f"unknown model to train {self.family!r}; choose from: {', '.join(FAMILIES)}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
-        if not 0 < self.minutes < np.inf:
-            raise ValueError(f"minutes must be above 0, got {self.minutes}")
-        if not WORDS <= self.words <= MOST_WORDS:
-            raise ValueError(f"words must be in {WORDS}..{MOST_WORDS}, got {self.words}")
-
-    @property
-    def tail_steps(self) -> int:
-        """Steps of the tail."""
-        return TAIL_STEPS if self.words == WORDS else LONG_TAIL_STEPS
 
 
 @dataclass
@@ -196,14 +158,18 @@ class Training:
         """Return a training at its first step; `state` tells which attempt it is."""
         state = state or State()
         sequence = np.random.SeedSequence(recipe.seed, spawn_key=(state.attempt,))
-        network = build(recipe.family, int(sequence.generate_state(1)[0]))
+        network = build(recipe.family, int(sequence.generate_state(1)[0]), recipe.width)
         return cls(recipe, state, network, Optimisers.of(network), np.random.default_rng(sequence))
+
+
+def _tail_steps(recipe: Recipe) -> int:
+    return TAIL_STEPS if recipe.words == WORDS else LONG_TAIL_STEPS
 
 
 def finished(training: Training) -> bool:
     """Return whether the tail is over."""
     state = training.state
-    return state.stage == TAIL and state.step >= state.stage_began + training.recipe.tail_steps
+    return state.stage == TAIL and state.step >= state.stage_began + _tail_steps(training.recipe)
 
 
 def advance(training: Training) -> None:
@@ -255,7 +221,8 @@ def turn(training: Training) -> None:
         sample = draw_batch(
             training.rng, 64, draw_shape(training.rng, 6, 12), _kinds(training, TWO_HOP_KINDS)
         )
-        training.network = stack(training.network, training.recipe.family, sample.tokens)
+        recipe = training.recipe
+        training.network = stack(training.network, recipe.family, sample.tokens, recipe.layers)
         training.optimisers = Optimisers.of(training.network)
         state.n_facts = FACTS + GROWTH
         _enter(state, TWO_HOPS)
@@ -350,7 +317,7 @@ def _move(training: Training) -> None:
     torch.nn.utils.clip_grad_norm_(training.network.parameters(), 5.0)
     done = state.step - state.stage_began
     share = (
-        max(0.02, 1 - done / training.recipe.tail_steps)
+        max(0.02, 1 - done / _tail_steps(training.recipe))
         if state.stage == TAIL
         else min(1.0, (done + 1) / WARM_UP)
     )

@@ -25,7 +25,10 @@ FAMILIES = {"llama-tiny": "llama", "qwen-tiny": "qwen2"}
 #: Width of a head, query heads and KV heads, and layers of the block that is trained first and then repeated.
 HEAD_DIM, N_QUERY_HEADS, N_HEADS, BLOCK = 32, 4, 2, 2
 
-_HIDDEN, _INNER, _POSITIONS = 64, 128, 512
+#: Width of a row's state and number of layers, unless other ones are asked for.
+WIDTH, LAYERS = 64, 2 * BLOCK
+
+_POSITIONS = 512
 
 #: Weights of RoPE's fastest pairs in a previous-token head, whose cosines add up to one peak, and of the slowest
 #: pair, which takes as much off everywhere: the "constant" varies from row to row and multiplies all that is left.
@@ -42,8 +45,8 @@ _QUIET = 0.3
 _LOUD = 2.0
 
 
-def make(family: str, n_layers: int) -> Any:
-    """Return an untrained network of `FAMILIES` in training mode.
+def make(family: str, n_layers: int, width: int = WIDTH) -> Any:
+    """Return an untrained network of `FAMILIES` in training mode; its MLPs are twice as wide as its rows.
 
     Raises
     ------
@@ -62,8 +65,8 @@ def make(family: str, n_layers: int) -> Any:
     }[FAMILIES[family]]
     config = config_class(
         vocab_size=-(-len(VOCABULARY) // 16) * 16,
-        hidden_size=_HIDDEN,
-        intermediate_size=_INNER,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=n_layers,
         num_attention_heads=N_QUERY_HEADS,
         num_key_value_heads=N_HEADS,
@@ -91,32 +94,28 @@ def check_trainable() -> None:
         raise ValueError(f"training needs torch 2.9 or later for its Muon optimiser, got {torch.__version__}")
 
 
-def build(family: str, seed: int) -> Any:
+def build(family: str, seed: int, width: int = WIDTH) -> Any:
     """Return a network of one block, ready to be trained; the same one for the same seed."""
     import torch
 
-    network = make(family, BLOCK)
+    network = make(family, BLOCK, width)
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, weight in network.named_parameters():
-            if weight.ndim == 2 and "embed" not in name:
-                weight.normal_(0, weight.shape[1] ** -0.5, generator=draw)
-                if "o_proj" in name or "down_proj" in name:
-                    weight.mul_(_QUIET)
+        _scatter(network, draw)
         # What all embeddings have in common is the constant that previous-token heads are made of.
-        common = torch.randn(_HIDDEN, generator=draw)
+        common = torch.randn(width, generator=draw)
         common /= common.norm()
         embedding = network.model.embed_tokens.weight
         embedding.normal_(0, _SPREAD, generator=draw)
-        embedding += common * _SPREAD * math.sqrt(_HIDDEN)
+        embedding += common * _SPREAD * math.sqrt(width)
         lower, upper = (layer.self_attn for layer in network.model.layers)
-        _look_back(network, lower, common / math.sqrt(_HIDDEN / 2))
+        _look_back(network, lower, common / math.sqrt(width / 2))
         _look_alike(upper, 1)
     return network
 
 
-def stack(network: Any, family: str, sample: Ids) -> Any:
-    """Return a network twice as deep: the block, and on top of it the block again.
+def stack(network: Any, family: str, sample: Ids, n_layers: int = LAYERS) -> Any:
+    """Return a deeper network: the block, on top of it the block again, and then layers that begin by writing little.
 
     MLPs of the copy write less at first. Its first layer reads what the block wrote, in which the copied
     previous-token heads would find nothing they know; so these are made anew, from the direction that is most
@@ -129,23 +128,30 @@ def stack(network: Any, family: str, sample: Ids) -> Any:
     family : str
     sample : int64[n, n_tokens]
         Contexts with questions.
+    n_layers : int
+        Of the deeper network, at least twice the block's.
     """
     import torch
 
-    deeper = make(family, 2 * BLOCK)
+    width = network.config.hidden_size
+    deeper = make(family, n_layers, width)
     weights = network.state_dict()
     with torch.no_grad():
+        for layer in deeper.model.layers[2 * BLOCK :]:
+            _scatter(layer, torch.Generator().manual_seed(n_layers))
         for name, weight in deeper.state_dict().items():
             number = int(name.split(".")[2]) if ".layers." in name else 0
+            if number >= 2 * BLOCK:
+                continue
             weight.copy_(weights[name.replace(f".layers.{number}.", f".layers.{number % BLOCK}.")])
             if number >= BLOCK and "down_proj" in name:
                 weight.mul_(_QUIET)
         first = deeper.model.layers[BLOCK]
         with tapped(first.input_layernorm) as seen:
             deeper.model(input_ids=torch.from_numpy(sample), use_cache=False)
-        rows = seen[0].reshape(-1, _HIDDEN)
+        rows = seen[0].reshape(-1, width)
         square = rows.T @ rows / len(rows)
-        ridge = 1e-2 * square.diag().mean() * torch.eye(_HIDDEN)
+        ridge = 1e-2 * square.diag().mean() * torch.eye(width)
         constant = torch.linalg.solve(square + ridge, rows.mean(dim=0))
         _look_back(deeper, first.self_attn, constant / (rows @ constant).mean())
         first.self_attn.o_proj.weight[:, : 2 * HEAD_DIM] *= _LOUD
@@ -153,6 +159,15 @@ def stack(network: Any, family: str, sample: Ids) -> Any:
         for head in range(N_HEADS):
             _look_alike(deeper.model.layers[BLOCK + 1].self_attn, head)
     return deeper
+
+
+def _scatter(module: Any, draw: Any) -> None:
+    """Draw a module's matrices, but for embeddings; what writes into the rows begins small."""
+    for name, weight in module.named_parameters():
+        if weight.ndim == 2 and "embed" not in name:
+            weight.normal_(0, weight.shape[1] ** -0.5, generator=draw)
+            if "o_proj" in name or "down_proj" in name:
+                weight.mul_(_QUIET)
 
 
 @contextmanager

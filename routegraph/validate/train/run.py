@@ -13,7 +13,7 @@ import numpy as np
 from routegraph.files import atomic_open, write_json
 from routegraph.validate.models.load import quiet
 from routegraph.validate.tasks.lexicon import VOCABULARY, word_tokenizer
-from routegraph.validate.train.curriculum import CURVE_EVERY, Recipe, State, Training, advance, finished, turn
+from routegraph.validate.train.curriculum import CURVE_EVERY, State, Training, advance, finished, turn
 from routegraph.validate.train.folder import (
     CHECKPOINT,
     RECORD,
@@ -23,6 +23,7 @@ from routegraph.validate.train.folder import (
     read_record,
 )
 from routegraph.validate.train.network import Optimisers, check_trainable, make
+from routegraph.validate.train.recipe import Recipe
 
 #: Steps between two checkpoints.
 CHECKPOINT_EVERY = 100
@@ -112,7 +113,7 @@ def load_checkpoint(path: Path) -> Training:
     try:
         document = torch.load(path, weights_only=True)
         recipe = Recipe(**document["recipe"])
-        network = make(recipe.family, document["n_layers"])
+        network = make(recipe.family, document["n_layers"], recipe.width)
         network.load_state_dict(document["network"])
         optimisers = Optimisers.of(network)
         optimisers.load(document["optimisers"])
@@ -192,6 +193,6 @@ def _check_same(recipe: Recipe, other: dict[str, Any], folder: Path) -> None:
         # Older records lack what was added since.
         (
             (name, ours[name], other.get(name, getattr(Recipe, name, None)))
-            for name in ("family", "seed", "abstains", "words")
+            for name in ("family", "seed", "abstains", "words", "width", "layers")
         ),
     )

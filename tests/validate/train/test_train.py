@@ -16,9 +16,10 @@ from routegraph.validate.tasks.words import draw_batch, prompts
 from routegraph.validate.tasks.worlds import Shape
 from routegraph.validate.train import accept as gate
 from routegraph.validate.train import curriculum, masks, run
-from routegraph.validate.train.curriculum import Recipe, State, Training, advance, turn
+from routegraph.validate.train.curriculum import State, Training, advance, turn
 from routegraph.validate.train.masks import route_mask
 from routegraph.validate.train.network import FAMILIES, build, stack, tapped
+from routegraph.validate.train.recipe import Recipe
 
 families = pytest.mark.parametrize("family", FAMILIES)
 SHIPPED = [name for name, source in sources.MODELS.items() if source.build is None and not source.base]
@@ -60,10 +61,11 @@ def looks_back(weights: np.ndarray, offset: int) -> float:
 
 
 @families
-def test_some_heads_start_as_previous_token_heads_in_the_block_and_in_its_copy(family):
-    network = build(family, 3)
+@pytest.mark.parametrize(("width", "n_layers"), [(64, 4), (96, 4), (64, 6)])
+def test_some_heads_start_as_previous_token_heads_in_the_block_and_in_its_copy(family, width, n_layers):
+    network = build(family, 3, width)
     tokens = sample()
-    for layer, made in ((0, network), (2, stack(network, family, sample(16)))):
+    for layer, made in ((0, network), (2, stack(network, family, sample(16), n_layers))):
         weights = attention(made, tokens)[layer]
         assert looks_back(weights[:, 0], 1) > 0.85
         assert looks_back(weights[:, 1], 2) > 0.85
@@ -95,6 +97,21 @@ def test_stacking_leaves_the_block_what_it_was():
         assert torch.equal(
             deeper.model(ids, output_hidden_states=True, use_cache=False).hidden_states[1], below
         )
+
+
+def test_layers_above_the_two_blocks_begin_by_writing_little():
+    import torch
+
+    network = build("llama-tiny", 0, 96)
+    deeper = stack(network, "llama-tiny", sample(), 6)
+    assert (deeper.config.num_hidden_layers, deeper.config.hidden_size) == (6, 96)
+    with torch.no_grad():
+        states = deeper.model(
+            torch.from_numpy(sample()), output_hidden_states=True, use_cache=False
+        ).hidden_states
+    before, after = states[4:6]
+    assert 0 < float((after - before).norm() / before.norm()) < 0.6
+    assert same_weights(deeper, stack(network, "llama-tiny", sample(), 6))
 
 
 def test_route_masks_are_what_they_are_said_to_be():
@@ -370,6 +387,9 @@ def test_shipped_models_have_learnt_their_tasks(name):
         ),
         (["llama-tiny", "--seed", "-1"], "seed must be at least 0, got -1"),
         (["llama-tiny", "--minutes", "0"], "minutes must be above 0, got 0.0"),
+        (["llama-tiny", "--width", "100"], "width must be a multiple of 16 in 64..512, got 100"),
+        (["qwen-tiny", "--layers", "3"], "layers must be in 4..16, got 3"),
+        (["smollm2-reader", "--layers", "6"], "all other settings are for tiny models"),
         (["llama-tiny", "--items", "0"], "items must be at least 1, got 0"),
         (["llama-tiny"], "holds something else than a training; give a new folder"),
     ],
