@@ -1,8 +1,9 @@
 """The candidates of docs/protocol_predictor.md, run on measured items.
 
-``python -m studies.reply_forms read MODEL PROMPTS CELLS OUT [--limit N]`` works out every candidate and the ceilings
-of the items of a folder of `routegraph measure`, of which PROMPTS is the file of prompts; a file an item in OUT,
-resumed. ``python -m studies.reply_forms judge CELLS OUT [CELLS OUT ...]`` prints how well they tell.
+``python -m studies.reply_forms read MODEL PROMPTS CELLS OUT [--limit N] [--part K/N] [--leads]`` works out every
+candidate and the ceilings of the items of a folder of `routegraph measure`, of which PROMPTS is the file of prompts; a
+file an item in OUT, resumed. With --leads the slow ones, too, a backward pass a token.
+``python -m studies.reply_forms judge CELLS OUT [CELLS OUT ...]`` prints how well they tell.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from routegraph.validate.measure.result import Measured
 from routegraph.validate.models.load import Loaded, load, use_threads
 from routegraph.validate.plan import Plan
 from routegraph.validate.predict import forms
+from routegraph.validate.predict.dependence import SINKS, read_dependence
 from routegraph.validate.predict.leads import Leads, read_leads
 from routegraph.validate.predict.reads import ReplyReads, read_reply
 from routegraph.validate.predict.reply import stated
 from routegraph.validate.predict.sources import sources_of
+from routegraph.validate.predict.support import Support, flow_sources, support_of
 from routegraph.validate.prompts.prompt import Prompt, read_prompts
 from studies.pages import markdown
 
 #: How the routes of a reply are weighted; see `read_reply`.
 ROUTES: dict[str, dict[str, Any]] = {"flow": {}, "fixed": {"kept": 0.95}, "energy": {"energy": True}}
-#: Rows of an empty cache.
-SINKS = 4
 
 
 def plan_of(settings: dict[str, Any]) -> Plan:
@@ -61,11 +62,17 @@ def candidates(
     }
     told = item.prompt.context
     tokens = item.asked.positions(sources_of(told, text))
-    return reads, tokens if len(tokens) else forms.flow_sources(reads["flow"])
+    return reads, tokens if len(tokens) else flow_sources(reads["flow"])
 
 
 def values_of(
-    reads: dict[str, ReplyReads], leads: Leads, sources: Any, ends: Any, alive: Any, rng: np.random.Generator
+    reads: dict[str, ReplyReads],
+    leads: Leads | None,
+    support: Support,
+    sources: Any,
+    ends: Any,
+    alive: Any,
+    rng: np.random.Generator,
 ) -> dict[str, float]:
     """Return every candidate at one kept set; `ends`: log-odds of the tokens, full cache and empty."""
     flow = reads["flow"]
@@ -78,11 +85,16 @@ def values_of(
     between = {
         f"anchored_{name}": forms.anchored(forms.flow_lost(one, alive), *ends) for name, one in reads.items()
     }
+    slow = {}
+    if leads is not None:
+        slow = {"lead_left": -float(leads.left(alive).min()), "lead_lost": forms.lead_lost(leads, alive)}
+    routes, read, dependence = support.shares(alive[None])[:, 0]
     return {
+        "support_lost": float(np.mean([routes, read, dependence])),
+        "dependence_lost": float(dependence),
         **found,
         **between,
-        "lead_left": -float(leads.left(alive).min()),
-        "lead_lost": forms.lead_lost(leads, alive),
+        **slow,
         "margin_left": forms.margin_left(flow, alive),
         "attention_lost": forms.attention_lost(flow, alive),
         "sources_ger": forms.sources_ger(alive, sources),
@@ -93,7 +105,7 @@ def values_of(
     }
 
 
-def read_item(model: Loaded, prompt: Prompt, plan: Plan) -> dict[str, Any]:
+def read_item(model: Loaded, prompt: Prompt, plan: Plan, with_leads: bool) -> dict[str, Any]:
     """Return all candidates and ceilings of one item, a list over (policy, ratio) each, policies outermost."""
     item = Item.read(model, prompt, plan)
     ratios = plan.ratios_of(len(item.asked.context))
@@ -107,13 +119,15 @@ def read_item(model: Loaded, prompt: Prompt, plan: Plan) -> dict[str, Any]:
     reply, text = stated(model.tokenizer, own.token_ids[0])
     began = time.perf_counter()
     reads, sources = candidates(model, item, cache, reply, text)
-    leads = read_leads(model, cache, item.asked.question, reply)
+    leads = read_leads(model, cache, item.asked.question, reply) if with_leads else None
+    dependence = read_dependence(model, cache, item.asked.question, reply)
+    support = support_of(reads["energy"], dependence, sources, model.n_heads)
     rng = np.random.default_rng(int(digest(prompt.id), 16))
     bare = np.zeros_like(whole)
     bare[..., :SINKS] = True
     likely = score(model, cache, item.asked.question, reply, np.concatenate([whole, bare])).log_probabilities
     ends = forms.log_odds(likely)
-    by_variant = [values_of(reads, leads, sources, ends, alive, rng) for alive in distinct]
+    by_variant = [values_of(reads, leads, support, sources, ends, alive, rng) for alive in distinct]
     seconds["candidates"] = time.perf_counter() - began
     began = time.perf_counter()
     forced = score(model, cache, item.asked.question, reply, distinct)
@@ -125,6 +139,8 @@ def read_item(model: Loaded, prompt: Prompt, plan: Plan) -> dict[str, Any]:
         "reply": text,
         "sources": sources.tolist(),
         "kept": reads["flow"].kept.mean(axis=1).round(4).tolist(),
+        "step": [dependence.step, round(dependence.fall, 4)],
+        "likely": likely.round(4).tolist(),
         "ends": ends.round(3).tolist(),
         "seconds": seconds,
         "values": {name: [float(f"{by_variant[v][name]:.6g}") for v in which] for name in by_variant[0]}
@@ -132,8 +148,10 @@ def read_item(model: Loaded, prompt: Prompt, plan: Plan) -> dict[str, Any]:
     }
 
 
-def read(model: str, prompts: str, cells: Path, out: Path, limit: int | None) -> None:
-    """Work out what is missing of a folder."""
+def read(
+    model: str, prompts: str, cells: Path, out: Path, limit: int | None, part: str, with_leads: bool
+) -> None:
+    """Work out what is missing of a folder, or of every N-th item of it from the K-th on."""
     use_threads(1)
     found = Measured.load(cells)
     plan = plan_of(dict(found.settings))
@@ -141,10 +159,11 @@ def read(model: str, prompts: str, cells: Path, out: Path, limit: int | None) ->
     ids = [name for name, right in zip(found.ids, found.right[:, 0, 0], strict=True) if right]
     by_id = {prompt.id: prompt for prompt in read_prompts(prompts)}
     out.mkdir(parents=True, exist_ok=True)
-    for name in ids[:limit]:
+    first, step = map(int, part.split("/"))
+    for name in ids[first:limit:step]:
         path = out / f"{digest(name)}.json"
         if not path.exists():
-            told = read_item(loaded, by_id[name], plan)
+            told = read_item(loaded, by_id[name], plan, with_leads)
             with atomic_open(path, "w") as stream:
                 stream.write(json.dumps(told) + "\n")
 
@@ -198,11 +217,13 @@ def main() -> None:
     reads.add_argument("cells", type=Path)
     reads.add_argument("out", type=Path)
     reads.add_argument("--limit", type=int)
+    reads.add_argument("--part", default="0/1")
+    reads.add_argument("--leads", action="store_true")
     judges = does.add_parser("judge")
     judges.add_argument("folders", type=Path, nargs="+")
     asked = parser.parse_args()
     if asked.does == "read":
-        read(asked.model, asked.prompts, asked.cells, asked.out, asked.limit)
+        read(asked.model, asked.prompts, asked.cells, asked.out, asked.limit, asked.part, asked.leads)
     else:
         print(judge(list(zip(asked.folders[::2], asked.folders[1::2], strict=True))))
 

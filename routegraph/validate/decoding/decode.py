@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from routegraph.trace import Trace
 from routegraph.validate.eviction import Eviction, Method
 from routegraph.validate.models.attention import Attention, attending, attention_of
+from routegraph.validate.models.head import flat_head
 from routegraph.validate.models.load import Loaded, quiet
 from routegraph.validate.presses import prefill
 
@@ -317,16 +318,8 @@ def _shared_cache(model: Loaded, cache: Any, kept: Kept) -> Iterator[Any]:
             logits_to_keep=n_logits,
         ).logits.float()
 
-    # The last rows of a batch are a strided view, of which torch multiplies each row by a copy of the whole
-    # vocabulary matrix: many times slower than all the rest where that is large.
-    handle = network.get_output_embeddings().register_forward_pre_hook(
-        lambda _module, inputs: (inputs[0].contiguous(),)
-    )
-    try:
-        with attending(network, _ATTENTION, attention):
-            yield step
-    finally:
-        handle.remove()
+    with flat_head(network), attending(network, _ATTENTION, attention):
+        yield step
 
 
 def _attend(

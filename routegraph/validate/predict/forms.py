@@ -98,12 +98,6 @@ def sources_lost(reads: ReplyReads, alive: Alive, sources: Positions) -> float:
     return float(_lost(read, _by_query_head(reads, alive)[..., sources])[0]) if read.any() else 0.0
 
 
-def flow_sources(reads: ReplyReads, n: int = 10) -> Positions:
-    """Return the `n` tokens of the context that give the reply most, sorted."""
-    given = reads.flow.sum(axis=(0, 1, 2))
-    return np.sort(np.argsort(-given, kind="stable")[:n]).astype(np.int64)
-
-
 def _lost(given: NDArray[np.float32], alive: Alive) -> NDArray[np.float64]:
     """Return the share on dead slots of what each row is given, [n_rows, layers, heads, rows]; 1 of nothing."""
     whole = given.sum(axis=(1, 2, 3), dtype=float)

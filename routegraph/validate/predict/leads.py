@@ -8,22 +8,16 @@ through MLPs. One backward pass a token gives the parts of all slots; that they 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph.validate.models.attention import attending, attention_of
 from routegraph.validate.models.load import Loaded
-from routegraph.validate.predict.reads import run_after
-from routegraph.validate.presses import prefill
+from routegraph.validate.predict.gates import gated_logits, gates_of
 
 Ids = NDArray[np.int64]
-
-_ATTENTION = "routegraph_gated"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,45 +58,13 @@ def read_leads(model: Loaded, cache: Any, question: Ids, reply: Ids) -> Leads:
     """
     import torch
 
-    network = model.model
-    shape = (model.n_layers, model.n_heads, int(cache.layers[0].keys.shape[2]))
-    gates = torch.zeros(shape, device=network.device, requires_grad=True)
-    with torch.enable_grad(), _gated(network, gates):
-        logits = run_after(network, cache, question, reply, logits_to_keep=len(reply)).logits[0]
+    gates = gates_of(model.model, cache)
+    with torch.enable_grad():
+        logits = gated_logits(model.model, cache, question, reply, gates)
         own = torch.from_numpy(reply).to(logits.device)[:, None]
         others = logits.scatter(1, own, -torch.inf).amax(dim=1)
-        leads = logits.gather(1, own)[:, 0].float() - others.float()
+        leads = logits.gather(1, own)[:, 0] - others
         parts = [
             torch.autograd.grad(lead, gates, retain_graph=True)[0].float().cpu().numpy() for lead in leads
         ]
     return Leads(leads.detach().double().cpu().numpy(), np.stack(parts))
-
-
-@contextmanager
-def _gated(network: Any, gates: Any) -> Iterator[None]:
-    """Let the rows after a context attend with `gates` added to the logits of its slots."""
-    import torch
-
-    known = [attention_of(module) for module in prefill.attention_modules(network)]
-    n = gates.shape[2]
-
-    def attention(
-        module: Any, query: Any, key: Any, value: Any, _mask: Any, scaling: float, **_more: Any
-    ) -> tuple[Any, None]:
-        its = known[module.layer_idx]
-        n_heads, n_keys, width = key.shape[1:]
-        n_rows = query.shape[2]
-        grouped = query[0].reshape(n_heads, -1, width)  # the query heads of a group lie side by side
-        logits = (grouped @ key[0].transpose(1, 2)).float().unflatten(1, (-1, n_rows)) * its.scaling
-        if its.softcap is not None:
-            logits = its.softcap * torch.tanh(logits / its.softcap)
-        gate = torch.nn.functional.pad(gates[module.layer_idx], (0, n_keys - n))
-        position = torch.arange(n_keys, device=key.device)
-        unseen = its.hidden(position[-n_rows:], position)
-        logits = (logits + gate[:, None, None]).masked_fill(unseen, torch.finfo(torch.float32).min)
-        weights = logits.softmax(-1).to(value.dtype)
-        read = weights.flatten(1, 2) @ value[0]
-        return read.reshape(1, -1, n_rows, width).transpose(1, 2).contiguous(), None
-
-    with attending(network, _ATTENTION, attention):
-        yield

@@ -11,6 +11,7 @@ from routegraph.validate.models.families import readable_types
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.predict import forms
 from routegraph.validate.predict.reads import ReplyReads, read_reply
+from routegraph.validate.predict.support import flow_sources
 from routegraph.validate.presses.prefill import prefill
 from tests.helpers.models import tiny_network
 from tests.helpers.replies import CONTEXT, IDS, N_CONTEXT, N_QUESTION, QUESTION, REPLY, network
@@ -192,7 +193,7 @@ def test_sources_of_nothing_are_nowhere():
     nothing = np.empty(0, dtype=np.int64)
     assert forms.sources_ger(np.zeros(READS.flow.shape[1:], dtype=bool), nothing) == 0
     assert forms.sources_lost(READS, np.zeros(READS.flow.shape[1:], dtype=bool), nothing) == 0
-    top = forms.flow_sources(READS, 3)
+    top = flow_sources(READS, 3)
     assert len(top) == 3
     given = READS.flow.sum(axis=(0, 1, 2))
     assert given[top].min() >= np.delete(given, top).max()

@@ -1,0 +1,130 @@
+"""What a reply rests on, and how much of it an eviction takes: the predictor of which answers break.
+
+Three shares, each from 0 (nothing is lost) to 1 (all is), of what the reply rests on with the full cache:
+
+- of its *routes*: what the slots of the context give to its rows, over all layers; of the row that loses most;
+- of its *sources*: its attention to the places where the context says what it says;
+- of its *dependence*: what it depends on at its own critical point.
+
+`support_lost` is their mean. Nothing in it is fitted, and nobody tells it the right answer or where that stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routegraph.validate.models.load import Loaded
+from routegraph.validate.predict.dependence import Dependence, read_dependence
+from routegraph.validate.predict.reads import ReplyReads, read_reply
+
+Ids = NDArray[np.int64]
+Alive = NDArray[np.bool_]
+
+#: Tokens of the context that count as sources of a reply whose words it does not hold: those that give it most.
+_SOURCES = 10
+#: Variants whose shares are worked out at once.
+_BLOCK = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Support:
+    """What one reply rests on.
+
+    Attributes
+    ----------
+    routes : float32[n_rows, n_layers, n_heads, n_context]
+        What each slot gives to each row that the reply's tokens are read from.
+    sources : float32[n_layers, n_heads, n_context]
+        Attention of these rows to the tokens that the reply is a copy of; 0 elsewhere.
+    dependence : float32[n_layers, n_heads, n_context]
+        Of what each slot gives at the reply's critical point, the positive part.
+    """
+
+    routes: NDArray[np.float32]
+    sources: NDArray[np.float32]
+    dependence: NDArray[np.float32]
+
+    def shares(self, alive: Alive) -> NDArray[np.float64]:
+        """Return the shares lost of routes, sources and dependence.
+
+        Parameters
+        ----------
+        alive : bool[n_variants, n_layers, n_heads, n_context]
+            Which slots survive.
+
+        Returns
+        -------
+        float64[3, n_variants]
+            In [0, 1]; of nothing, nothing can be lost.
+        """
+        parts = np.concatenate([self.routes, self.sources[None], self.dependence[None]])
+        given = parts.reshape(len(parts), -1).astype(float)
+        left = np.concatenate(
+            [given @ block.reshape(len(block), -1).T for block in _blocks(alive)], axis=1
+        )  # [n_rows + 2, n_variants]
+        whole = given.sum(axis=1, keepdims=True)
+        lost = np.clip(1 - np.divide(left, whole, out=np.ones_like(left), where=whole > 0), 0.0, 1.0)
+        return np.stack([lost[:-2].max(axis=0), lost[-2], lost[-1]])
+
+    def lost(self, alive: Alive) -> NDArray[np.float64]:
+        """Return `support_lost`, the mean of the three shares, float64[n_variants]; `alive` as in `shares`."""
+        return np.asarray(self.shares(alive).mean(axis=0))
+
+
+def support_of(reads: ReplyReads, dependence: Dependence, sources: Ids, n_heads: int) -> Support:
+    """Return what a reply rests on.
+
+    Parameters
+    ----------
+    reads : ReplyReads
+        By squared lengths (``energy=True``).
+    dependence : Dependence
+    sources : int64[n]
+        Tokens of the context where the reply's words stand; empty: the ten that give the reply most.
+    n_heads : int
+        KV heads a layer.
+    """
+    if not len(sources):
+        sources = flow_sources(reads)
+    by_head = reads.attention.sum(axis=0).reshape(
+        len(dependence.parts), n_heads, -1, reads.attention.shape[-1]
+    )
+    read = np.zeros_like(dependence.parts)
+    read[..., sources] = by_head.sum(axis=2)[..., sources]
+    return Support(reads.flow, read, np.maximum(dependence.parts, 0.0))
+
+
+def read_support(model: Loaded, cache: Any, question: Ids, reply: Ids, sources: Ids) -> Support:
+    """Run question and reply over a context's full cache, and return what the reply rests on.
+
+    Parameters
+    ----------
+    model : Loaded
+    cache : cache
+        Of the context, as `prefill.prefill` returns it; it is as before afterwards.
+    question, reply : int64[...]
+        Tokens after the context; of the reply, those up to the end of its first statement: see `stated`.
+    sources : int64[n]
+        See `support_of`, and `sources_of` for where they come from.
+
+    Raises
+    ------
+    ValueError
+        If question or reply has no tokens.
+    """
+    reads = read_reply(model, cache, question, reply, energy=True)
+    return support_of(reads, read_dependence(model, cache, question, reply), sources, model.n_heads)
+
+
+def flow_sources(reads: ReplyReads, n: int = _SOURCES) -> Ids:
+    """Return the `n` tokens of the context that give the reply most, sorted."""
+    given = reads.flow.sum(axis=(0, 1, 2))
+    return np.sort(np.argsort(-given, kind="stable")[:n]).astype(np.int64)
+
+
+def _blocks(alive: Alive) -> list[Alive]:
+    return [alive[start : start + _BLOCK] for start in range(0, len(alive), _BLOCK)] or [alive]
