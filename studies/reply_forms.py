@@ -156,7 +156,8 @@ def read(
     found = Measured.load(cells)
     plan = plan_of(dict(found.settings))
     loaded = load(model, dtype=str(found.settings.get("dtype", "float32")))
-    ids = [name for name, right in zip(found.ids, found.right[:, 0, 0], strict=True) if right]
+    right = [name for name, right in zip(found.ids, found.right[:, 0, 0], strict=True) if right]
+    ids = sorted(right, key=digest)  # so that what is done at any time is a random part
     by_id = {prompt.id: prompt for prompt in read_prompts(prompts)}
     out.mkdir(parents=True, exist_ok=True)
     first, step = map(int, part.split("/"))
