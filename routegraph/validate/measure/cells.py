@@ -1,4 +1,4 @@
-"""Cell files of a measurement: one JSON document an item, the same bytes for the same inputs.
+"""Cell files of a measurement or a prediction: one JSON document an item, the same bytes for the same inputs.
 
 A folder holds ``run.json`` (settings, and of every run: version, time, host) and ``cells/``, a file an item. A cell
 knows the digest of the settings it was measured with and a checksum of itself.
@@ -20,7 +20,11 @@ from routegraph._version import __version__
 from routegraph.files import atomic_open, cells_folder, digest, write_json
 from routegraph.validate.graders import FORMER
 
-FORMAT, FORMAT_VERSION = "routegraph measurement", 1
+FORMAT_VERSION = 1
+
+#: What a folder may hold, and the command that writes it.
+MEASUREMENT, PREDICTION = "measurement", "prediction"
+COMMANDS = {MEASUREMENT: "measure", PREDICTION: "predict"}
 
 #: Settings that earlier versions did not record, and what these versions did.
 FORMERLY: dict[str, Any] = {"grader": FORMER, "metrics": True}
@@ -37,19 +41,24 @@ class Cells:
     settings : mapping
     out : Path or None
         Folder of the run; None: nothing is kept.
+    kind : str
+        `MEASUREMENT` or `PREDICTION`.
     """
 
     settings: Mapping[str, Any]
     out: Path | None = None
+    kind: str = MEASUREMENT
 
     @classmethod
-    def open(cls, out: str | os.PathLike[str] | None, settings: Mapping[str, Any]) -> Cells:
+    def open(
+        cls, out: str | os.PathLike[str] | None, settings: Mapping[str, Any], kind: str = MEASUREMENT
+    ) -> Cells:
         """Open a folder, made if missing; ValueError as `open_folder`."""
         if out is None:
-            return cls(settings)
-        open_folder(Path(out), settings)
+            return cls(settings, None, kind)
+        open_folder(Path(out), settings, kind)
         # As the folder records them: the digest in its cells is of these.
-        return cls(read_run(out)["settings"], Path(out))
+        return cls(read_run(out, kind)["settings"], Path(out), kind)
 
     def find(self, name: str) -> dict[str, Any] | None:
         """Return a cell that is there already, None where it is not; ValueError as `read_cell`."""
@@ -58,7 +67,7 @@ class Cells:
 
     def keep(self, name: str, content: Mapping[str, Any]) -> dict[str, Any]:
         """Seal the content of a cell, write it, and return it."""
-        cell, path = sealed(content, self.settings), self._path(name)
+        cell, path = sealed(content, self.settings, self.kind), self._path(name)
         if path is not None:
             write_cell(path, cell)
         return cell
@@ -66,15 +75,21 @@ class Cells:
     def note_run(self, prompts: int, measured: int, seconds: float) -> None:
         """Note a run of so many prompts, some of them measured in it."""
         if self.out is not None:
-            note_run(self.out, prompts, measured, seconds)
+            note_run(self.out, prompts, measured, seconds, self.kind)
 
     def _path(self, name: str) -> Path | None:
         return None if self.out is None else self.out / "cells" / f"{name}.json"
 
 
-def sealed(content: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(
+    content: Mapping[str, Any], settings: Mapping[str, Any], kind: str = MEASUREMENT
+) -> dict[str, Any]:
     """Return the content of a cell with what it is, the settings' digest and a checksum."""
-    head = {"format": f"{FORMAT} cell", "format_version": FORMAT_VERSION, "settings": digest(dict(settings))}
+    head = {
+        "format": f"routegraph {kind} cell",
+        "format_version": FORMAT_VERSION,
+        "settings": digest(dict(settings)),
+    }
     cell = {**head, **content}
     return {**cell, "checksum": digest(cell)}
 
@@ -115,14 +130,14 @@ def read_cell(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**cell, "checksum": checksum}
 
 
-def read_run(out: str | os.PathLike[str]) -> dict[str, Any]:
+def read_run(out: str | os.PathLike[str], kind: str = MEASUREMENT) -> dict[str, Any]:
     """Return run.json of a folder; ValueError where there is none or it is of another kind."""
     try:
         document: Any = json.loads((Path(out) / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         document = None
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise ValueError(f"{str(out)!r} is no folder of routegraph measure")
+    if not isinstance(document, dict) or document.get("format") != f"routegraph {kind}":
+        raise ValueError(f"{str(out)!r} is no folder of routegraph {COMMANDS[kind]}")
     if document["format_version"] > FORMAT_VERSION:
         raise ValueError(f"{str(out)!r} was written by a later version of routegraph; upgrade to read it")
     return document
@@ -135,20 +150,20 @@ def is_measurement(path: str | os.PathLike[str]) -> bool:
         document = json.loads(run.read_text(encoding="utf-8")) if run.is_file() else None
     except ValueError:
         return False
-    return isinstance(document, dict) and document.get("format") == FORMAT
+    return isinstance(document, dict) and document.get("format") == f"routegraph {MEASUREMENT}"
 
 
-def check_folder(out: Path) -> None:
+def check_folder(out: Path, kind: str = MEASUREMENT) -> None:
     """Refuse, before anything is loaded, what can be no folder of cells: a file, or a folder with something else."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"cannot write cells into {str(out)!r}: it is a file")
     if not out.parent.is_dir():
         raise ValueError(f"cannot write {str(out)!r}: folder {str(out.parent)!r} does not exist")
     if out.is_dir() and not (out / "run.json").is_file() and any(out.iterdir()):
-        raise ValueError(f"{str(out)!r} holds no measurement: choose an empty or a new folder")
+        raise ValueError(f"{str(out)!r} holds no {kind}: choose an empty or a new folder")
 
 
-def open_folder(out: Path, settings: Mapping[str, Any]) -> Path:
+def open_folder(out: Path, settings: Mapping[str, Any], kind: str = MEASUREMENT) -> Path:
     """Return the folder of the cell files, made if missing.
 
     Raises
@@ -156,10 +171,10 @@ def open_folder(out: Path, settings: Mapping[str, Any]) -> Path:
     ValueError
         If `out` is a file, or holds something else or what was measured with other settings.
     """
-    check_folder(out)
+    check_folder(out, kind)
     run = out / "run.json"
     if run.is_file():
-        known = {**FORMERLY, **read_run(out)["settings"]}
+        known = {**FORMERLY, **read_run(out, kind)["settings"]}
         for name in dict.fromkeys((*settings, *known)):
             if name in IMPLIED and not (name in settings and name in known):
                 continue
@@ -175,14 +190,14 @@ def open_folder(out: Path, settings: Mapping[str, Any]) -> Path:
                 )
     cells = cells_folder(out)
     if not run.is_file():
-        head = {"format": FORMAT, "format_version": FORMAT_VERSION}
+        head = {"format": f"routegraph {kind}", "format_version": FORMAT_VERSION}
         write_json(run, {**head, "settings": settings, "runs": []})
     return cells
 
 
-def note_run(out: Path, prompts: int, measured: int, seconds: float) -> None:
+def note_run(out: Path, prompts: int, measured: int, seconds: float, kind: str = MEASUREMENT) -> None:
     """Add this run to run.json: everything that the cell files must not hold."""
-    document = read_run(out)
+    document = read_run(out, kind)
     packages = ("torch", "transformers", "kvpress", "numpy")
     document["runs"].append(
         {
