@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, fields
 from numbers import Integral
 from typing import Any, TypeVar, get_type_hints
@@ -131,11 +131,12 @@ def check_whole(name: str, value: Any, low: float | None = None) -> None:
         raise ValueError(f"{name} must be a whole number{least}, got {value!r}")
 
 
-def takes(declaring: type, many: bool = False) -> Callable[[F], F]:
+def takes(declaring: type, many: bool = False, without: Collection[str] = ()) -> Callable[[F], F]:
     """Return a decorator for a function of ``**options``: its signature and docstring name every declared option.
 
     An option that the function names itself keeps its place. In the docstring, the line ``**options`` of the section
-    "Parameters" is followed by all of them. With `many`, each may also be a list of values.
+    "Parameters" is followed by all of them. With `many`, each may also be a list of values; those in `without` mean
+    nothing to the function.
     """
 
     def decorate(function: F) -> F:
@@ -151,7 +152,7 @@ def takes(declaring: type, many: bool = False) -> Callable[[F], F]:
                 annotation=Any if many else one.type,
             )
             for one in options(declaring)
-            if one.name not in own
+            if one.name not in (*own, *without)
         }
         first = [p for p in own.values() if p.kind is not p.KEYWORD_ONLY]
         last = [p for p in own.values() if p.kind is p.KEYWORD_ONLY]
@@ -162,9 +163,9 @@ def takes(declaring: type, many: bool = False) -> Callable[[F], F]:
     return decorate
 
 
-def check_names(function: str, declaring: type, given: dict[str, Any]) -> None:
+def check_names(function: str, declaring: type, given: dict[str, Any], without: Collection[str] = ()) -> None:
     """Raise TypeError, as Python would, for a keyword that is no declared option."""
-    known = {one.name for one in options(declaring)}
+    known = {one.name for one in options(declaring)} - set(without)
     for name in given:
         if name not in known:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")

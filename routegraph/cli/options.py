@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -103,7 +103,7 @@ def ratios_of(ratio: list[float] | None, keep: list[int] | None, n: int) -> list
     return [ratio_keeping(n, budget) for budget in keep]
 
 
-def takes(declaring: type, many: bool = False) -> Callable[[F], F]:
+def takes(declaring: type, many: bool = False, without: Collection[str] = ()) -> Callable[[F], F]:
     """Return a decorator for a command of ``**options``: what a dataclass declares becomes its options.
 
     Parameters
@@ -112,12 +112,15 @@ def takes(declaring: type, many: bool = False) -> Callable[[F], F]:
         Dataclass with fields made by `routegraph.options.option`.
     many : bool
         Options may be repeated, and are lists, None where they are left out; switches stay switches.
+    without : collection of str
+        Declared options that mean nothing to the command.
     """
 
     def decorate(function: F) -> F:
         signature = inspect.signature(function, eval_str=True)
         own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        made = [_parameter(one, many) for one in options(declaring) if one.name not in signature.parameters]
+        known = {*signature.parameters, *without}
+        made = [_parameter(one, many) for one in options(declaring) if one.name not in known]
         first = [p.replace(kind=p.KEYWORD_ONLY) for p in own if p.default is p.empty]
         last = [p.replace(kind=p.KEYWORD_ONLY) for p in own if p.default is not p.empty]
 

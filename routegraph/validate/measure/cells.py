@@ -11,13 +11,14 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from routegraph._version import __version__
 from routegraph.files import atomic_open, cells_folder, digest, write_json
+from routegraph.protection import Protection, structural_cliffs
 from routegraph.validate.graders import FORMER
 
 FORMAT_VERSION = 1
@@ -211,3 +212,9 @@ def note_run(out: Path, prompts: int, measured: int, seconds: float, kind: str =
         }
     )
     write_json(out / "run.json", document)
+
+
+def cliffs_of(cells: Sequence[Mapping[str, Any]], policy: str) -> dict[str, float]:
+    """Return the ratios at which a policy's protected rows fill its budget."""
+    protections = [Protection.of(cell["protected"][policy]) for cell in cells]
+    return structural_cliffs(protections, [int(cell["prompt"]["n_context"]) for cell in cells])

@@ -14,11 +14,10 @@ from numpy.typing import ArrayLike
 from routegraph import plot
 from routegraph._version import __version__
 from routegraph.files import digest
-from routegraph.protection import Protection, structural_cliffs
 from routegraph.stats.intervals import Interval, interval_dict
 from routegraph.tables import Page, Shown
 from routegraph.validate.measure.answers import KINDS, LEAST, Answers
-from routegraph.validate.measure.cells import Cells, read_cell, read_run, unsealed
+from routegraph.validate.measure.cells import Cells, cliffs_of, read_cell, read_run, unsealed
 from routegraph.validate.measure.metrics import METRICS
 from routegraph.validate.measure.reading import reading
 from routegraph.validate.measure.tables import measured_page
@@ -220,7 +219,7 @@ def from_cells(
             for name in METRICS
             if settings.get("metrics", True)
         },
-        cliffs={policy: _cliffs(cells, policy) for policy in settings["policies"]},
+        cliffs={policy: cliffs_of(cells, policy) for policy in settings["policies"]},
         prompts=tuple(prompts),
         cut=np.array([cell["cut"] for cell in cells], dtype=bool).reshape(shape)
         if all("cut" in cell for cell in cells)
@@ -228,12 +227,6 @@ def from_cells(
         cells=tuple(cells),
         names=tuple(names) or tuple(digest(cell["prompt"]) for cell in cells),
     )
-
-
-def _cliffs(cells: Sequence[Mapping[str, Any]], policy: str) -> dict[str, float]:
-    """Return the ratios at which a policy's protected rows fill its budget."""
-    protections = [Protection.of(cell["protected"][policy]) for cell in cells]
-    return structural_cliffs(protections, [int(cell["prompt"]["n_context"]) for cell in cells])
 
 
 _COLOURS = {"wrong": "red", "hallucination": "orange", "accuracy": "blue", "abstention": "green"}

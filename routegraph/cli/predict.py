@@ -1,0 +1,107 @@
+"""The command `predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from routegraph.cli.options import (
+    Device,
+    Dtype,
+    Items,
+    Json,
+    Length,
+    Model,
+    Plot,
+    Tasks,
+    Threads,
+    method_help,
+    real,
+    takes,
+)
+from routegraph.cli.terminal import check_outputs, console, draw, note, print_json, progress
+from routegraph.validate.plan import Plan
+
+
+@takes(Plan, without=("grader",))
+def predict(
+    model: Model,
+    task: Tasks,
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help="Folder that keeps the predictions, a file a prompt; a killed run goes on."
+        ),
+    ],
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help=method_help("chunk, adakv, topk, snapkv, knorm, random, streaming by default"),
+        ),
+    ] = None,
+    ratio: Annotated[
+        list[float] | None,
+        typer.Option(
+            parser=real,
+            metavar="RATIO",
+            help="Share of the rows to remove, in [0, 1); by default 14 from 0 to .995; repeatable.",
+        ),
+    ] = None,
+    measured: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CELLS",
+            help="Folder that measure wrote of the same model and some of these prompts: calibrate on it.",
+        ),
+    ] = None,
+    n: Items = None,
+    length: Length = None,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    threads: Threads = None,
+    json_: Json = False,
+    plot: Plot = None,
+    **options: Any,
+) -> None:
+    """Predict from the full cache which answers break, and at which ratio.
+
+    Nothing is decoded under an eviction, and no right answers are needed.
+    """
+    check_outputs(plot, None)
+    from routegraph.tables import many
+    from routegraph.validate.measure.cells import PREDICTION, check_folder
+    from routegraph.validate.measure.result import Measured
+    from routegraph.validate.measure.run import MEASURED_POLICIES, MEASURED_RATIOS, planned
+    from routegraph.validate.models.load import load, use_threads
+    from routegraph.validate.predict.run import predict as predicted
+    from routegraph.validate.tasks import load_task
+
+    asked: dict[str, Any] = {
+        "policy_names": policy or MEASURED_POLICIES,
+        "ratios": ratio or MEASURED_RATIOS,
+        **options,
+    }
+    planned(keep=(), **asked)  # refuses what it must before anything is loaded
+    check_folder(out, PREDICTION)
+    beside = None if measured is None else Measured.load(measured)
+    prompts = [prompt for name in task for prompt in load_task(name, n, options["seed"], length)]
+    use_threads(threads)
+    with progress("prompts") as advance:
+        found = predicted(
+            load(model, dtype=dtype, device=device, progress=advance),
+            prompts,
+            out,
+            measured=beside,
+            progress=advance,
+            **asked,
+        )
+    note(f"predicted {many(len(found.ids), 'prompt')} into {out}")
+    if plot is not None:
+        draw(found.plot(), plot)
+    if json_:
+        print_json(found.to_dict())
+    else:
+        found.page().show(console())

@@ -1,0 +1,146 @@
+"""The result of `predict`: as numbers, in words, as a figure, as a folder of cells."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from routegraph import plot
+from routegraph._version import __version__
+from routegraph.stats.intervals import interval_dict, listed
+from routegraph.tables import Page, Shown
+from routegraph.validate.measure.cells import PREDICTION, cliffs_of, read_cell, read_run
+from routegraph.validate.predict.forecast import SHARES, Forecast
+from routegraph.validate.predict.tables import predicted_page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Predicted(Shown, Forecast):
+    """The result of `predict`: its numbers are those of `Forecast`."""
+
+    @staticmethod
+    def load(out: str | os.PathLike[str]) -> Predicted:
+        """Read every cell of a folder that `predict` wrote, sorted by the prompts' ids.
+
+        Raises
+        ------
+        ValueError
+            If it is no such folder, holds no cell yet, or one is damaged.
+        """
+        settings = read_run(out, PREDICTION)["settings"]
+        cells = [read_cell(path, settings) for path in sorted((Path(out) / "cells").glob("*.json"))]
+        return from_cells(settings, sorted(cells, key=lambda cell: str(cell["prompt"]["id"])))
+
+    def page(self) -> Page:
+        """Return what is to be expected at every ratio, critical ratios, and which prompts break first."""
+        return predicted_page(self)
+
+    def plot(self, ax: Any = None) -> Figure:
+        """Draw the share of answers that are expected to hold, a curve a policy, with 95 % bands.
+
+        ax : axes to draw on
+        """
+        with plot.style():
+            ax = plot.axes_or_new(ax)
+            for policy, colour in zip(self.policies, _cycle(len(self.policies)), strict=True):
+                low, high = self.band(policy)
+                ax.plot(self.ratios, self.kept(policy), marker=".", color=colour, label=policy)
+                ax.fill_between(self.ratios, low, high, color=colour, alpha=0.12, linewidth=0)
+            ax.axhline(0.5, color="grey", linewidth=1, linestyle=":")
+            ax.set(xlabel="compression ratio", ylabel="answers expected to hold (share)", ylim=(-0.02, 1.02))
+            ax.set_title(f"{self.settings['model']}: predicted, {len(self.ids)} prompts", loc="left")
+            ax.legend(loc="lower left")
+        made: Figure = ax.figure
+        return made
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-ready values."""
+        groups: list[str | None] = [None, *self.tasks] if len(self.tasks) > 1 else [None]
+        return {
+            "version": __version__,
+            "seed": self.settings["seed"],
+            "parameters": {**self.settings, "ratios": self.ratios.tolist(), "prompts": len(self.ids)},
+            "set_aside": [{"id": name, "why": why} for name, why in self.aside],
+            "definitions": {
+                **PREDICT_DEFINITIONS,
+                **{f"policy {name}": told for name, told in self.methods.items()},
+            },
+            "calibration": {
+                "on": self.calibration.words,
+                "mean": self.calibration.mean.tolist(),
+                "covariance": self.calibration.covariance.tolist(),
+            },
+            "results": [self._curve_dict(policy, task) for policy in self.policies for task in groups],
+            "prompts": [
+                {
+                    "id": name,
+                    "task": self.item_tasks[i],
+                    "statement": self.statements[i],
+                    "support_lost": [listed(row) for row in self.lost[i]],
+                    "risk": [listed(row) for row in self.risk[i]],
+                }
+                for i, name in enumerate(self.ids)
+            ],
+        }
+
+    def _curve_dict(self, policy: str, task: str | None) -> dict[str, Any]:
+        low, high = self.band(policy, task)
+        return {
+            "policy": policy,
+            "task": task or "all",
+            "prompts": len(self._lost(policy, task)),
+            "kept": listed(self.kept(policy, task)),
+            "low": listed(low),
+            "high": listed(high),
+            "half_point": interval_dict(self.critical(policy, task)),
+            "nine_tenths": interval_dict(self.critical(policy, task, 0.9)),
+        }
+
+
+PREDICT_DEFINITIONS = {
+    "ratio": "fraction of cache rows the policy is asked to remove",
+    "support_lost": "mean of three shares of what the model's own reply with the full cache rests on: what slots give "
+    "to its rows over all routes (worst row), its attention to the tokens it repeats, what it depends on where an "
+    "evenly fading context makes it half as likely",
+    "risk": "chance that the answer is lost, 1 / (1 + exp(-(a + b logit(support_lost)))); a and b from `calibration`",
+    "kept": "share of the answers given with the full cache that are expected to hold: the mean of 1 - risk; 95 % over "
+    "prompts and calibration",
+    "half_point": "ratio at which `kept` falls through one half; nine_tenths: through .9",
+}
+
+
+def from_cells(settings: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> Predicted:
+    """Return the result that cells make up; ValueError if there is none."""
+    if not cells:
+        raise ValueError("nothing has been predicted yet: there is no cell")
+    shape = (len(settings["policies"]), len(settings["ratios"]))
+    nothing = np.full((len(SHARES), *shape), np.nan)
+    prompts = [cell["prompt"] for cell in cells]
+    shares = [
+        nothing if cell["shares"] is None else np.array([cell["shares"][name] for name in SHARES])
+        for cell in cells
+    ]
+    return Predicted(
+        settings=settings,
+        ids=tuple(str(prompt["id"]) for prompt in prompts),
+        item_tasks=tuple(str(prompt["task"]) for prompt in prompts),
+        n_context=np.array([prompt["n_context"] for prompt in prompts], dtype=np.int64),
+        replies=tuple(str(cell["reply"]) for cell in cells),
+        statements=tuple(str(cell["statement"]) for cell in cells),
+        shares=np.stack(shares, axis=1),
+        cliffs={policy: cliffs_of(cells, policy) for policy in settings["policies"]},
+    )
+
+
+def _cycle(n: int) -> list[str]:
+    """Return so many colours."""
+    colours = list(plot.COLOURS.values())
+    return [colours[k % len(colours)] for k in range(n)]

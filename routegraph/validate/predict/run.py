@@ -1,0 +1,154 @@
+"""Which answers will break, prompt by prompt, from the full cache alone: nothing is decoded under an eviction.
+
+One prompt is one cell: one prefill of its context, the model's own reply with the full cache, a few passes over that
+reply, and then every policy at every ratio at once. What it takes hardly depends on how many of them there are.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from routegraph.files import digest
+from routegraph.options import check_names, takes
+from routegraph.validate.decoding.decode import decode
+from routegraph.validate.graders.words import normalise
+from routegraph.validate.measure.cells import PREDICTION, Cells
+from routegraph.validate.measure.item import Item, evicted, read_items
+from routegraph.validate.measure.run import MEASURED_POLICIES, MEASURED_RATIOS, planned
+from routegraph.validate.models.load import Loaded, load
+from routegraph.validate.models.sources import Progress
+from routegraph.validate.plan import Plan
+from routegraph.validate.predict.forecast import SHARES
+from routegraph.validate.predict.reply import stated
+from routegraph.validate.predict.result import Predicted, from_cells
+from routegraph.validate.predict.sources import sources_of
+from routegraph.validate.predict.support import read_support
+from routegraph.validate.prompts.prompt import Prompt
+
+if TYPE_CHECKING:
+    from routegraph.validate.measure.result import Measured
+
+#: Options of a plan that say how replies are judged: none is.
+UNUSED = ("grader",)
+
+
+@takes(Plan, without=UNUSED)
+def predict(
+    model: Any,
+    prompts: Sequence[Prompt],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    policy_names: Sequence[str] = MEASURED_POLICIES,
+    ratios: Sequence[float] | None = None,
+    measured: Measured | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Predicted:
+    """Predict for every prompt, policy and ratio whether the answer breaks.
+
+    Parameters
+    ----------
+    model : Loaded, str or Path
+        Whatever `routegraph.validate.models.load.load` takes.
+    prompts : sequence of Prompt
+        With a question or an answer prefix; no answers are needed, and none is looked at. A prompt that cannot be
+        asked or does not fit the model or a scorer is set aside: see `Predicted.aside`.
+    out : path, optional
+        Folder of the cell files, made if missing. What it already holds is not worked out again; in memory only by
+        default.
+    policy_names : sequence of str
+        See `Method.named`.
+    ratios : sequence of float
+        Compression ratios in [0, 1), `MEASURED_RATIOS` by default; 0 is always among them.
+    measured : Measured, optional
+        Answers of the same model, under some of these policies and ratios, to some of these prompts: the chances are
+        calibrated on them. Without, they are what other models had.
+    **options
+    progress : callable, optional
+        Called as ``progress(done, total, label)``.
+
+    Returns
+    -------
+    Predicted
+        The prompts asked for, in their order.
+
+    Raises
+    ------
+    ValueError
+        If no prompt can be asked; if the tokenizer does not fit the model; if a policy or ratio is unknown; if `out`
+        holds what was predicted with other settings; if `measured` is of another model or of none of these prompts.
+    """
+    if not prompts:
+        raise ValueError("at least one prompt is needed")
+    check_names("predict", Plan, options, UNUSED)
+    plan = planned(policy_names, MEASURED_RATIOS if ratios is None else ratios, (), **options)
+    model = load(model, progress=progress)
+    settings = {**plan.settings(model), "dtype": str(model.model.dtype).removeprefix("torch.")}
+    for name in UNUSED:
+        del settings[name]
+    items, aside = read_items(model, [_asked(prompt) for prompt in prompts], plan)
+    kept = Cells.open(out, settings, PREDICTION)
+    cells, started, made = [], time.time(), 0
+    for done, item in enumerate(items):
+        if progress:
+            progress(done, len(items), item.prompt.id)
+        name = digest(item.prompt.to_dict())
+        cell = kept.find(name)
+        if cell is None:
+            cell = kept.keep(name, predict_item(model, item, plan))
+            made += 1
+        cells.append(cell)
+    if progress:
+        progress(len(items), len(items), "done")
+    kept.note_run(len(items), made, time.time() - started)
+    found = replace(from_cells(kept.settings, cells), aside=aside)
+    return found if measured is None else found.calibrated(measured)
+
+
+def predict_item(model: Loaded, item: Item, plan: Plan) -> dict[str, Any]:
+    """Return the cell of one prompt, without its seal."""
+    asked, prompt = item.asked, item.prompt
+    n = len(asked.context)
+    ratios = plan.ratios_of(n)
+    cache, evictions = evicted(model, item, plan.seed)
+    whole = np.ones((1, model.n_layers, model.n_heads, n), dtype=bool)
+    own = decode(model, cache, asked.question, whole, plan.max_new_tokens, stop=plan.stop)
+    reply, said = stated(model.tokenizer, own.token_ids[0])
+    told: dict[str, Any] = {"shares": None}
+    if len(reply):
+        sources = asked.positions(sources_of(prompt.context, said))
+        support = read_support(model, cache, asked.question, reply, sources)
+        shares = [
+            np.concatenate(
+                [support.shares(s.alive(ratio)[None]) for s, ratio in zip(row, ratios, strict=True)], axis=1
+            )
+            for row in (eviction.survivals(ratios) for eviction in evictions)
+        ]  # of every policy float64[3, n_ratios]
+        told = {
+            "shares": {name: np.round([s[k] for s in shares], 6).tolist() for k, name in enumerate(SHARES)}
+        }
+    return {
+        "prompt": {
+            "id": prompt.id,
+            "task": prompt.task or "prompts",
+            "n_context": n,
+            "n_question": len(asked.question),
+        },
+        "protected": {eviction.method.name: eviction.told for eviction in evictions},
+        "reply": own.texts[0],
+        "statement": said,
+        **told,
+    }
+
+
+def _asked(prompt: Prompt) -> Prompt:
+    """Return a prompt that asks without a right answer where it has none: nothing is graded here."""
+    if prompt.answerable and not normalise(prompt.answer):
+        return replace(prompt, answerable=False)
+    return prompt

@@ -1,0 +1,92 @@
+"""A prediction in words and tables."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from routegraph.stats.intervals import Interval
+from routegraph.tables import Grid, Page, many, note, points, spanned, words
+from routegraph.validate.predict.forecast import Forecast
+from routegraph.validate.prompts.tokens import set_aside
+
+#: Prompts that are shown as the first to break.
+_FIRST = 5
+
+FOOTNOTE = (
+    "Predicted from the full cache: nothing was decoded under an eviction. An answer is what the model says with the "
+    "full cache, right or wrong; it holds where it is still given. [.., ..]: 95 %, over prompts and over how much "
+    "answers of other models, or of the measured prompts, bear to lose."
+)
+
+
+def predicted_page(found: Forecast) -> Page:
+    """Return what is to be expected of every policy, and which prompts break first."""
+    return Page(
+        (
+            words(*reading(found)),
+            points(f"{name}: {told}." for name, told in found.methods.items()),
+            kept_grid(found),
+            first_grid(found),
+            note(FOOTNOTE),
+        )
+    )
+
+
+def reading(found: Forecast) -> list[str]:
+    """Return how far every policy is expected to keep the answers, in sentences."""
+    asked = len(found.ids)
+    silent = int(np.isnan(found.lost).any(axis=(1, 2)).sum())
+    told = [
+        f"Model {found.settings['model']}, {many(asked, 'prompt')} of {spanned(found.n_context)} tokens; calibrated on "
+        f"{found.calibration.words}."
+    ]
+    if silent:
+        told.append(f"Warning: {many(silent, 'prompt')} got an empty reply, which no figure counts.")
+    if found.aside:
+        told.append(f"Warning: {set_aside(found.aside, asked + len(found.aside))}; no figure counts them.")
+    return told + [_sentence(found, policy) for policy in found.policies]
+
+
+def _sentence(found: Forecast, policy: str) -> str:
+    half, most = found.critical(policy), found.critical(policy, target=0.9)
+    last = f"{found.ratios[-1]:g}"
+    if np.isnan(half.value):
+        return f"{policy}: fewer than half of the answers are expected to be lost up to ratio {last}."
+    kept = f"nine in ten hold up to {_told(most)}, " if not np.isnan(most.value) else ""
+    return f"{policy}: {kept}half are lost by ratio {_told(half)}."
+
+
+def kept_grid(found: Forecast) -> Grid:
+    """Return the share of answers expected to hold at up to five ratios, in percent, a row a policy and task."""
+    last = len(found.ratios) - 1
+    at = sorted({round(k * last / 4) for k in range(1, 5)})
+    groups: list[str | None] = [None, *found.tasks] if len(found.tasks) > 1 else [None]
+    rows = []
+    for policy in found.policies:
+        for task in groups:
+            kept, (low, high) = found.kept(policy, task), found.band(policy, task)
+            cells = [f"{100 * kept[k]:.0f} [{100 * low[k]:.0f}, {100 * high[k]:.0f}]" for k in at]
+            rows.append([policy, task or "all", *cells, _told(found.critical(policy, task))])
+    columns = ["policy", "task", *(f"{found.ratios[k]:g}" for k in at), "half lost by"]
+    return Grid(columns, rows, "Answers expected to hold at the ratio, percent", right_from=2)
+
+
+def first_grid(found: Forecast) -> Grid:
+    """Return the prompts whose answers break first, under each policy."""
+    rows = []
+    for policy in found.policies:
+        breaks = found.thresholds(policy)
+        worst = np.where(np.isnan(breaks), np.inf, breaks)
+        for i in np.argsort(worst, kind="stable")[:_FIRST]:
+            if np.isfinite(worst[i]):
+                rows.append([policy, found.ids[i], found.statements[i], f"{worst[i]:.2f}"])
+    columns = ["policy", "prompt", "own reply", "breaks by"]
+    title = "Prompts that break first: more likely than not from this ratio on"
+    return Grid(columns, rows, title, right_from=3)
+
+
+def _told(found: Interval) -> str:
+    if np.isnan(found.value):
+        return "not reached"
+    ends = ("?" if np.isnan(end) else f"{end:.2f}" for end in (found.low, found.high))
+    return f"{found.value:.2f} [{', '.join(ends)}]"
