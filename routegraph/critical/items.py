@@ -1,8 +1,8 @@
 """Is a falling curve of answers a cliff of every item, or a slow decline of each? Thresholds item by item.
 
-The share of items still right at a ratio falls for one of two reasons, or a mixture. Either every item has a step of its
-own, right before and wrong after, and their places scatter: then the curve is the distribution of the places, and no
-item ever comes back. Or every item is a coin at every ratio, with a chance that declines: then items come and go.
+The share of items still right at a ratio falls for one of two reasons, or a mixture. Either every item has a step of
+its own, right before and wrong after, and their places scatter: then the curve is the distribution of the places, and
+no item ever comes back. Or every item is a coin at every ratio, with a chance that declines: then items come and go.
 How often wrong items become right again tells the two apart, and the mixture's place between them.
 """
 

@@ -22,6 +22,8 @@ Ids = NDArray[np.int64]
 
 #: Steps of s that are tried, until the reply is half as likely.
 STEPS = (1.0, 2.0, 3.0, 4.5, 6.0, 8.0, 11.0, 16.0)
+#: The critical point: by so much the log-likelihood has fallen, to one half of the likelihood.
+FALL = float(np.log(2))
 #: First rows of a context that keep their weight: what is not read elsewhere must lie somewhere (attention sinks).
 SINKS = 4
 
@@ -48,7 +50,7 @@ class Dependence:
     @property
     def critical(self) -> bool:
         """Whether there is such a point."""
-        return bool(self.fall >= np.log(2))
+        return self.fall >= FALL
 
 
 def read_dependence(model: Loaded, cache: Any, question: Ids, reply: Ids) -> Dependence:
@@ -80,7 +82,7 @@ def read_dependence(model: Loaded, cache: Any, question: Ids, reply: Ids) -> Dep
         full = likelihood(gates_of(network, cache))
         for step in STEPS:
             fall = float(full - likelihood(gates_of(network, cache, -step, SINKS)))
-            if fall >= np.log(2):
+            if fall >= FALL:
                 break
     gates = gates_of(network, cache, -step, SINKS)
     with torch.enable_grad():
