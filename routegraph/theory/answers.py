@@ -49,6 +49,11 @@ def answer_moments(scores: Sequence[Values], correlation: Values) -> Moments:
     Moments
         Of one prompt or none: the prompt's mean over slots and tokens, or 0, in every slot, and `correlation`.
 
+    Raises
+    ------
+    ValueError
+        If scores do not have one row a slot.
+
     Notes
     -----
     Every prompt weighs the same. With P prompts, x_i the mean of prompt i and W_i the mean of
@@ -56,6 +61,9 @@ def answer_moments(scores: Sequence[Values], correlation: Values) -> Moments:
     for the mean that was estimated. Both moments are shrunk (`shrunk`): the mean of a slot to that of all slots, the
     covariance to the average token's correlation at the answer tokens' mean variance.
     """
+    for one in scores:
+        if len(one) != len(correlation):
+            raise ValueError(f"scores must have one row for each of {len(correlation)} slots, got {len(one)}")
     asked = [one for one in scores if one.shape[1]]
     means = np.array([one.mean(axis=1) for one in asked])
     if len(asked) < 2:

@@ -104,6 +104,8 @@ def test_few_prompts_are_drawn_to_what_all_have_in_common():
     np.testing.assert_array_equal(nothing.mean, 0)
     np.testing.assert_array_equal(one.mean, 3)
     np.testing.assert_array_equal(one.covariance, correlation)
+    with pytest.raises(ValueError, match="scores must have one row for each of 3 slots, got 2"):
+        answer_moments([np.zeros((2, 4))], correlation)
     random = np.random.default_rng(0)
     raw, kept, apart, drawn = [], [], [], []
     for _ in range(200):
