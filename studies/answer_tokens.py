@@ -223,7 +223,7 @@ def main(folder: Path) -> None:
     write_json(folder / "gaps.json", document)
     page = DOCS / "answer_tokens.md"
     written = tables(means, squares, single, other, kept)
-    page.write_text(between(page.read_text("utf-8"), BEGIN, written, END), encoding="utf-8")
+    page.write_text(between(page.read_text("utf-8"), BEGIN, f"\n{written}\n", END), encoding="utf-8")
 
 
 def _intervals(shown: tuple[Interval, Interval, Interval]) -> list[str]:
