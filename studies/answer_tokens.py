@@ -1,7 +1,7 @@
 """Half points of GER of the answer tokens, predicted from other prompts: the tables of docs/answer_tokens.md.
 
 ``python -m studies.answer_tokens FOLDER`` writes prompts and traces of two pretrained models to FOLDER, uses those that
-are there, and takes about half an hour on one core; the models are fetched on first use (`routegraph model get`).
+are there, and takes about half an hour on one core, traces included. The models are fetched on first use.
 """
 
 from __future__ import annotations
