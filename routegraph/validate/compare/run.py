@@ -140,7 +140,7 @@ def split_order(n_prompts: int, split: str = "alternate", seed: int = 0) -> NDAr
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; choose from: {', '.join(SPLITS)}")
     order = np.arange(n_prompts)
-    return np.random.default_rng(seed).permutation(order) if split == "random" else order
+    return order if split == SPLITS[0] else np.random.default_rng(seed).permutation(order)
 
 
 def _check_windows(traces: Sequence[Trace]) -> None:
