@@ -6,3 +6,5 @@ AXES = ("model", "layer")
 PRUNING = ("columns", "decode")
 #: Where routes start: at the query, or at every position of the top layer.
 SOURCES = ("query", "row")
+#: Which prompts of a comparison are fitted to: every other one as they come, or after they were shuffled.
+SPLITS = ("alternate", "random")

@@ -42,6 +42,14 @@ def compare(
         Path | None,
         typer.Option(metavar="DIR", help="Folder written by measure on the same model: where answers fail."),
     ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Half that is fitted to: every other prompt as they come, or shuffled by the seed, as it must be "
+            "where prompts take turns in kind (alternate, random).",
+        ),
+    ] = "alternate",
     seed: Seed = 0,
     json_: Json = False,
     plot: Plot = None,
@@ -62,6 +70,7 @@ def compare(
         scorer=scorer,
         measured=measured,
         weights=weights_of(trace),
+        split=split,
         seed=seed,
     )
     if plot is not None:

@@ -30,6 +30,7 @@ def gaussian_copula(
     p: ArrayLike,
     *,
     shift: ArrayLike = 0.0,
+    spread: ArrayLike = 1.0,
     draws: int = 100_000,
     seed: int = 0,
 ) -> MonteCarlo:
@@ -43,6 +44,8 @@ def gaussian_copula(
         Fraction gone from each slot; one row a slot where slots differ (AdaKV).
     shift : float or float[M]
         Mean of the normal scores of the tokens asked for (0: average tokens), slot by slot.
+    spread : float or float[M]
+        Their standard deviation (1: average tokens), positive.
     draws, seed : int
         Gaussian vectors drawn and their seed.
 
@@ -51,12 +54,17 @@ def gaussian_copula(
     MonteCarlo
         Pr[all M normal scores lie below their thresholds Phi^-1(p)], and its standard error.
 
+    Raises
+    ------
+    ValueError
+        If a spread is not positive.
+
     Notes
     -----
     No parameter is fitted to GER. All ratios share the draws, so their errors are correlated. Valid for many
     rows; its tails are independent, so that at high ratios it lies a little low on real scores.
     """
-    return _draw(correlation, _marginals(correlation, p, shift), np.inf, draws, seed)
+    return _draw(correlation, _marginals(correlation, p, shift, spread), np.inf, draws, seed)
 
 
 def student_copula(
@@ -121,14 +129,21 @@ def fit_degrees(
     return float(candidates[int(np.argmin(losses))])
 
 
-def _marginals(correlation: NDArray[np.float64], p: ArrayLike, shift: ArrayLike) -> Curve:
+def _marginals(
+    correlation: NDArray[np.float64], p: ArrayLike, shift: ArrayLike, spread: ArrayLike = 1.0
+) -> Curve:
     """Return each slot's chance to lie below its threshold, float64[M, n_ratios]."""
     slots = len(correlation)
     gone = np.atleast_2d(np.asarray(p, dtype=float))
     gone = np.broadcast_to(gone, (slots, gone.shape[1]))
     offset = np.broadcast_to(np.asarray(shift, dtype=float), (slots,))
+    scale = np.broadcast_to(np.asarray(spread, dtype=float), (slots,))
+    if not np.all(scale > 0):
+        raise ValueError(f"spread must be positive in every slot, got {scale.min():g}")
+    if not offset.any() and np.all(scale == 1):
+        return gone
     # Tokens asked for lie `shift` higher: the same as thresholds that much lower.
-    return np.asarray(ndtr(ndtri(gone) - offset[:, None])) if offset.any() else gone
+    return np.asarray(ndtr((ndtri(gone) - offset[:, None]) / scale[:, None]))
 
 
 def _draw(
@@ -137,7 +152,7 @@ def _draw(
     thresholds = ndtri(chance) if np.isinf(degrees) else stdtrit(degrees, chance)
     # stdtrit is NaN at 0 and 1.
     thresholds = np.where(chance <= 0, -np.inf, np.where(chance >= 1, np.inf, thresholds)).T
-    root = _square_root(correlation)
+    root = square_root(correlation)
     rng = np.random.default_rng(seed)
     hits = np.zeros(chance.shape[1], dtype=np.int64)
     block = 10_000
@@ -151,7 +166,7 @@ def _draw(
     return MonteCarlo(mean, np.sqrt(mean * (1 - mean) / draws))
 
 
-def _square_root(correlation: NDArray[np.float64]) -> NDArray[np.float64]:
+def square_root(correlation: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return A with A A^T the nearest positive semi-definite correlation (eigenvalues clipped at 0)."""
     values, vectors = np.linalg.eigh(correlation)
     root = vectors * np.sqrt(np.maximum(values, 0))

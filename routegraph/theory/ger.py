@@ -12,19 +12,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaln, ndtr, ndtri
 
+from routegraph.theory.answers import Moments, answer_moments
 from routegraph.theory.copula import (
     MonteCarlo,
     fit_degrees,
     gaussian_copula,
     normal_scores,
     slot_correlation,
+    square_root,
     student_copula,
 )
 
 __all__ = [
+    "Moments",
     "MonteCarlo",
     "all_gone",
     "all_gone_one_factor",
+    "answer_moments",
     "beta_binomial",
     "effective_slots",
     "fit_beta_binomial",
@@ -39,6 +43,7 @@ __all__ = [
     "one_factor",
     "shifted",
     "slot_correlation",
+    "square_root",
     "structural_floor",
     "student_copula",
     "two_factor",

@@ -30,6 +30,10 @@ def test_compare_prints_tables_or_json(capsys, trace_file):
     status, out, err = run(capsys, "compare", trace_file, "--policy", "topk", "--json")
     assert (status, err) == (0, "")
     assert json.loads(out)["results"][0]["policy"] == "topk"
+    assert json.loads(out)["parameters"]["split"] == "alternate"
+    status, out, _ = run(capsys, "compare", trace_file, "--policy", "topk", "--split", "random", "--json")
+    assert status == 0
+    assert json.loads(out)["parameters"]["split"] == "random"
 
 
 def test_compare_draws_and_writes(capsys, trace_file, tmp_path):
@@ -89,6 +93,7 @@ def test_registries_are_listed(capsys):
         (["compare", "TRACE", "--policy", "kvzip"], ["KVzipPress scores in a second pass", "snapkv"]),
         (["inspect", "TRACE", "--policy", "PyramidKVPress"], ["'pyramidkv'", "--scorer snapkv"]),
         (["compare", "TRACE", "--ratio", "2"], ["2.0", "[0, 1)"]),
+        (["compare", "TRACE", "--split", "halves"], ["'halves'", "alternate, random"]),
         (["compare", "TRACE", "--ratio", "x"], ["'x'"]),
         (["compare", "TRACE", "--eps", "2"], ["eps", "2.0"]),
         (["inspect", "missing.npz"], ["no file or folder", "missing.npz"]),

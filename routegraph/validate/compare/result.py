@@ -39,6 +39,7 @@ class Comparison(Shown):
     eps: tuple[float, ...] = EPS
     question_aware: bool = False
     has_measured: bool = False
+    split: str = "alternate"
 
     @property
     def has_reach(self) -> bool:
@@ -109,6 +110,7 @@ class Comparison(Shown):
                 eps=tuple(told["eps"]),
                 question_aware=bool(told["question_aware"]),
                 has_measured=any(found.measured is not None for found in policies.values()),
+                split=str(told.get("split", "alternate")),
             )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             raise ValueError(f"{str(path)!r} is no result of compare") from None
@@ -128,6 +130,7 @@ class Comparison(Shown):
                 "eps": list(self.eps),
                 "queries": QUERIES,
                 "question_aware": self.question_aware,
+                "split": self.split,
             },
             "definitions": {
                 **COMPARISON_DEFINITIONS,
@@ -165,11 +168,11 @@ COMPARISON_DEFINITIONS = {
     "ratio",
     "measured copula": "Gaussian copula with the correlation of the slots' normal scores measured on the "
     "training half; nothing fitted to GER",
-    "shifted copula": "the same for answer tokens, each slot's scores shifted by the mean normal score of the "
-    "training half's answer tokens",
+    "shifted copula": "the same for answer tokens, with the mean, spread and correlation of the normal scores of the "
+    "training half's answer tokens, every prompt weighing the same; protected answer tokens stay",
     "simulated": "drawn from what was fitted to the training half: scores from the field of profile 'trace', reads "
     "from the ensemble 'empirical', the same policy and protected rows; every simulated prompt has the length of a "
-    "held-out one, and its answer tokens, shifted as the training half's are",
+    "held-out one, and its answer tokens, drawn with the mean, spread and correlation of the training half's",
     "uniform": "the same policy and protected rows on the default ensemble: independent scores, every (layer, KV "
     "head, token) reads one key uniformly from its past",
     "reach": "fraction of tokens that a surviving route of reads heavier than eps joins to the last token of the "
@@ -180,6 +183,7 @@ COMPARISON_DEFINITIONS = {
     "them are the cache, and only edges from those queries into dead slots are gone",
     "cavity": "mean field for independent slots and uniform reads, as many a (layer, KV head, token) as the training "
     "half makes; columns and all context tokens only",
+    "split": "alternate: the training half is the first, third, ... prompt as they come; random: shuffled by the seed",
     "minus_read_off": "predicted minus read-off half point, prompts resampled in pairs",
     "replicates": "simulated prompts for each held-out prompt",
     "rmse": f"over ratios {JUDGED[0]} to {JUDGED[1]} not used for fitting, against held-out prompts",

@@ -1,7 +1,7 @@
 """`compare`: what eviction does to a real model's tokens, beside theory and simulation.
 
-Half of the prompts (the training half: every other one) may be used for fitting; every prediction is
-judged on the other half. No theory sees the curve it is judged on.
+Half of the prompts (the training half: every other one, as they come or shuffled) may be used for fitting;
+every prediction is judged on the other half. No theory sees the curve it is judged on.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from routegraph.choices import AXES, PRUNING
+from routegraph.choices import AXES, PRUNING, SPLITS
 from routegraph.protection import structural_cliffs
 from routegraph.survival import check_ratios
 from routegraph.theory import ger as theory
 from routegraph.trace import Trace
 from routegraph.validate.compare import failure
 from routegraph.validate.compare import reach as reach_compare
+from routegraph.validate.compare.copulas import fit_answers, predict_answers, predict_tokens
 from routegraph.validate.compare.policy import PolicyComparison
 from routegraph.validate.compare.prediction import AxisComparison, Curve, Prediction
 from routegraph.validate.compare.reach import EPS
@@ -47,6 +49,7 @@ def compare(
     scorer: str | None = None,
     measured: Measured | str | os.PathLike[str] | None = None,
     weights: str | None = None,
+    split: str = "alternate",
     seed: int = 0,
 ) -> Comparison:
     """Read GER, eviction rate and reach off traces and set theory and simulation beside them.
@@ -54,8 +57,7 @@ def compare(
     Parameters
     ----------
     traces : sequence of Trace
-        Prompts of one run, at least four; the first, third, ... are the training half: shuffle prompts that
-        take turns in kind. Reach needs traces with graphs.
+        Prompts of one run, at least four. Reach needs traces with graphs.
     policy_names : iterable of str
         Methods by name, see `Method.of_scores`: each goes by the scores that its name means. One that draws does so
         anew for every prompt, read off and simulated; one that is not nested is asked ratio by ratio.
@@ -69,21 +71,25 @@ def compare(
         What `routegraph measure` found of the same model, or its folder: where answers fail.
     weights : str, optional
         Fingerprint of the traces' model, by which `measured` is checked; its name is without.
+    split : {"alternate", "random"}
+        The training half is the first, third, ... prompt, of the traces as they come or shuffled by the seed. Where
+        prompts take turns in kind, such as in the direction of their questions, every other one is no fair half.
     seed : int
-        Seed of the copula draws, of the simulation, and of policies that draw.
+        Seed of the copula draws, of the simulation, of policies that draw, and of a random split.
 
     Raises
     ------
     ValueError
-        If there are too few prompts or ratios, an eps is out of range, a policy is unknown or protects all rows of
-        a prompt, the traces lack its scores, nothing goes by `scorer`, or `measured` is of another model or way of
-        scoring.
+        If there are too few prompts or ratios, the split is unknown, an eps is out of range, a policy is unknown or
+        protects all rows of a prompt, the traces lack its scores, nothing goes by `scorer`, or `measured` is of another
+        model or way of scoring.
     """
     grid = np.array(sorted(set(check_ratios(ratios))))
     if len(grid) < 4:
         raise ValueError(f"compare needs at least 4 ratios, got {len(grid)}")
     if len(traces) < 4:
         raise ValueError(f"compare needs at least 4 prompts (half of them are held out), got {len(traces)}")
+    traces = [traces[at] for at in split_order(len(traces), split, seed)]
     if len({trace.question is None for trace in traces}) > 1:
         raise ValueError("the traces are partly question-aware and partly not; compare them apart")
     _check_windows(traces)
@@ -119,7 +125,22 @@ def compare(
         eps=thresholds,
         question_aware=traces[0].question is not None,
         has_measured=measured is not None,
+        split=split,
     )
+
+
+def split_order(n_prompts: int, split: str = "alternate", seed: int = 0) -> NDArray[np.int64]:
+    """Return the order of prompts of which the first, third, ... are the training half, int64[n_prompts].
+
+    Raises
+    ------
+    ValueError
+        If the split is unknown.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; choose from: {', '.join(SPLITS)}")
+    order = np.arange(n_prompts)
+    return order if split == SPLITS[0] else np.random.default_rng(seed).permutation(order)
 
 
 def _check_windows(traces: Sequence[Trace]) -> None:
@@ -190,11 +211,6 @@ def _compare_axis(
     """Read one head axis off all prompts, with the theories for the held-out ones."""
     training, held_out = read[::2], read[1::2]
     n_layers, n_heads = shape
-    groups = (
-        [slice(None)]
-        if over == "model"
-        else [slice(i, i + n_heads) for i in range(0, n_layers * n_heads, n_heads)]
-    )
     slots = n_layers * n_heads if over == "model" else n_heads
     asked = [prompt for prompt in held_out if not np.isnan(prompt.answers[over]).any()]
     observed = {
@@ -209,15 +225,14 @@ def _compare_axis(
         np.concatenate([prompt.evictable[over][::2] for prompt in training]),
         slots,
     )
-    correlation = theory.slot_correlation([prompt.normal_scores for prompt in training])
     predicted = {
         "independent": Prediction(theory.independent(gone, slots)),
         "one factor": Prediction(theory.one_factor(gone.ravel(), slots, rho).reshape(gone.shape)),
-        "measured copula": _copula(correlation, held_out, groups, None, seed),
+        "measured copula": predict_tokens(training, held_out, over, n_heads, seed),
     }
-    answer_scores = np.concatenate([prompt.answer_scores for prompt in training], axis=1)
-    if answer_scores.shape[1] and asked:
-        predicted["shifted copula"] = _copula(correlation, asked, groups, answer_scores.mean(axis=1), seed)
+    moments = fit_answers(training)
+    if moments is not None and asked:
+        predicted["shifted copula"] = predict_answers(moments, asked, over, n_heads, seed)
     else:
         del observed["answer tokens"], observed["answer tokens, held out"]
     return AxisComparison(over, slots, ratios, gone.mean(axis=0), observed, predicted, rho)
@@ -225,24 +240,3 @@ def _compare_axis(
 
 def _answered(read: list[ReadOff], over: str) -> Curve:
     return np.array([prompt.answers[over] for prompt in read if not np.isnan(prompt.answers[over]).any()])
-
-
-def _copula(
-    correlation: Curve, prompts: list[ReadOff], groups: list[slice], shift: Curve | None, seed: int
-) -> Prediction:
-    """Predict each held-out prompt at its own fractions gone, averaged over groups of slots."""
-    gone = np.concatenate([prompt.gone for prompt in prompts], axis=1)
-    curves, errors = [], []
-    for number, group in enumerate(groups):
-        estimate = theory.gaussian_copula(
-            correlation[group, group],
-            gone[group],
-            shift=0.0 if shift is None else shift[group],
-            draws=40_000 if len(groups) == 1 else 10_000,
-            seed=seed + number,
-        )
-        curves.append(estimate.mean.reshape(len(prompts), -1))
-        # Prompts share the draws, so their errors do not average out; groups do not share them.
-        errors.append(estimate.stderr.reshape(len(prompts), -1).mean(axis=0))
-    stderr = np.sqrt(np.sum(np.square(errors), axis=0)) / len(groups)
-    return Prediction(np.mean(curves, axis=0), stderr)

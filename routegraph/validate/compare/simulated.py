@@ -22,8 +22,9 @@ from routegraph.sim.ensembles.base import join
 from routegraph.sim.ensembles.empirical import ReadStatistics, resample_reads
 from routegraph.sim.fields import Field, fit_field
 from routegraph.stats.intervals import standard_error
-from routegraph.theory.ger import normal_scores, slot_correlation
+from routegraph.theory.ger import normal_scores, slot_correlation, square_root
 from routegraph.trace import Trace
+from routegraph.validate.compare.copulas import fit_answers
 from routegraph.validate.compare.prediction import Curve, Prediction
 from routegraph.validate.eviction import Eviction, Fates
 from routegraph.validate.traces.read_off import ReadOff, tokens_gone
@@ -49,12 +50,15 @@ class ScoreModel:
         Mean normal score of the answer tokens, slot by slot; 0 without answers.
     n_heads : int
         KV heads a layer.
+    root : float64[n_layers * n_heads, n_layers * n_heads] or None
+        Times its transpose: covariance of the answer tokens' normal scores; None: they go together as all tokens do.
     """
 
     field: Field
     marginals: Curve | None
     shift: Curve
     n_heads: int
+    root: Curve | None = None
 
     def draw(
         self,
@@ -63,12 +67,14 @@ class ScoreModel:
         answers: NDArray[np.int64],
         ratios: Sequence[float],
     ) -> Fates:
-        """Draw scores in the place of an eviction's own, answer tokens shifted, and evict as it does."""
+        """Draw scores in the place of an eviction's own, the answer tokens' apart, and evict as it does."""
         from scipy.special import ndtr
 
         protected = eviction.protected
         scores = self.field.draw(generator, self.n_heads, len(protected)).astype(float)
         slots = scores.reshape(-1, len(protected))
+        if self.root is not None:
+            slots[:, answers] = self.root @ generator.standard_normal((len(slots), len(answers)))
         slots[:, answers] += self.shift[:, None]
         if self.marginals is not None:
             grid = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
@@ -95,7 +101,7 @@ def fit_scores(
     """
     first = training[0]
     correlation = slot_correlation([prompt.normal_scores for prompt in read])
-    answers = np.concatenate([prompt.answer_scores for prompt in read], axis=1)
+    answers = fit_answers(read)
     pooled = []
     for eviction in evictions:
         table = eviction.scores[..., ~eviction.protected]
@@ -105,15 +111,16 @@ def fit_scores(
     return ScoreModel(
         field=fit_field(correlation, first.n_heads),
         marginals=np.quantile(np.concatenate(pooled, axis=1), grid, axis=1).T,
-        shift=answers.mean(axis=1) if answers.shape[1] else np.zeros(len(correlation)),
+        shift=np.zeros(len(correlation)) if answers is None else answers.mean,
         n_heads=first.n_heads,
+        root=None if answers is None else answers.spread[:, None] * square_root(answers.correlation),
     )
 
 
 def uniform_scores(fitted: ScoreModel) -> ScoreModel:
     """Return the baseline: the same policy and protected rows on independent scores, every token alike."""
     field = Field(np.zeros_like(fitted.field.in_layer))
-    return replace(fitted, field=field, marginals=None, shift=np.zeros_like(fitted.shift))
+    return replace(fitted, field=field, marginals=None, shift=np.zeros_like(fitted.shift), root=None)
 
 
 def draws_per_prompt(n_prompts: int) -> int:

@@ -35,6 +35,8 @@ class ReadOff:
         Normal scores of the evictable tokens' order in each slot.
     answer_scores : float64[n_layers * n_heads, n_evictable answers]
         Those of the answer tokens.
+    spared : float
+        Share of the answer tokens that is protected; NaN without answers.
     """
 
     n_context: int
@@ -44,6 +46,7 @@ class ReadOff:
     answers: dict[str, Curve]
     normal_scores: Curve
     answer_scores: Curve
+    spared: float
 
 
 def read_off(trace: Trace, eviction: Eviction, ratios: Sequence[float]) -> ReadOff:
@@ -69,6 +72,7 @@ def read_off(trace: Trace, eviction: Eviction, ratios: Sequence[float]) -> ReadO
         answers={over: tokens_gone(fates, over, answers) if len(answers) else nothing for over in AXES},
         normal_scores=scores,
         answer_scores=scores[:, is_answer],
+        spared=1 - float(evictable[answers].mean()) if len(answers) else float("nan"),
     )
 
 
