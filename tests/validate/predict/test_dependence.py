@@ -57,7 +57,7 @@ def test_fall_and_parts_are_those_of_eager_attention(family, monkeypatch):
         near = np.zeros(N_CONTEXT)
         near[row] = 0.005
         ends = [likelihood(family, {}, faded(1.5) + sign * near) for sign in (-1, 1)]
-        assert found.parts[..., row].sum() == pytest.approx((ends[0] - ends[1]) / 0.01, rel=0.01, abs=2e-5)
+        assert found.parts[..., row].sum() == pytest.approx((ends[0] - ends[1]) / 0.01, rel=0.01, abs=5e-4)
     assert not found.parts[..., :SINKS].any()
 
 

@@ -1,0 +1,212 @@
+"""`predict`: prompts in, chances out; resumed, calibrated, shown, and refused in one line."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from routegraph.validate.measure.result import Measured
+from routegraph.validate.measure.run import measure
+from routegraph.validate.models.load import Loaded, load
+from routegraph.validate.predict.calibration import Calibration
+from routegraph.validate.predict.result import Predicted
+from routegraph.validate.predict.run import predict
+from routegraph.validate.prompts.prompt import Prompt, write_prompts
+from routegraph.validate.tasks import load_task
+from tests.helpers.commands import run
+
+ASKED: dict[str, Any] = {
+    "policy_names": ["chunk", "topk", "random"],
+    "ratios": [0.4, 0.7, 0.9],
+    "chunk_length": 16,
+    "max_new_tokens": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def trained() -> Loaded:
+    return load("llama-tiny")
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[Prompt]:
+    return load_task("words_forward", 6, seed=5) + load_task("words_inverse", 6, seed=5)
+
+
+@pytest.fixture(scope="module")
+def found(trained: Loaded, prompts: list[Prompt], tmp_path_factory: Any) -> tuple[Predicted, Path]:
+    out = tmp_path_factory.mktemp("predicted") / "out"
+    return predict(trained, prompts, out, **ASKED), out
+
+
+def test_nothing_is_lost_at_ratio_0_and_more_at_larger_ratios(found):
+    lost = found[0].lost
+    assert lost.shape == (12, 3, 4)
+    assert (lost[..., 0] == 0).all()
+    nested = lost[:, [0, 1]]
+    assert (np.diff(nested, axis=-1) > -1e-6).all()
+    assert (found[0].risk >= 0).all()
+    assert found[0].kept("topk")[0] > 0.98
+
+
+def test_it_tells_the_answers_that_break_with_no_answer_told(trained, prompts, found):
+    """The real measurement: on the model at hand those that break have lost more, and curves are near each other."""
+    measured = measure(trained, prompts, **ASKED)
+    fails, lost = measured.fails[:, :, 1:], found[0].lost[:, :, 1:]
+    assert lost[fails].mean() > lost[~fails].mean() + 0.3
+    silent = [replace(prompt, answer="", answer_spans=(), evidence=()) for prompt in prompts]
+    again = predict(trained, silent, **ASKED)
+    np.testing.assert_array_equal(again.lost, found[0].lost)
+    own = found[0].calibrated(measured)
+    assert own.calibration.words == f"{int(measured.right[:, 0, 0].sum())} measured answers of this model"
+    for policy, place in (("chunk", 0), ("random", 2)):
+        right = measured.right[measured.right[:, 0, 0], place].mean(axis=0)
+        assert np.abs(own.kept(policy) - right).max() < 0.2
+        low, high = own.band(policy)
+        wide_low, wide_high = found[0].band(policy)
+        assert (high - low).mean() < (wide_high - wide_low).mean()
+
+
+def test_resumed_leaves_the_same_bytes_and_loads_as_it_was(trained, prompts, found, tmp_path):
+    made, out = found
+    again = predict(trained, prompts[:5], tmp_path / "out", **ASKED)
+    assert again.ids == made.ids[:5]
+    whole = predict(trained, prompts, tmp_path / "out", **ASKED)
+    files = [{p.name: p.read_bytes() for p in (o / "cells").iterdir()} for o in (out, tmp_path / "out")]
+    assert files[0] == files[1]
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["runs"][-1]["measured"] == 7
+    loaded = Predicted.load(out)
+    order = [whole.ids.index(name) for name in loaded.ids]
+    np.testing.assert_array_equal(loaded.lost, whole.lost[order])
+    assert loaded.replies == tuple(whole.replies[i] for i in order)
+    with pytest.raises(ValueError, match="was measured with ratios"):
+        predict(trained, prompts, out, **{**ASKED, "ratios": [0.5]})
+    with pytest.raises(ValueError, match="is no folder of routegraph measure"):
+        Measured.load(out)
+
+
+def test_critical_ratios_are_those_of_the_curve_and_intervals_hold_them(found):
+    sure = replace(found[0], calibration=Calibration(np.array([0.0, 3.0]), np.eye(2) * 1e-12, "made"))
+    half = sure.critical("chunk")
+    kept = sure.kept("chunk")
+    assert np.interp(-0.5, -kept, sure.ratios) == pytest.approx(half.value)
+    assert half.low <= half.value <= half.high
+    unsure = replace(sure, calibration=Calibration(np.array([0.0, 3.0]), np.diag([4.0, 0.1]), "made"))
+    wide = unsure.critical("chunk")
+    assert np.isnan(wide.high) or wide.high - wide.low > half.high - half.low
+    never = replace(sure, calibration=Calibration(np.array([-30.0, 1.0]), np.eye(2) * 1e-12, "made"))
+    assert np.isnan(never.critical("chunk").value)
+    assert "fewer than half" in never.summary()
+
+
+def test_an_empty_reply_has_nothing_to_lose_and_is_counted_nowhere(found):
+    shares = found[0].shares.copy()
+    shares[:, 3] = np.nan
+    silent = replace(found[0], shares=shares)
+    others = np.arange(12) != 3
+    assert silent.kept("topk") == pytest.approx(1 - found[0].risk[others, 1].mean(axis=0))
+    assert "1 prompt got an empty reply" in silent.summary()
+    assert json.loads(json.dumps(silent.to_dict()))["prompts"][3]["risk"][0] == [None] * 4
+
+
+def test_a_reply_that_ends_at_once_and_a_refusal(trained, prompts, monkeypatch):
+    """Empty: no shares. A refusal is a reply like any other, and has no place in the context that it repeats."""
+    from routegraph.validate.predict import run as running
+
+    decode = running.decode
+
+    def silent(*args: Any, **more: Any) -> Any:
+        made = decode(*args, **more)
+        return replace(
+            made, token_ids=tuple(ids[:0] for ids in made.token_ids), texts=tuple("" for _ in made.texts)
+        )
+
+    monkeypatch.setattr(running, "decode", silent)
+    assert np.isnan(predict(trained, prompts[:2], **ASKED).lost).all()
+    monkeypatch.undo()
+    unknown = load_task("words_unknown_forward", 3, seed=5)
+    refused = predict(trained, unknown, **ASKED)
+    assert set(refused.statements) == {"<idk>"}
+    assert (refused.lost[:, :, -1] > 0).all()
+
+
+def test_document_and_figure(found, tmp_path):
+    told = json.loads(json.dumps(found[0].to_dict()))
+    assert [row["task"] for row in told["results"][:3]] == ["all", "forward", "inverse"]
+    assert told["calibration"]["on"] == "four other models"
+    assert "grader" not in told["parameters"]
+    row = told["results"][0]
+    assert all(
+        low <= kept <= high for low, kept, high in zip(row["low"], row["kept"], row["high"], strict=True)
+    )
+    figure = found[0].plot()
+    assert [line.get_label() for line in figure.axes[0].lines][:3] == ["chunk", "topk", "random"]
+
+
+def test_other_models_and_other_prompts_calibrate_nothing(trained, prompts, found):
+    others = measure(trained, load_task("words_forward", 2, seed=9), **ASKED)
+    with pytest.raises(ValueError, match="nothing was measured of these prompts"):
+        found[0].calibrated(others)
+    strange = replace(others, settings={**others.settings, "weights": "other"})
+    with pytest.raises(ValueError, match="what was measured has weights 'other'"):
+        found[0].calibrated(strange)
+
+
+def test_command_line(capsys, tmp_path, prompts):
+    write_prompts(tmp_path / "p.jsonl", prompts[:3])
+    asked = [
+        "llama-tiny",
+        "--task",
+        tmp_path / "p.jsonl",
+        "--policy",
+        "chunk",
+        "--ratio",
+        ".5",
+        "--ratio",
+        ".9",
+    ]
+    more = ["--chunk-length", "16", "--max-new-tokens", "1", "--threads", "1"]
+    status, shown, _ = run(capsys, "predict", *asked, *more, "--out", tmp_path / "out")
+    assert status == 0
+    assert shown.startswith("Model llama-tiny, 3 prompts of ")
+    assert "Prompts that break first" in shown
+    run(capsys, "measure", *asked, *more, "--out", tmp_path / "cells")
+    status, shown, _ = run(
+        capsys,
+        "predict",
+        *asked,
+        *more,
+        "--out",
+        tmp_path / "out",
+        "--measured",
+        tmp_path / "cells",
+        "--json",
+    )
+    assert json.loads(shown)["calibration"]["on"] == "3 measured answers of this model"
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--ratio", "1"], "ratio must be in [0, 1), got 1.0"),
+        (["--policy", "topp"], "unknown policy 'topp'"),
+        (["--grader", "exact"], "No such option: --grader"),
+        (["--measured", "nowhere"], "'nowhere' is no folder of routegraph measure"),
+    ],
+)
+def test_bad_input_is_one_line(more, says, capsys, tmp_path):
+    asked = ["predict", "llama-tiny", "--task", "words_forward", "--out", tmp_path / "out"]
+    status, shown, error = run(capsys, *asked, *more)
+    assert (status, shown) == (2, "")
+    assert says in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_at_least_one_prompt(trained):
+    with pytest.raises(ValueError, match="at least one prompt is needed"):
+        predict(trained, [])
+    with pytest.raises(TypeError, match="unexpected keyword argument 'grader'"):
+        predict(trained, [Prompt("a", "b", "c")], grader="exact")
