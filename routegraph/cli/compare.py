@@ -42,6 +42,13 @@ def compare(
         Path | None,
         typer.Option(metavar="DIR", help="Folder written by measure on the same model: where answers fail."),
     ] = None,
+    predict: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder written by predict on the same model: by which ratio answers are expected to break.",
+        ),
+    ] = None,
     split: Annotated[
         str,
         typer.Option(
@@ -69,6 +76,7 @@ def compare(
         eps=eps or EPS,
         scorer=scorer,
         measured=measured,
+        predicted=predict,
         weights=weights_of(trace),
         split=split,
         seed=seed,
@@ -112,7 +120,7 @@ def report(
         raise ValueError("--probes belongs to the claims: give --measured DIR, too")
     traces, weights = Trace.load(trace), weights_of(trace)
     judged, given = claims_of_files(measured, [trace], probes or (), seed) if measured else ([], [])
-    beside = next((one for one in given if not mismatch(one, traces, weights)), None)
+    beside = next((one for one in given if not mismatch(one.settings, traces, weights)), None)
     found = run_comparison(traces, measured=beside, weights=weights, seed=seed)
     write_report(out, None, found, judged, given)
     note(f"wrote {out}")

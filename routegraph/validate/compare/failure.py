@@ -195,36 +195,42 @@ def read_measured(
         If the folder holds no measurement, or one of another model or of other knowledge of the question.
     """
     found = measured if isinstance(measured, Measured) else Measured.load(measured)
-    if why := mismatch(found, traces, weights):
+    if why := mismatch(found.settings, traces, weights):
         raise ValueError(why)
     return found
 
 
-def mismatch(found: Measured, traces: Sequence[Trace], weights: str | None = None) -> str:
-    """Return why what was measured cannot stand beside traces, in a sentence; nothing where it can."""
-    settings, name = found.settings, traces[0].model
+def mismatch(
+    settings: Mapping[str, Any], traces: Sequence[Trace], weights: str | None = None, done: str = "measured"
+) -> str:
+    """Return why what was measured, or predicted, cannot stand beside traces, in a sentence; nothing where it can."""
+    name = traces[0].model
     theirs = settings.get("weights")
     if (theirs != weights) if (weights and theirs) else (settings["model"] != name):
         of = "the same name, other weights" if settings["model"] == name else repr(settings["model"])
-        return f"the traces are of model {name!r}, what was measured is of another: {of}; extract and measure one model"
+        return (
+            f"the traces are of model {name!r}, what was {done} is of another: {of}; make both of one model"
+        )
     aware = traces[0].question is not None
     if bool(settings["question_aware"]) != aware:
         words = ("question-agnostic", "question-aware")
-        return f"the traces are {words[aware]}, what was measured is {words[not aware]}; make both in one way"
+        return f"the traces are {words[aware]}, what was {done} is {words[not aware]}; make both in one way"
     return ""
 
 
-def measured_as(measured: Measured, traces: Sequence[Trace], method: Method) -> str | None:
-    """Return the name under which a policy on a score table was measured; None where it was not.
+def measured_as(
+    settings: Mapping[str, Any], traces: Sequence[Trace], method: Method, done: str = "measured"
+) -> str | None:
+    """Return the name under which a policy on a score table was measured, or predicted; None where it was not.
 
     Raises
     ------
     ValueError
-        If the policy cuts chunks of one length in the traces and of another in what was measured.
+        If the policy cuts chunks of one length in the traces and of another there.
     """
-    length = int(measured.settings["chunk_length"])
+    length = int(settings["chunk_length"])
     base, _, by_chunk = method.table.partition("/")
-    for name in measured.policies:
+    for name in settings["policies"]:
         try:
             other = Method.named(name, length)
         except ValueError:  # a policy of one's own that is not registered now is none of those compared
@@ -234,10 +240,10 @@ def measured_as(measured: Measured, traces: Sequence[Trace], method: Method) -> 
         if by_chunk and other.table != method.table:
             own = int(traces[0].scorers[method.table]["chunk_length"])
             raise ValueError(
-                f"policy {method.policy!r} cuts chunks of {own} in the traces and of {length} in what was measured; "
+                f"policy {method.policy!r} cuts chunks of {own} in the traces and of {length} in what was {done}; "
                 "make both of one length, or compare other policies"
             )
-        return name
+        return str(name)
     return None
 
 
@@ -263,7 +269,7 @@ def failures(
         As `read_measured` and `measured_as` do, before anything is fitted.
     """
     found = read_measured(measured, traces, weights)
-    names = {policy: measured_as(found, traces, method) for policy, method in chosen.items()}
+    names = {policy: measured_as(found.settings, traces, method) for policy, method in chosen.items()}
     return {policy: failure(found, name, traces, seed) for policy, name in names.items() if name}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from routegraph.stats.intervals import Interval
 from routegraph.validate.compare.failure import Failure
+from routegraph.validate.compare.foretold import Foretold
 from routegraph.validate.compare.prediction import AxisComparison
 from routegraph.validate.compare.reach import ReachComparison
 from routegraph.validate.presses.methods import method_words
@@ -26,6 +27,8 @@ class PolicyComparison:
         Empty where the traces hold no graphs.
     measured : Failure or None
         Where answers fail; None where that was not measured.
+    foretold : Foretold or None
+        By which ratio answers are expected to break; None where that was not predicted.
     cut : str or None
         Registered policy that cuts the scores; None in files of earlier versions, where `policy` was its name.
     """
@@ -37,6 +40,7 @@ class PolicyComparison:
     reach: list[ReachComparison] = field(default_factory=list)
     measured: Failure | None = None
     cut: str | None = None
+    foretold: Foretold | None = None
 
     @property
     def words(self) -> str:

@@ -20,7 +20,12 @@ from routegraph.validate.compare.prediction import JUDGED, Curve
 from routegraph.validate.compare.reach import EPS, QUERIES
 from routegraph.validate.compare.simulated import draws_per_prompt
 from routegraph.validate.compare.stored import read_policy
-from routegraph.validate.compare.tables import COMPARISON_FOOTNOTE, FAILURES_FOOTNOTE, policy_blocks
+from routegraph.validate.compare.tables import (
+    COMPARISON_FOOTNOTE,
+    FAILURES_FOOTNOTE,
+    FORETOLD_FOOTNOTE,
+    policy_blocks,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,6 +44,7 @@ class Comparison(Shown):
     eps: tuple[float, ...] = EPS
     question_aware: bool = False
     has_measured: bool = False
+    has_foretold: bool = False
     split: str = "alternate"
 
     @property
@@ -63,7 +69,11 @@ class Comparison(Shown):
     @property
     def notes(self) -> list[str]:
         """How to read the tables."""
-        notes = [COMPARISON_FOOTNOTE, *([FAILURES_FOOTNOTE] * self.has_measured)]
+        notes = [
+            COMPARISON_FOOTNOTE,
+            *([FAILURES_FOOTNOTE] * self.has_measured),
+            *([FORETOLD_FOOTNOTE] * self.has_foretold),
+        ]
         if not self.has_reach:
             notes.append("Reach is not shown: it needs traces made by extract --graphs.")
         return notes
@@ -73,7 +83,7 @@ class Comparison(Shown):
         methods = [f"{name}: {found.words}." for name, found in self.policies.items()]
         blocks: list[Block] = [words(self.question), points(methods)]
         for found in self.policies.values():
-            blocks += policy_blocks(found, self.has_measured)
+            blocks += policy_blocks(found, self.has_measured, self.has_foretold)
         return Page((*blocks, note(*self.notes)))
 
     def plot(self, ax: Any = None) -> Figure:
@@ -110,6 +120,7 @@ class Comparison(Shown):
                 eps=tuple(told["eps"]),
                 question_aware=bool(told["question_aware"]),
                 has_measured=any(found.measured is not None for found in policies.values()),
+                has_foretold=any(found.foretold is not None for found in policies.values()),
                 split=str(told.get("split", "alternate")),
             )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
@@ -147,6 +158,7 @@ class Comparison(Shown):
                     "measured": None
                     if found.measured is None
                     else found.measured.to_dict(half_points(found)),
+                    **({} if found.foretold is None else {"foretold": found.foretold.to_dict()}),
                 }
                 for found in self.policies.values()
             ],

@@ -19,6 +19,7 @@ from routegraph.survival import check_ratios
 from routegraph.theory import ger as theory
 from routegraph.trace import Trace
 from routegraph.validate.compare import failure
+from routegraph.validate.compare import foretold as foretelling
 from routegraph.validate.compare import reach as reach_compare
 from routegraph.validate.compare.copulas import fit_answers, predict_answers, predict_tokens
 from routegraph.validate.compare.policy import PolicyComparison
@@ -29,6 +30,7 @@ from routegraph.validate.compare.simulated import ScoreModel, fit_scores, simula
 from routegraph.validate.eviction import Eviction, Method
 from routegraph.validate.measure.result import Measured
 from routegraph.validate.models.attention import seen_rows
+from routegraph.validate.predict.result import Predicted
 from routegraph.validate.presses.methods import scorer_named
 from routegraph.validate.traces.read_off import ReadOff, read_off
 
@@ -48,6 +50,7 @@ def compare(
     eps: Iterable[float] = EPS,
     scorer: str | None = None,
     measured: Measured | str | os.PathLike[str] | None = None,
+    predicted: Predicted | str | os.PathLike[str] | None = None,
     weights: str | None = None,
     split: str = "alternate",
     seed: int = 0,
@@ -69,8 +72,10 @@ def compare(
         Whose scores a policy goes by that is a cut alone ("topk"); Expected Attention's by default.
     measured : Measured or path, optional
         What `routegraph measure` found of the same model, or its folder: where answers fail.
+    predicted : Predicted or path, optional
+        What `routegraph predict` says of the same model, or its folder: by which ratio answers break.
     weights : str, optional
-        Fingerprint of the traces' model, by which `measured` is checked; its name is without.
+        Fingerprint of the traces' model, by which `measured` and `predicted` are checked; its name is without.
     split : {"alternate", "random"}
         The training half is the first, third, ... prompt, of the traces as they come or shuffled by the seed. Where
         prompts take turns in kind, such as in the direction of their questions, every other one is no fair half.
@@ -81,8 +86,8 @@ def compare(
     ------
     ValueError
         If there are too few prompts or ratios, the split is unknown, an eps is out of range, a policy is unknown or
-        protects all rows of a prompt, the traces lack its scores, nothing goes by `scorer`, or `measured` is of another
-        model or way of scoring.
+        protects all rows of a prompt, the traces lack its scores, nothing goes by `scorer`, or `measured` or
+        `predicted` is of another model or way of scoring.
     """
     grid = np.array(sorted(set(check_ratios(ratios))))
     if len(grid) < 4:
@@ -105,6 +110,7 @@ def compare(
     }
     _check_lengths(traces, evictions)
     failures = {} if measured is None else failure.failures(measured, traces, chosen, weights, seed)
+    foretold = {} if predicted is None else foretelling.foretellings(predicted, traces, chosen, weights, seed)
     compared, models = {}, {}
     for name, evicted in evictions.items():
         compared[name], models[name] = _compare_policy(traces, evicted, grid, seed)
@@ -113,7 +119,10 @@ def compare(
         held_out = {name: (models[name], evicted[1::2]) for name, evicted in evictions.items()}
         reach = reach_compare.compare_reach(traces[1::2], reads, held_out, grid, seed)
         compared = {name: replace(found, reach=reach[name]) for name, found in compared.items()}
-    compared = {name: replace(found, measured=failures.get(name)) for name, found in compared.items()}
+    compared = {
+        name: replace(found, measured=failures.get(name), foretold=foretold.get(name))
+        for name, found in compared.items()
+    }
     lengths = [trace.n_context for trace in traces]
     return Comparison(
         model=traces[0].model,
@@ -125,6 +134,7 @@ def compare(
         eps=thresholds,
         question_aware=traces[0].question is not None,
         has_measured=measured is not None,
+        has_foretold=predicted is not None,
         split=split,
     )
 

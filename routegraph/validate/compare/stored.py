@@ -11,6 +11,7 @@ import numpy as np
 from routegraph.critical.result import CriticalFit
 from routegraph.stats.intervals import Interval, interval_of
 from routegraph.validate.compare.failure import Failure, Outcome
+from routegraph.validate.compare.foretold import Foretold
 from routegraph.validate.compare.policy import PolicyComparison
 from routegraph.validate.compare.prediction import AxisComparison, Curve, Prediction
 from routegraph.validate.compare.reach import ReachComparison
@@ -132,6 +133,7 @@ def read_policy(told: Mapping[str, Any], ratios: Curve) -> PolicyComparison:
         reach=[_reach(reach, ratios) for reach in told["reach"]],
         measured=None if told["measured"] is None else _failure(told["measured"]),
         cut=told.get("cut"),
+        foretold=None if told.get("foretold") is None else Foretold.of(told["foretold"]),
     )
 
 

@@ -12,11 +12,13 @@ from routegraph.validate.compare.prediction import AxisComparison
 from routegraph.validate.compare.reach import TOKENS
 
 
-def policy_blocks(found: PolicyComparison, with_answers: bool) -> list[Block]:
-    """Return the tables of one policy and what they mean; `with_answers`: where answers fail, too."""
+def policy_blocks(found: PolicyComparison, with_answers: bool, with_foretold: bool = False) -> list[Block]:
+    """Return the tables of one policy and what they mean; with answers: where they fail, or are expected to."""
     blocks: list[Block] = [*comparison_grids(found), points(comparison_reading(found))]
     if with_answers:
         blocks += [*failure_grids(found), points(failure_reading(found))]
+    if with_foretold:
+        blocks.append(foretold_grid(found))
     return blocks
 
 
@@ -148,6 +150,23 @@ FAILURES_FOOTNOTE = (
     "how far apart the two lie. 95 % intervals, items and prompts resampled apart; those of differences are put "
     "together from the two."
 )
+
+
+FORETOLD_FOOTNOTE = (
+    "Predicted: from the full cache, before anything is decoded under an eviction, by what the replies rest on; the 95 "
+    "% interval holds what is known of the model: see routegraph predict."
+)
+
+
+def foretold_grid(found: PolicyComparison) -> Grid:
+    """Return by which ratio answers are expected to break, beside where they do as far as that was measured."""
+    told, measured = found.foretold, found.measured
+    shown = "-"
+    if measured is not None and measured.known:
+        shown = interval(measured.critical("accuracy"), 3)
+    row = ["-", "-", "-"] if told is None else [interval(told.half, 3), str(told.prompts), told.calibrated_on]
+    columns = ["half of the answers lost, predicted", "prompts", "calibrated on", "measured"]
+    return Grid(columns, [[*row, shown]], title=f"{found.policy}: where answers are expected to break")
 
 
 def failure_grids(found: PolicyComparison) -> list[Grid]:

@@ -105,11 +105,12 @@ def test_differences_of_independent_estimates():
 def test_policies_are_matched_by_what_they_do(traces):
     named = measurement(policies=["snapkv", "adakv@knorm", "topk@expected_attention", "random"])
     assert (
-        measured_as(named, traces, Method("any", "topk", "expected_attention")) == "topk@expected_attention"
+        measured_as(named.settings, traces, Method("any", "topk", "expected_attention"))
+        == "topk@expected_attention"
     )
-    assert measured_as(named, traces, Method("any", "topk", "snapkv")) == "snapkv"
-    assert measured_as(named, traces, Method("any", "adakv", "expected_attention")) is None
-    assert measured_as(named, traces, Method("any", "random", "expected_attention")) == "random"
+    assert measured_as(named.settings, traces, Method("any", "topk", "snapkv")) == "snapkv"
+    assert measured_as(named.settings, traces, Method("any", "adakv", "expected_attention")) is None
+    assert measured_as(named.settings, traces, Method("any", "random", "expected_attention")) == "random"
 
 
 def test_measured_curves_are_found_for_every_method_of_one_comparison(traces):
