@@ -3,7 +3,7 @@
     python -m studies.concept_pictures [NAME ...]
 
 Every picture is drawn from fixed seeds, so that a second run writes the same bytes; `predictors` draws what the tables
-of docs/predictor.md say. Pictures are 4.6 inches wide, to be read on a screen of 360 pixels.
+of docs/routed_drift.md say. Pictures are 4.6 inches wide, to be read on a screen of 360 pixels.
 """
 
 import re
@@ -314,11 +314,11 @@ METRICS = {
 
 
 def predictor_tables():
-    """Return metric -> list of (value, low, high), for the zoo's models and for SmolLM2, as docs/predictor.md says."""
+    """Return metric -> list of (value, low, high), for the zoo's models and for SmolLM2, as docs/routed_drift.md says."""
     zoo, smollm2 = {}, {}
     section = ""
     cell = re.compile(r"([\d.]+) \[([\d.]+), ([\d.]+)\]")
-    for line in (DOCS / "predictor.md").read_text().splitlines():
+    for line in (DOCS / "routed_drift.md").read_text().splitlines():
         if line.startswith("### "):
             section = line
         name = line.split("|")[1].strip(" `") if line.startswith("|") else ""

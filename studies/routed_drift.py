@@ -1,6 +1,6 @@
-"""A predictor that is told neither answer nor evidence, judged on models it was not developed on: docs/predictor.md.
+"""A predictor that is told neither answer nor evidence, judged on models it was not developed on: docs/routed_drift.md.
 
-``python -m studies.predictor ZOO FOLDER [--smollm2 CELLS]`` measures every model that `make zoo` left in ZOO
+``python -m studies.routed_drift ZOO FOLDER [--smollm2 CELLS]`` measures every model that `make zoo` left in ZOO
 (a minute each on one core; cells are kept in FOLDER, and resumed) and writes the page. CELLS is a folder of
 ``routegraph measure smollm2``.
 """
@@ -16,13 +16,14 @@ from pathlib import Path
 from routegraph.validate.measure.result import Measured
 from studies.pages import DOCS
 
-BEGIN, END = "<!-- tables: written by studies/predictor.py -->", "<!-- end of tables -->"
+BEGIN, END = "<!-- tables: written by studies/routed_drift.py -->", "<!-- end of tables -->"
 #: On these, and on the shipped models, the predictor was developed.
 DEVELOPED_ON = ("llama-tiny", "qwen-tiny")
 TASKS = ("forward", "inverse", "repeated_mention", "multi_entity", "two_hop")
 POLICIES = ("topk", "adakv", "chunk", "knorm", "random", "streaming")
-BLIND = ("routed_drift", "routed_lost", "lost_attention", "consensus", "margin_at_0")
+BLIND = ("routed_drift", "routed_lost", "lost_attention", "consensus")
 TOLD = (
+    "margin_at_0",
     "rollout_evidence",
     "lost_on_evidence",
     "widest_facts",
@@ -166,7 +167,7 @@ def main() -> None:
         real = real.only(real.answerable)
         columns = {"all policies": aucs(real)} | {policy: aucs(real, policy) for policy in real.policies}
         lines += ["", "### SmolLM2-135M-Instruct, answerable items", "", *table(columns)]
-    page = DOCS / "predictor.md"
+    page = DOCS / "routed_drift.md"
     text = page.read_text("utf-8")
     head, tail = text.split(BEGIN)[0], text.split(END)[1]
     page.write_text(f"{head}{chr(10).join(lines)}\n{END}{tail}", "utf-8")

@@ -1,0 +1,437 @@
+"""The predictor, judged: docs/predictor.md.
+
+``python -m studies.predictor_judged collect NAME=CELLS,FORMS ...`` puts what `studies.reply_forms read` worked out of
+folders of cells into studies/predictor_judged.npz; ``python -m studies.predictor_judged page`` writes the page's tables
+and figure from that file alone. Names that begin with "dev-" are those of the development models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routegraph import plot
+from routegraph.critical.points import crossing, half_point
+from routegraph.files import atomic_open
+from routegraph.stats.auc import Auc, pooled_auc
+from routegraph.validate.predict.calibration import Calibration, fit, over_models, updated
+from studies.pages import DOCS, between, markdown
+from studies.reply_forms import tables
+
+Floats = NDArray[np.float64]
+
+DATA = Path(__file__).parent / "predictor_judged.npz"
+BEGIN, END = "<!-- tables: written by studies/predictor_judged.py -->", "<!-- end of tables -->"
+SHIPPED, CEILINGS = "support_lost", ("forced_sum", "forced_worst")
+#: Of the measured metrics, those that stand beside.
+GER = ("ger_answer_model", "ger_answer_layer")
+#: Items that a case needs, right at ratio 0.
+LEAST = 10
+_DRAWS = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One model, asked in one way: what was measured, and every candidate."""
+
+    name: str
+    policies: tuple[str, ...]
+    ratios: Floats
+    tasks: tuple[str, ...]
+    fails: NDArray[np.bool_]
+    values: dict[str, Floats]
+
+    def auc(self, name: str, policy: str | None = None) -> Auc:
+        """Return how well one candidate tells the items that fail, within cells of a policy, ratio and task."""
+        return pooled_auc(name, self._cells(name, policy), len(self.tasks))
+
+    def mean_auc(self, name: str) -> float:
+        """Return the mean over cells, each by itself."""
+        found = [
+            pooled_auc(name, [cell], len(self.tasks), resamples=1).auc.value for cell in self._cells(name)
+        ]
+        return float(np.nanmean(found)) if np.isfinite(found).any() else np.nan
+
+    def _cells(self, name: str, policy: str | None = None) -> Iterator[tuple[Any, Any, Any]]:
+        for task in dict.fromkeys(self.tasks):
+            items = np.flatnonzero([own == task for own in self.tasks])
+            for p, own in enumerate(self.policies):
+                if policy in (None, own):
+                    for r in range(1, len(self.ratios)):
+                        yield items, self.values[name][items, p, r], self.fails[items, p, r]
+
+
+def collect(pairs: list[str]) -> None:
+    """Put folders into one file."""
+    kept: dict[str, Any] = {}
+    for pair in pairs:
+        name, folders = pair.split("=")
+        found, values = tables(*(Path(one) for one in folders.split(",")))
+        values |= {own: found.metrics[own] for own in GER if own in found.metrics}
+        kept[f"{name}/policies"] = np.array(found.policies)
+        kept[f"{name}/ratios"] = found.ratios
+        kept[f"{name}/tasks"] = np.array(found.item_tasks)
+        kept[f"{name}/fails"] = found.fails
+        for own, table in values.items():
+            kept[f"{name}/values/{own}"] = table.astype(np.float32)
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **kept)
+    with atomic_open(DATA) as stream:
+        stream.write(packed.getvalue())
+
+
+def runs() -> dict[str, Run]:
+    """Return what was collected."""
+    with np.load(DATA) as kept:
+        names = dict.fromkeys(key.split("/")[0] for key in kept.files)
+        return {
+            name: Run(
+                name,
+                tuple(map(str, kept[f"{name}/policies"])),
+                kept[f"{name}/ratios"],
+                tuple(map(str, kept[f"{name}/tasks"])),
+                kept[f"{name}/fails"],
+                {
+                    key.split("/")[2]: kept[key].astype(float)
+                    for key in kept.files
+                    if key.startswith(f"{name}/values/")
+                },
+            )
+            for name in names
+        }
+
+
+def told(found: Auc) -> str:
+    """Return an AUC with its interval."""
+    value, low, high = found.auc
+    return "-" if np.isnan(value) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def auc_table(chosen: list[Run], names: list[str]) -> str:
+    """Return a table, a row a candidate, a column a run: pooled AUC, its interval, and the mean over cells."""
+    rows = [
+        [
+            f"`{name}`",
+            *(
+                f"{told(run.auc(name))}, {run.mean_auc(name):.2f}" if name in run.values else "-"
+                for run in chosen
+            ),
+        ]
+        for name in names
+    ]
+    sizes = [f"{run.auc(SHIPPED).cells} cells, {run.auc(SHIPPED).pairs:,} pairs" for run in chosen]
+    items = [str(len(run.tasks)) for run in chosen]
+    rows += [["items right at ratio 0", *items], ["cells, pairs", *sizes]]
+    return markdown(["candidate", *(run.name for run in chosen)], rows)
+
+
+def policy_table(chosen: list[Run]) -> str:
+    """Return `support_lost` and the ceiling by policy."""
+    rows = []
+    for run in chosen:
+        for policy in run.policies:
+            own, top = run.auc(SHIPPED, policy), run.auc(CEILINGS[0], policy)
+            if not np.isnan(own.auc.value):
+                rows.append([run.name, policy, told(own), told(top), f"{own.pairs:,}"])
+    return markdown(["run", "policy", f"`{SHIPPED}`", "ceiling", "pairs"], rows)
+
+
+def tiny_table(chosen: list[Run]) -> str:
+    """Return a row a tiny model."""
+    names = [SHIPPED, "energy_worst", "sources_lost", "dependence_lost", "margin_left", CEILINGS[0]]
+    rows = [
+        [run.name, *(told(run.auc(name)) for name in names), f"{run.auc(SHIPPED).pairs:,}"] for run in chosen
+    ]
+    return markdown(["model", *(f"`{name}`" for name in names[:-1]), "ceiling", "pairs"], rows)
+
+
+def calibrations(found: dict[str, Run]) -> Calibration:
+    """Return the calibration of the development models."""
+    return over_models(
+        [fit(*_flat(run)) for name, run in found.items() if name.startswith("dev-")], "four other models"
+    )
+
+
+def _flat(run: Run, items: Any = slice(None)) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return shares and answers of some items at all ratios above 0, an item a row."""
+    lost, fails = run.values[SHIPPED][items][:, :, 1:], run.fails[items][:, :, 1:]
+    return lost.reshape(len(lost), -1), fails.reshape(len(fails), -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A run, a policy and a task: the measured critical ratio and what was predicted of it."""
+
+    run: str
+    policy: str
+    task: str
+    items: int
+    measured: tuple[float, float, float]
+    predicted: dict[str, tuple[float, float, float]]
+
+
+def cases(found: dict[str, Run], known: Calibration) -> list[Case]:
+    """Return every case of the judged runs."""
+    made = []
+    for name, run in found.items():
+        if name.startswith("dev-"):
+            continue
+        for task in dict.fromkeys(run.tasks):
+            here = np.array([own == task for own in run.tasks])
+            if here.sum() < LEAST:
+                continue
+            own = known if here.all() else updated(known, *_flat(run, ~here), "other tasks")
+            for p, policy in enumerate(run.policies):
+                half = half_point(run.ratios, (~run.fails[here, p]).astype(float))
+                if np.isnan(half.value):
+                    continue
+                lost = run.values[SHIPPED][here, p]
+                ways = {"other models": _critical(known, lost, run.ratios)}
+                if not here.all():
+                    ways["own model, other tasks"] = _critical(own, lost, run.ratios)
+                for metric in GER:
+                    if metric in run.values:
+                        curve = np.nanmean(run.values[metric][here, p], axis=0)
+                        ways[metric] = (float(crossing(run.ratios, curve)), np.nan, np.nan)
+                made.append(Case(name, policy, task, int(here.sum()), tuple(half), ways))
+    for case in made:
+        others = [c.measured[0] for c in made if c.run != case.run and c.policy == case.policy]
+        same = [
+            c.measured[0] for c in made if c.run == case.run and c.policy == case.policy and c is not case
+        ]
+        for word, values in (("mean of other runs", others), ("mean of own other tasks", same)):
+            if values:
+                case.predicted[word] = (float(np.mean(values)), np.nan, np.nan)
+    return made
+
+
+def _critical(known: Calibration, lost: Floats, ratios: Floats) -> tuple[float, float, float]:
+    rng = np.random.default_rng(0)
+    value = float(crossing(ratios, 1 - known.risk(lost).mean(axis=0)))
+    weights = rng.multinomial(len(lost), np.full(len(lost), 1 / len(lost)), size=_DRAWS) / len(lost)
+    drawn = crossing(ratios, 1 - np.einsum("di,dir->dr", weights, known.risks(lost, _DRAWS, rng)))
+    drawn = np.sort(np.where(np.isnan(drawn), 1.0, drawn))  # not within the grid: beyond it
+    return value, float(drawn[int(0.025 * _DRAWS)]), float(drawn[int(np.ceil(0.975 * _DRAWS)) - 1])
+
+
+WAYS = ("other models", "own model, other tasks", *GER, "mean of other runs", "mean of own other tasks")
+
+
+def errors_table(made: list[Case]) -> str:
+    """Return how far each way of predicting critical ratios is off, over the cases for which it says something."""
+    rows = []
+    for way in WAYS:
+        given = [(case.measured, case.predicted[way]) for case in made if way in case.predicted]
+        apart = np.array([abs(m[0] - p[0]) for m, p in given if not np.isnan(p[0])])
+        silent = len(given) - len(apart)
+        ranged = [(m, p) for m, p in given if not np.isnan(p[1])]
+        holds = np.mean([p[1] <= m[0] <= p[2] for m, p in ranged]) if ranged else np.nan
+        meets = (
+            np.mean([p[1] <= np.nan_to_num(m[2], nan=1) and np.nan_to_num(m[1]) <= p[2] for m, p in ranged])
+            if ranged
+            else np.nan
+        )
+        rows.append(
+            [
+                f"`{way}`" if way in GER else way,
+                str(len(given)),
+                str(silent),
+                f"{np.median(apart):.3f}" if len(apart) else "-",
+                f"{(apart <= 0.08).sum() / len(given):.2f}" if len(given) else "-",
+                *("-" if np.isnan(one) else f"{one:.2f}" for one in (holds, meets)),
+                f"{np.median([p[2] - p[1] for _, p in ranged]):.2f}" if ranged else "-",
+            ]
+        )
+    columns = [
+        "predicted by",
+        "cases",
+        "no half point",
+        "median error",
+        "within .08",
+        "interval holds it",
+        "meets its interval",
+        "width",
+    ]
+    return markdown(columns, rows)
+
+
+def cases_table(made: list[Case]) -> str:
+    """Return every case of the pretrained runs."""
+
+    def word(value: tuple[float, float, float] | None) -> str:
+        if value is None or np.isnan(value[0]):
+            return "-"
+        ends = "" if np.isnan(value[1]) and np.isnan(value[2]) else f" [{value[1]:.2f}, {value[2]:.2f}]"
+        return f"{value[0]:.2f}{ends}"
+
+    rows = [
+        [
+            case.run,
+            case.policy,
+            case.task,
+            str(case.items),
+            word(case.measured),
+            *(word(case.predicted.get(way)) for way in WAYS[:4]),
+        ]
+        for case in made
+        if "tiny" not in case.run
+    ]
+    return markdown(["run", "policy", "task", "items", "measured", *(way for way in WAYS[:4])], rows)
+
+
+def brier_table(found: dict[str, Run], known: Calibration) -> str:
+    """Return Brier scores: other models', own other tasks', base rate of the cell."""
+    rows = []
+    for name, run in found.items():
+        if name.startswith("dev-"):
+            continue
+        tasks = np.array(run.tasks)
+        lost, fails = run.values[SHIPPED][:, :, 1:], run.fails[:, :, 1:].astype(float)
+        own = np.full(lost.shape, np.nan)
+        base = np.empty(lost.shape)
+        for task in dict.fromkeys(run.tasks):
+            here = tasks == task
+            base[here] = fails[here].mean(axis=0)
+            if not here.all():
+                own[here] = updated(known, *_flat(run, ~here), "").risk(lost[here])
+        scores = [np.mean((risk - fails) ** 2) for risk in (known.risk(lost), own, base)]
+        rows.append(
+            [name, *("-" if np.isnan(one) else f"{one:.3f}" for one in scores), f"{fails.mean():.2f}"]
+        )
+    return markdown(
+        ["run", "other models", "own model, other tasks", "base rate of the cell", "share that breaks"], rows
+    )
+
+
+def draw(found: dict[str, Run], known: Calibration, made: list[Case], path: Path) -> None:
+    """Draw reliability curves, and predicted against measured critical ratios."""
+    with plot.style():
+        figure, (left, right) = plot.figure(1, 2, width=5.2, height=4.4)
+        groups = {"pretrained": lambda n: "tiny" not in n, "tiny": lambda n: "tiny" in n}
+        edges = np.linspace(0, 1, 11)
+        for (word, chosen), colour in zip(groups.items(), plot.COLOURS.values(), strict=False):
+            for own in (False, True):
+                risks, fails = [], []
+                for name, run in found.items():
+                    if name.startswith("dev-") or not chosen(name):
+                        continue
+                    tasks = np.array(run.tasks)
+                    for task in dict.fromkeys(run.tasks):
+                        here = tasks == task
+                        if own and here.all():
+                            continue
+                        used = updated(known, *_flat(run, ~here), "") if own else known
+                        lost, broken = _flat(run, here)
+                        risks.append(used.risk(lost).ravel())
+                        fails.append(broken.ravel())
+                if not risks:
+                    continue
+                risk, broke = np.concatenate(risks), np.concatenate(fails)
+                at = np.clip(np.digitize(risk, edges) - 1, 0, 9)
+                points = [
+                    (risk[at == k].mean(), broke[at == k].mean()) for k in range(10) if (at == k).sum() >= 20
+                ]
+                left.plot(
+                    *np.transpose(points),
+                    marker="o" if own else ".",
+                    ms=4,
+                    linestyle="-" if own else ":",
+                    color=colour,
+                    label=f"{word}: {'own model, other tasks' if own else 'other models'}",
+                )
+        left.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
+        left.set(xlabel="predicted chance to break", ylabel="share that broke")
+        left.set_title("a  Reliability", loc="left")
+        left.legend(loc="upper left", fontsize=7)
+        for word, chosen, colour in zip(groups, groups.values(), plot.COLOURS.values(), strict=False):
+            points = [
+                (c.measured[0], c.predicted["own model, other tasks"][0])
+                for c in made
+                if chosen(c.run) and "own model, other tasks" in c.predicted
+            ]
+            right.plot(*np.transpose(points), linestyle="", marker="o", ms=4, color=colour, label=word)
+        right.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
+        right.set(
+            xlabel="measured critical ratio",
+            ylabel="predicted, from the own model's other tasks",
+            xlim=(0, 1),
+            ylim=(0, 1),
+        )
+        right.set_title("b  Critical ratios", loc="left")
+        right.legend(loc="upper left")
+        plot.save(figure, path)
+
+
+def page() -> None:
+    """Write the tables and the figure."""
+    found = runs()
+    known = calibrations(found)
+    made = cases(found, known)
+    judged = [run for name, run in found.items() if not name.startswith("dev-")]
+    pretrained, tiny = ([run for run in judged if ("tiny" in run.name) == wanted] for wanted in (False, True))
+    names = [
+        SHIPPED,
+        *(n for n in pretrained[0].values if n not in (SHIPPED, *CEILINGS, *GER, "random")),
+        "random",
+        *GER,
+        *CEILINGS,
+    ]
+    real = [case for case in made if "tiny" not in case.run]
+    parts = [
+        "### Pretrained models",
+        "",
+        auc_table(pretrained, names),
+        "",
+        "### By policy",
+        "",
+        policy_table(pretrained),
+        "",
+        "### Tiny models",
+        "",
+        tiny_table(tiny),
+        "",
+        "### Critical ratios, pretrained models",
+        "",
+        errors_table(real),
+        "",
+        "### Critical ratios, tiny models",
+        "",
+        errors_table([c for c in made if "tiny" in c.run]),
+        "",
+        "### Chances: Brier scores",
+        "",
+        brier_table(found, known),
+        "",
+        "### Every case of the pretrained models",
+        "",
+        cases_table(made),
+    ]
+    path = DOCS / "predictor.md"
+    text = "\n" + "\n".join(parts) + "\n"
+    with atomic_open(path, "w") as stream:
+        stream.write(between(path.read_text("utf-8"), BEGIN, text, END))
+    draw(found, known, made, DOCS / "predictor.svg")
+    print(known.mean.round(3).tolist(), known.covariance.round(3).tolist())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    does = parser.add_subparsers(dest="does", required=True)
+    does.add_parser("collect").add_argument("pairs", nargs="+")
+    does.add_parser("page")
+    asked = parser.parse_args()
+    if asked.does == "collect":
+        collect(asked.pairs)
+    else:
+        page()
+
+
+if __name__ == "__main__":
+    main()
