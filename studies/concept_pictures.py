@@ -314,7 +314,7 @@ METRICS = {
 
 
 def predictor_tables():
-    """Return metric -> list of (value, low, high), for the zoo's models and for SmolLM2, as docs/routed_drift.md says."""
+    """Return metric -> list of (value, low, high) of the zoo's models and of SmolLM2, as docs/routed_drift.md says."""
     zoo, smollm2 = {}, {}
     section = ""
     cell = re.compile(r"([\d.]+) \[([\d.]+), ([\d.]+)\]")

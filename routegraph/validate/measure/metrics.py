@@ -62,7 +62,9 @@ class Metric:
 
 METRICS = {
     "n_context": Metric(1, "before", "cache rows of the prompt"),
-    "margin_at_0": Metric(-1, "before", "margin at ratio 0, before anything is evicted"),
+    "margin_at_0": Metric(
+        -1, "before", "margin of the right answer's first token at ratio 0; told the answer"
+    ),
     **{
         f"ger_{what}_{over}": Metric(1, "cache", f"GER of {words}, {axis}")
         for what, words in (
