@@ -15,10 +15,10 @@ from routegraph.cli.options import (
     Keep,
     Length,
     Plot,
+    Policies,
+    Ratios,
     Threads,
     count,
-    method_help,
-    real,
     takes,
 )
 from routegraph.cli.terminal import check_outputs, console, draw, note, print_json, progress
@@ -43,21 +43,8 @@ def measure(
         list[str] | None,
         typer.Option(metavar="NAME", help="A task, a file of prompts, or 'bundled'; repeatable."),
     ] = None,
-    policy: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help=method_help("chunk, adakv, topk, snapkv, knorm, random, streaming by default"),
-        ),
-    ] = None,
-    ratio: Annotated[
-        list[float] | None,
-        typer.Option(
-            parser=real,
-            metavar="RATIO",
-            help="Share of the rows to remove, in [0, 1); by default 14 from 0 to .995; repeatable.",
-        ),
-    ] = None,
+    policy: Policies = None,
+    ratio: Ratios = None,
     keep: Keep = None,
     n: Items = None,
     length: Length = None,

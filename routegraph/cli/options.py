@@ -79,6 +79,21 @@ Items = Annotated[
         help="The first N prompts of each task or file; by default 100 of a task, all of a file.",
     ),
 ]
+Policies = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help=method_help("chunk, adakv, topk, snapkv, knorm, random, streaming by default"),
+    ),
+]
+Ratios = Annotated[
+    list[float] | None,
+    typer.Option(
+        parser=real,
+        metavar="RATIO",
+        help="Share of the rows to remove, in [0, 1); by default 14 from 0 to .995; repeatable.",
+    ),
+]
 Keep = Annotated[
     list[int] | None,
     typer.Option(

@@ -15,10 +15,10 @@ from routegraph.cli.options import (
     Length,
     Model,
     Plot,
+    Policies,
+    Ratios,
     Tasks,
     Threads,
-    method_help,
-    real,
     takes,
 )
 from routegraph.cli.terminal import check_outputs, console, draw, note, print_json, progress
@@ -35,21 +35,8 @@ def predict(
             metavar="DIR", help="Folder that keeps the predictions, a file a prompt; a killed run goes on."
         ),
     ],
-    policy: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help=method_help("chunk, adakv, topk, snapkv, knorm, random, streaming by default"),
-        ),
-    ] = None,
-    ratio: Annotated[
-        list[float] | None,
-        typer.Option(
-            parser=real,
-            metavar="RATIO",
-            help="Share of the rows to remove, in [0, 1); by default 14 from 0 to .995; repeatable.",
-        ),
-    ] = None,
+    policy: Policies = None,
+    ratio: Ratios = None,
     measured: Annotated[
         Path | None,
         typer.Option(
@@ -66,9 +53,9 @@ def predict(
     plot: Plot = None,
     **options: Any,
 ) -> None:
-    """Predict from the full cache which answers break, and at which ratio.
+    """Predict which answers break, and at which ratio.
 
-    Nothing is decoded under an eviction, and no right answers are needed.
+    From the full cache alone: nothing is decoded under an eviction, and no right answers are needed.
     """
     check_outputs(plot, None)
     from routegraph.tables import many

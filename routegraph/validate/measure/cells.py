@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,37 @@ class Cells:
         if path is not None:
             write_cell(path, cell)
         return cell
+
+    def fill(
+        self,
+        labels: Sequence[tuple[str, str]],
+        make: Callable[[int], Mapping[str, Any]],
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return all cells of a run, making those that are not there yet, one after the other.
+
+        Parameters
+        ----------
+        labels : sequence of (str, str)
+            Name of each cell, and what progress calls it.
+        make : callable
+            Returns the content of the k-th cell.
+        progress : callable, optional
+            Called as ``progress(done, total, label)``.
+        """
+        cells, started, made = [], time.time(), 0
+        for done, (name, label) in enumerate(labels):
+            if progress:
+                progress(done, len(labels), label)
+            cell = self.find(name)
+            if cell is None:
+                cell = self.keep(name, make(done))
+                made += 1
+            cells.append(cell)
+        if progress:
+            progress(len(labels), len(labels), "done")
+        self.note_run(len(labels), made, time.time() - started)
+        return cells
 
     def note_run(self, prompts: int, measured: int, seconds: float) -> None:
         """Note a run of so many prompts, some of them measured in it."""

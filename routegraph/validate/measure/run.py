@@ -9,7 +9,6 @@ leaves the same bytes.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -125,16 +124,9 @@ def measure(
     items, aside = read_items(model, prompts, plan)
     kept = Cells.open(out, settings)
     names = [digest(item.prompt.to_dict()) for item in items]
-    cells, started, made = [], time.time(), 0
-    for done, (name, item) in enumerate(zip(names, items, strict=True)):
-        if progress:
-            progress(done, len(items), item.prompt.id)
-        cell = kept.find(name)
-        if cell is None:
-            cell = kept.keep(name, measure_item(model, item, plan, carriers, settings["metrics"]))
-            made += 1
-        cells.append(cell)
-    if progress:
-        progress(len(items), len(items), "done")
-    kept.note_run(len(items), made, time.time() - started)
+    cells = kept.fill(
+        [(name, item.prompt.id) for name, item in zip(names, items, strict=True)],
+        lambda k: measure_item(model, items[k], plan, carriers, settings["metrics"]),
+        progress,
+    )
     return replace(from_cells(kept.settings, cells, names), aside=aside)

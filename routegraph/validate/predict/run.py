@@ -7,7 +7,6 @@ reply, and then every policy at every ratio at once. What it takes hardly depend
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -94,19 +93,11 @@ def predict(
         del settings[name]
     items, aside = read_items(model, [_asked(prompt) for prompt in prompts], plan)
     kept = Cells.open(out, settings, PREDICTION)
-    cells, started, made = [], time.time(), 0
-    for done, item in enumerate(items):
-        if progress:
-            progress(done, len(items), item.prompt.id)
-        name = digest(item.prompt.to_dict())
-        cell = kept.find(name)
-        if cell is None:
-            cell = kept.keep(name, predict_item(model, item, plan))
-            made += 1
-        cells.append(cell)
-    if progress:
-        progress(len(items), len(items), "done")
-    kept.note_run(len(items), made, time.time() - started)
+    cells = kept.fill(
+        [(digest(item.prompt.to_dict()), item.prompt.id) for item in items],
+        lambda k: predict_item(model, items[k], plan),
+        progress,
+    )
     found = replace(from_cells(kept.settings, cells), aside=aside)
     return found if measured is None else found.calibrated(measured)
 
