@@ -1,6 +1,6 @@
 """Is the loss of answers a cliff of each item, or does each decline? ``python -m studies.item_thresholds``.
 
-Writes the tables of docs/item_thresholds.md and its figure from studies/predictor_judged.npz, where every item is right
+Writes the tables of docs/item_thresholds.md and its figure from studies/judged_runs.npz, where every item is right
 at ratio 0.
 """
 
@@ -15,8 +15,8 @@ from routegraph.critical.items import ItemThresholds, item_thresholds, item_widt
 from routegraph.critical.points import half_point
 from routegraph.files import atomic_open
 from routegraph.stats.intervals import Interval
+from studies.judged_runs import Run, runs
 from studies.pages import DOCS, between, markdown
-from studies.predictor_judged import Run, runs
 
 BEGIN, END = "<!-- tables: written by studies/item_thresholds.py -->", "<!-- end of tables -->"
 

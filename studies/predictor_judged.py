@@ -1,15 +1,10 @@
-"""The predictor, judged: docs/predictor.md.
+"""The predictor, judged: docs/predictor.md. ``python -m studies.predictor_judged``.
 
-``python -m studies.predictor_judged collect NAME=CELLS,FORMS ...`` puts what `studies.reply_forms read` worked out of
-folders of cells into studies/predictor_judged.npz; ``python -m studies.predictor_judged page`` writes the page's tables
-and figure from that file alone. Names that begin with "dev-" are those of the development models.
+Writes the page's tables and figure from studies/judged_runs.npz; see `studies.judged_runs`.
 """
 
 from __future__ import annotations
 
-import argparse
-import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,92 +15,16 @@ from numpy.typing import NDArray
 from routegraph import plot
 from routegraph.critical.points import crossing, half_point
 from routegraph.files import atomic_open
-from routegraph.stats.auc import Auc, pooled_auc
+from routegraph.stats.auc import Auc
 from routegraph.validate.predict.calibration import Calibration, fit, over_models, updated
+from studies.judged_runs import GER, Floats, Run, runs
 from studies.pages import DOCS, between, markdown
-from studies.reply_forms import tables
 
-Floats = NDArray[np.float64]
-
-DATA = Path(__file__).parent / "predictor_judged.npz"
 BEGIN, END = "<!-- tables: written by studies/predictor_judged.py -->", "<!-- end of tables -->"
 SHIPPED, CEILINGS = "support_lost", ("forced_sum", "forced_worst")
-#: Of the measured metrics, those that stand beside.
-GER = ("ger_answer_model", "ger_answer_layer")
 #: Items that a case needs, right at ratio 0.
 LEAST = 10
 _DRAWS = 500
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One model, asked in one way: what was measured, and every candidate."""
-
-    name: str
-    policies: tuple[str, ...]
-    ratios: Floats
-    tasks: tuple[str, ...]
-    fails: NDArray[np.bool_]
-    values: dict[str, Floats]
-
-    def auc(self, name: str, policy: str | None = None) -> Auc:
-        """Return how well one candidate tells the items that fail, within cells of a policy, ratio and task."""
-        return pooled_auc(name, self._cells(name, policy), len(self.tasks))
-
-    def mean_auc(self, name: str) -> float:
-        """Return the mean over cells, each by itself."""
-        found = [
-            pooled_auc(name, [cell], len(self.tasks), resamples=1).auc.value for cell in self._cells(name)
-        ]
-        return float(np.nanmean(found)) if np.isfinite(found).any() else np.nan
-
-    def _cells(self, name: str, policy: str | None = None) -> Iterator[tuple[Any, Any, Any]]:
-        for task in dict.fromkeys(self.tasks):
-            items = np.flatnonzero([own == task for own in self.tasks])
-            for p, own in enumerate(self.policies):
-                if policy in (None, own):
-                    for r in range(1, len(self.ratios)):
-                        yield items, self.values[name][items, p, r], self.fails[items, p, r]
-
-
-def collect(pairs: list[str]) -> None:
-    """Put folders into one file."""
-    kept: dict[str, Any] = {}
-    for pair in pairs:
-        name, folders = pair.split("=")
-        found, values = tables(*(Path(one) for one in folders.split(",")))
-        values |= {own: found.metrics[own] for own in GER if own in found.metrics}
-        kept[f"{name}/policies"] = np.array(found.policies)
-        kept[f"{name}/ratios"] = found.ratios
-        kept[f"{name}/tasks"] = np.array(found.item_tasks)
-        kept[f"{name}/fails"] = found.fails
-        for own, table in values.items():
-            kept[f"{name}/values/{own}"] = table.astype(np.float32)
-    packed = io.BytesIO()
-    np.savez_compressed(packed, **kept)
-    with atomic_open(DATA) as stream:
-        stream.write(packed.getvalue())
-
-
-def runs() -> dict[str, Run]:
-    """Return what was collected."""
-    with np.load(DATA) as kept:
-        names = dict.fromkeys(key.split("/")[0] for key in kept.files)
-        return {
-            name: Run(
-                name,
-                tuple(map(str, kept[f"{name}/policies"])),
-                kept[f"{name}/ratios"],
-                tuple(map(str, kept[f"{name}/tasks"])),
-                kept[f"{name}/fails"],
-                {
-                    key.split("/")[2]: kept[key].astype(float)
-                    for key in kept.files
-                    if key.startswith(f"{name}/values/")
-                },
-            )
-            for name in names
-        }
 
 
 def told(found: Auc) -> str:
@@ -369,7 +288,7 @@ def draw(found: dict[str, Run], known: Calibration, made: list[Case], path: Path
         plot.save(figure, path)
 
 
-def page() -> None:
+def main() -> None:
     """Write the tables and the figure."""
     found = runs()
     known = calibrations(found)
@@ -419,18 +338,6 @@ def page() -> None:
         stream.write(between(path.read_text("utf-8"), BEGIN, text, END))
     draw(found, known, made, DOCS / "predictor.svg")
     print(known.mean.round(3).tolist(), known.covariance.round(3).tolist())
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    does = parser.add_subparsers(dest="does", required=True)
-    does.add_parser("collect").add_argument("pairs", nargs="+")
-    does.add_parser("page")
-    asked = parser.parse_args()
-    if asked.does == "collect":
-        collect(asked.pairs)
-    else:
-        page()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,102 @@
+"""What the predictor is judged on: every candidate on every measured item, collected in one file.
+
+``python -m studies.judged_runs NAME=CELLS,FORMS ...`` puts what `studies.reply_forms read` worked out of folders of
+cells into studies/judged_runs.npz. Names that begin with "dev-" are those of the development models.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routegraph.files import atomic_open
+from routegraph.stats.auc import Auc, pooled_auc
+from studies.reply_forms import tables
+
+Floats = NDArray[np.float64]
+
+DATA = Path(__file__).parent / "judged_runs.npz"
+#: Of the measured metrics, those that stand beside.
+GER = ("ger_answer_model", "ger_answer_layer")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One model, asked in one way: what was measured, and every candidate."""
+
+    name: str
+    policies: tuple[str, ...]
+    ratios: Floats
+    tasks: tuple[str, ...]
+    fails: NDArray[np.bool_]
+    values: dict[str, Floats]
+
+    def auc(self, name: str, policy: str | None = None) -> Auc:
+        """Return how well one candidate tells the items that fail, within cells of a policy, ratio and task."""
+        return pooled_auc(name, self._cells(name, policy), len(self.tasks))
+
+    def mean_auc(self, name: str) -> float:
+        """Return the mean over cells, each by itself."""
+        found = [
+            pooled_auc(name, [cell], len(self.tasks), resamples=1).auc.value for cell in self._cells(name)
+        ]
+        return float(np.nanmean(found)) if np.isfinite(found).any() else np.nan
+
+    def _cells(self, name: str, policy: str | None = None) -> Iterator[tuple[Any, Any, Any]]:
+        for task in dict.fromkeys(self.tasks):
+            items = np.flatnonzero([own == task for own in self.tasks])
+            for p, own in enumerate(self.policies):
+                if policy in (None, own):
+                    for r in range(1, len(self.ratios)):
+                        yield items, self.values[name][items, p, r], self.fails[items, p, r]
+
+
+def collect(pairs: list[str]) -> None:
+    """Put folders into one file."""
+    kept: dict[str, Any] = {}
+    for pair in pairs:
+        name, folders = pair.split("=")
+        found, values = tables(*(Path(one) for one in folders.split(",")))
+        values |= {own: found.metrics[own] for own in GER if own in found.metrics}
+        kept[f"{name}/policies"] = np.array(found.policies)
+        kept[f"{name}/ratios"] = found.ratios
+        kept[f"{name}/tasks"] = np.array(found.item_tasks)
+        kept[f"{name}/fails"] = found.fails
+        for own, table in values.items():
+            kept[f"{name}/values/{own}"] = table.astype(np.float32)
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **kept)
+    with atomic_open(DATA) as stream:
+        stream.write(packed.getvalue())
+
+
+def runs() -> dict[str, Run]:
+    """Return what was collected."""
+    with np.load(DATA) as kept:
+        names = dict.fromkeys(key.split("/")[0] for key in kept.files)
+        return {
+            name: Run(
+                name,
+                tuple(map(str, kept[f"{name}/policies"])),
+                kept[f"{name}/ratios"],
+                tuple(map(str, kept[f"{name}/tasks"])),
+                kept[f"{name}/fails"],
+                {
+                    key.split("/")[2]: kept[key].astype(float)
+                    for key in kept.files
+                    if key.startswith(f"{name}/values/")
+                },
+            )
+            for name in names
+        }
+
+
+if __name__ == "__main__":
+    collect(sys.argv[1:])
