@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from routegraph.cli import (
+    certify,
     claims,
     compare,
     extract,
@@ -66,6 +67,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "prompts": prompts.prompts,
     "predict": predict.predict,
     "measure": measure.measure,
+    "certify": certify.certify,
     "extract": extract.extract,
     "inspect": inspect.inspect,
     "compare": compare.compare,

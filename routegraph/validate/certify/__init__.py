@@ -1,0 +1,1 @@
+"""The ratio to deploy, with a guarantee: one for all prompts, or prompt by prompt."""

@@ -1,0 +1,269 @@
+"""The result of `certify`: as numbers, in words, as a figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routegraph import plot
+from routegraph._version import __version__
+from routegraph.stats.intervals import Interval, interval_dict
+from routegraph.stats.proportions import wilson
+from routegraph.tables import Grid, Page, Shown, many, note, words
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HARM = {
+    "gold": "answers that are right with the full cache and no more",
+    "own": "replies that state something else than with the full cache",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Certified:
+    """One policy, at one ratio for all prompts or by the dial.
+
+    Attributes
+    ----------
+    policy : str
+    dial : bool
+    settings : float64[n_settings]
+        Ratios, or thresholds of support lost, from the safest on.
+    means : float64[n_settings]
+        Mean ratio of each.
+    counts : int64[n_settings]
+        Prompts that broke at each.
+    p_values : float64[n_settings]
+    last : int
+        Place of the last certified setting; 0: none.
+    ratio : float
+        Its mean ratio; 0 where none is certified.
+    """
+
+    policy: str
+    dial: bool
+    settings: NDArray[np.float64]
+    means: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    p_values: NDArray[np.float64]
+    last: int
+    ratio: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether any setting that evicts something is certified."""
+        return self.ratio > 0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two policies beside each other.
+
+    Attributes
+    ----------
+    one, two : str
+    difference : Interval
+        Share still right of one minus that of two, mean over the ratios.
+    p_value : float
+        Corrected for the number of pairs.
+    """
+
+    one: str
+    two: str
+    difference: Interval
+    p_value: float
+
+    @property
+    def words(self) -> str:
+        """The verdict: worse, better, or that these items do not tell."""
+        if self.p_value >= 0.05:
+            return "not told apart by these items"
+        return f"{self.one} is {'better' if self.difference.value > 0 else 'worse'} than {self.two}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Certificate(Shown):
+    """What may be deployed.
+
+    Attributes
+    ----------
+    model : str
+    prompts, right : int
+        Prompts measured, and how many of their answers are right at ratio 0.
+    against : str
+        What counts as harm: "gold" or "own".
+    risk, confidence : float
+    needed : int
+        Prompts that would do if none of them broke.
+    rows : tuple of Certified
+    pairs : tuple of Pair
+    """
+
+    model: str
+    prompts: int
+    right: int
+    against: str
+    risk: float
+    confidence: float
+    needed: int
+    rows: tuple[Certified, ...]
+    pairs: tuple[Pair, ...] = ()
+
+    @property
+    def best(self) -> Certified | None:
+        """The certified setting of the largest mean ratio; None where there is none."""
+        held = [row for row in self.rows if row.holds]
+        return max(held, key=lambda row: row.ratio) if held else None
+
+    @property
+    def answer(self) -> str:
+        """What to deploy, in one sentence or two."""
+        sure = f"{100 * self.confidence:g} % confidence"
+        bound = f"at most {100 * self.risk:g} % of prompts like these break, with {sure}"
+        if self.prompts < self.needed:
+            return (
+                f"Nothing can be certified: {many(self.prompts, 'prompt')} are too few, even if none broke; at least "
+                f"{self.needed} are needed for a risk of {self.risk:g} with {sure} over {many(len(self.rows), 'choice')}."
+            )
+        best = self.best
+        if best is None:
+            row = min(self.rows, key=lambda row: row.counts[row.means > 0][0])
+            first = int(np.flatnonzero(row.means > 0)[0])
+            return (
+                f"No compression is certified: under {row.policy}, the best of these, {row.counts[first]} of "
+                f"{self.prompts} prompts break already at ratio {row.means[first]:.2f}; {100 * self.risk:g} % may."
+            )
+        broke = f"{best.counts[best.last]} of {self.prompts} broke"
+        single = [row for row in self.rows if row.holds and not row.dial]
+        if best.dial:
+            beside = ""
+            if single:
+                top = max(single, key=lambda row: row.ratio)
+                beside = f" One ratio for all prompts: {top.policy} at {top.ratio:g}."
+            return (
+                f"Deploy {best.policy} prompt by prompt, where at most {best.settings[best.last]:g} of a reply's support "
+                f"is lost: a mean ratio of {best.ratio:.2f}; {bound} ({broke}).{beside}"
+            )
+        return f"Deploy {best.policy} at ratio {best.ratio:g}: {bound} ({broke})."
+
+    def page(self) -> Page:
+        """Return the answer, every policy, and policies beside each other."""
+        grids = [self._grid()]
+        if self.pairs:
+            grids.append(self._pair_grid())
+        return Page(
+            (
+                words(
+                    f"Model {self.model}, {many(self.prompts, 'prompt')}, {self.right} right at ratio 0. Counted: "
+                    f"{HARM[self.against]}."
+                ),
+                *grids,
+                note(
+                    "Certified: Learn then Test, settings from the safest on, exact binomial p-values; the confidence "
+                    "is shared out among all rows, so that whichever is chosen keeps the guarantee. It is for prompts "
+                    "drawn as these were, and for no others. 'One at a time': every prompt at the largest ratio at "
+                    "which no more of its support is lost than the setting. [.., ..]: 95 %."
+                ),
+                words(self.answer),
+            )
+        )
+
+    def _grid(self) -> Grid:
+        rows = []
+        for row in self.rows:
+            low, high = wilson(row.counts, self.prompts)
+            k = row.last
+            rows.append(
+                [
+                    row.policy,
+                    "one at a time" if row.dial else "one for all",
+                    f"{row.settings[k]:g}" if row.holds else "none",
+                    f"{row.ratio:.2f}" if row.holds else "0",
+                    f"{row.counts[k]} of {self.prompts}" if row.holds else "-",
+                    f"{100 * row.counts[k] / self.prompts:.1f} [{100 * low[k]:.1f}, {100 * high[k]:.1f}]"
+                    if row.holds
+                    else "-",
+                ]
+            )
+        columns = ["policy", "ratio", "certified", "mean ratio", "broke", "percent"]
+        return Grid(
+            columns,
+            rows,
+            f"Largest setting at a risk of {self.risk:g}, {100 * self.confidence:g} % sure",
+            right_from=2,
+        )
+
+    def _pair_grid(self) -> Grid:
+        rows = [
+            [
+                f"{pair.one} - {pair.two}",
+                f"{pair.difference.value:+.2f} [{pair.difference.low:+.2f}, {pair.difference.high:+.2f}]",
+                f"{pair.p_value:.3g}",
+                pair.words,
+            ]
+            for pair in self.pairs
+        ]
+        columns = ["policies", "share still right", "p", "verdict"]
+        return Grid(columns, rows, "Policies on the same items, mean over the ratios")
+
+    def plot(self, ax: Any = None) -> Figure:
+        """Draw the share that broke against the mean ratio, certified points marked; `ax`: axes to draw on."""
+        with plot.style():
+            ax = plot.axes_or_new(ax)
+            names = list(dict.fromkeys(row.policy for row in self.rows))
+            colours = list(plot.COLOURS.values())
+            for row in self.rows:
+                colour = colours[names.index(row.policy) % len(colours)]
+                style, label = (":", f"{row.policy}, prompt by prompt") if row.dial else ("-", row.policy)
+                ax.plot(row.means, row.counts / self.prompts, linestyle=style, color=colour, label=label)
+                if row.holds:
+                    ax.plot(row.ratio, row.counts[row.last] / self.prompts, marker="D", color=colour)
+            ax.axhline(self.risk, color="grey", linewidth=1, linestyle="--")
+            ax.set(xlabel="mean compression ratio", ylabel="prompts that broke (share)", ylim=(-0.02, 1.02))
+            ax.set_title(f"{self.model}: diamonds are certified", loc="left")
+            ax.legend(loc="upper left")
+        made: Figure = ax.figure
+        return made
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-ready values."""
+        return {
+            "version": __version__,
+            "parameters": {
+                "model": self.model,
+                "prompts": self.prompts,
+                "right_at_0": self.right,
+                "against": self.against,
+                "risk": self.risk,
+                "confidence": self.confidence,
+                "prompts_needed": self.needed,
+            },
+            "answer": self.answer,
+            "results": [
+                {
+                    "policy": row.policy,
+                    "dial": row.dial,
+                    "certified": float(row.settings[row.last]) if row.holds else None,
+                    "mean_ratio": row.ratio,
+                    "settings": row.settings.tolist(),
+                    "mean_ratios": row.means.tolist(),
+                    "broke": row.counts.tolist(),
+                    "p_values": row.p_values.tolist(),
+                }
+                for row in self.rows
+            ],
+            "policies": [
+                {
+                    "one": pair.one,
+                    "two": pair.two,
+                    "difference": interval_dict(pair.difference),
+                    "p_value": pair.p_value,
+                    "verdict": pair.words,
+                }
+                for pair in self.pairs
+            ],
+        }

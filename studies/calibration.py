@@ -1,0 +1,13 @@
+"""The calibration that ships: ``python -m studies.calibration`` prints it from studies/judged_runs.npz.
+
+Its mean and covariance stand in routegraph/validate/predict/defaults.py.
+"""
+
+from __future__ import annotations
+
+from studies.judged_runs import runs
+from studies.predictor_judged import calibrations
+
+if __name__ == "__main__":
+    known = calibrations(runs())
+    print(known.words, known.mean.round(3).tolist(), known.covariance.round(3).tolist())
