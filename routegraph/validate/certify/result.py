@@ -126,8 +126,9 @@ class Certificate(Shown):
         bound = f"at most {100 * self.risk:g} % of prompts like these break, with {sure}"
         if self.prompts < self.needed:
             return (
-                f"Nothing can be certified: {many(self.prompts, 'prompt')} are too few, even if none broke; at least "
-                f"{self.needed} are needed for a risk of {self.risk:g} with {sure} over {many(len(self.rows), 'choice')}."
+                f"Nothing can be certified: {many(self.prompts, 'prompt')} are too few, even if none broke; at "
+                f"least {self.needed} are needed for a risk of {self.risk:g} with {sure} over "
+                f"{many(len(self.rows), 'choice')}."
             )
         best = self.best
         if best is None:
@@ -145,8 +146,8 @@ class Certificate(Shown):
                 top = max(single, key=lambda row: row.ratio)
                 beside = f" One ratio for all prompts: {top.policy} at {top.ratio:g}."
             return (
-                f"Deploy {best.policy} prompt by prompt, where at most {best.settings[best.last]:g} of a reply's support "
-                f"is lost: a mean ratio of {best.ratio:.2f}; {bound} ({broke}).{beside}"
+                f"Deploy {best.policy} prompt by prompt, where at most {best.settings[best.last]:g} of a reply's "
+                f"support is lost: a mean ratio of {best.ratio:.2f}; {bound} ({broke}).{beside}"
             )
         return f"Deploy {best.policy} at ratio {best.ratio:g}: {bound} ({broke})."
 
