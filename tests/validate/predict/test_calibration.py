@@ -53,6 +53,15 @@ def test_measured_answers_move_what_other_models_had():
     assert many.covariance[0, 0] < few.covariance[0, 0] < others.covariance[0, 0]
 
 
+def test_a_further_model_is_as_far_off_as_others_are_and_their_mean_is_uncertain_too():
+    centres = np.array([[-1.0, 2.0], [0.0, 1.5], [2.0, 2.5]])
+    made = over_models([(centre, np.eye(2)) for centre in centres], "three")
+    assert made.mean == pytest.approx(centres.mean(axis=0))
+    assert made.covariance == pytest.approx(np.cov(centres.T) * 4 / 3)
+    one = over_models([(centres[0], np.eye(2))], "one")
+    assert np.diag(one.covariance) == pytest.approx([5.0, 2.0])
+
+
 def test_chances_rise_with_what_is_lost_and_draws_surround_them():
     made = Calibration(np.array([0.5, 2.0]), np.diag([0.5, 0.1]), "made")
     lost = np.linspace(0, 1, 9)

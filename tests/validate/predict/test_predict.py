@@ -70,6 +70,17 @@ def test_it_tells_the_answers_that_break_with_no_answer_told(trained, prompts, f
         assert (high - low).mean() < (wide_high - wide_low).mean()
 
 
+def test_answers_that_were_wrong_with_the_full_cache_calibrate_nothing(trained, prompts, found):
+    measured = measure(trained, prompts, **ASKED)
+    right = measured.right.copy()
+    right[2] = False
+    without = measured.only(np.arange(len(prompts)) != 2)
+    one, two = found[0].calibrated(replace(measured, right=right)), found[0].calibrated(without)
+    assert one.calibration.words == two.calibration.words
+    np.testing.assert_allclose(one.calibration.mean, two.calibration.mean)
+    assert not np.allclose(one.calibration.mean, found[0].calibrated(measured).calibration.mean)
+
+
 def test_resumed_leaves_the_same_bytes_and_loads_as_it_was(trained, prompts, found, tmp_path):
     made, out = found
     again = predict(trained, prompts[:5], tmp_path / "out", **ASKED)
