@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HARM = {
-    "gold": "answers that are right with the full cache and no more",
+    "gold": "answers that are right with the full cache and not right under the eviction",
     "own": "replies that state something else than with the full cache",
 }
 
