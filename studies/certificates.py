@@ -10,7 +10,8 @@ import numpy as np
 
 from routegraph.files import atomic_open
 from routegraph.stats.certified import fixed_sequence, p_values
-from routegraph.validate.certify.run import THRESHOLDS, dialled
+from routegraph.validate.certify.run import THRESHOLDS
+from routegraph.validate.predict.forecast import dialled
 from studies.judged_runs import Run, runs
 from studies.pages import DOCS, between, markdown
 

@@ -19,6 +19,7 @@ from routegraph.cli.options import (
     Ratios,
     Tasks,
     Threads,
+    share,
     takes,
 )
 from routegraph.cli.terminal import check_outputs, console, draw, note, print_json, progress
@@ -43,6 +44,10 @@ def predict(
             metavar="CELLS",
             help="Folder that measure wrote of the same model and some of these prompts: calibrate on it.",
         ),
+    ] = None,
+    within: Annotated[
+        float | None,
+        share("Say which ratio each prompt may take so that no more of its support is lost: see certify."),
     ] = None,
     n: Items = None,
     length: Length = None,
@@ -72,6 +77,8 @@ def predict(
         **options,
     }
     planned(keep=(), **asked)  # refuses what it must before anything is loaded
+    if within is not None and not 0 <= within <= 1:
+        raise ValueError(f"within must be in [0, 1], got {within}")
     check_folder(out, PREDICTION)
     beside = None if measured is None else Measured.load(measured)
     prompts = [prompt for name in task for prompt in load_task(name, n, options["seed"], length)]
@@ -89,6 +96,6 @@ def predict(
     if plot is not None:
         draw(found.plot(), plot)
     if json_:
-        print_json(found.to_dict())
+        print_json(found.to_dict(within))
     else:
-        found.page().show(console())
+        found.page(within).show(console())

@@ -13,7 +13,7 @@ from routegraph.stats.certified import check_share, fixed_sequence, holm, p_valu
 from routegraph.validate.certify.result import Certificate, Certified, Pair
 from routegraph.validate.graders.words import normalise, statement
 from routegraph.validate.measure.answers import Answers
-from routegraph.validate.predict.forecast import Forecast
+from routegraph.validate.predict.forecast import Forecast, dialled
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -121,19 +121,6 @@ def harmed(measured: Answers, against: str) -> Flags:
         shape
     )
     return np.asarray(said != said[:, :, :1])
-
-
-def dialled(lost: Floats, thresholds: Floats) -> NDArray[np.int64]:
-    """Return the place of the ratio that the dial takes, int64[n_thresholds, n_items].
-
-    Parameters
-    ----------
-    lost : float64[n_items, n_ratios]
-        Support lost at every ratio, the first one 0, where nothing is.
-    thresholds : float64[n_thresholds]
-    """
-    worst = np.maximum.accumulate(lost, axis=1)
-    return np.asarray((worst[None] <= thresholds[:, None, None]).sum(axis=2) - 1)
 
 
 def compared(measured: Answers, policies: Sequence[str], seed: int = 0) -> tuple[Pair, ...]:

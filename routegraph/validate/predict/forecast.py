@@ -121,6 +121,28 @@ class Forecast:
         """Return the ratio from which each answer is more likely to break than not, float64[n_items]; NaN: none."""
         return crossing(self.ratios, self.risk[:, self.policies.index(policy)])
 
+    def dial(self, policy: str, threshold: float) -> Floats:
+        """Return the largest ratio of each prompt up to which no more of its support is lost, float64[n_items].
+
+        Parameters
+        ----------
+        policy : str
+        threshold : float
+            Share of its support that a reply may lose, in [0, 1]: what `certify` certifies. 0 of a prompt without a reply.
+
+        Raises
+        ------
+        ValueError
+            If the policy was not predicted, or the threshold is out of range.
+        """
+        if policy not in self.policies:
+            raise ValueError(f"policy {policy!r} was not predicted; choose from: {', '.join(self.policies)}")
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold must be in [0, 1], got {threshold}")
+        lost = np.where(np.isnan(self.lost), 1.0, self.lost)[:, self.policies.index(policy)]
+        lost[:, 0] = 0.0
+        return np.asarray(self.ratios[dialled(lost, np.array([threshold]))[0]])
+
     def calibrated(self, measured: Answers) -> Self:
         """Return the same with chances calibrated on measured answers of the same model.
 
@@ -181,3 +203,16 @@ class Forecast:
         risks = self.calibration.risks(lost, _DRAWS, rng)
         weights = rng.multinomial(len(lost), np.full(len(lost), 1 / len(lost)), size=_DRAWS) / len(lost)
         return np.asarray(1 - np.einsum("di,dir->dr", weights, risks))
+
+
+def dialled(lost: Floats, thresholds: Floats) -> NDArray[np.int64]:
+    """Return the place of the ratio that the dial takes, int64[n_thresholds, n_items].
+
+    Parameters
+    ----------
+    lost : float64[n_items, n_ratios]
+        Support lost at every ratio, the first one 0, where nothing is.
+    thresholds : float64[n_thresholds]
+    """
+    worst = np.maximum.accumulate(lost, axis=1)
+    return np.asarray((worst[None] <= thresholds[:, None, None]).sum(axis=2) - 1)

@@ -39,9 +39,12 @@ class Predicted(Shown, Forecast):
         cells = [read_cell(path, settings) for path in sorted((Path(out) / "cells").glob("*.json"))]
         return from_cells(settings, sorted(cells, key=lambda cell: str(cell["prompt"]["id"])))
 
-    def page(self) -> Page:
-        """Return what is to be expected at every ratio, critical ratios, and which prompts break first."""
-        return predicted_page(self)
+    def page(self, within: float | None = None) -> Page:
+        """Return what is to be expected at every ratio, critical ratios, and which prompts break first.
+
+        within : share of its support that a reply may lose; then the ratio of each prompt as well.
+        """
+        return predicted_page(self, within)
 
     def plot(self, ax: Any = None) -> Figure:
         """Draw the share of answers that are expected to hold, a curve a policy, with 95 % bands.
@@ -61,9 +64,10 @@ class Predicted(Shown, Forecast):
         made: Figure = ax.figure
         return made
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
+    def to_dict(self, within: float | None = None) -> dict[str, Any]:
+        """Return everything as JSON-ready values; `within` as in `page`."""
         groups: list[str | None] = [None, *self.tasks] if len(self.tasks) > 1 else [None]
+        dials = {} if within is None else {policy: self.dial(policy, within) for policy in self.policies}
         return {
             "version": __version__,
             "seed": self.settings["seed"],
@@ -86,6 +90,7 @@ class Predicted(Shown, Forecast):
                     "statement": self.statements[i],
                     "support_lost": [listed(row) for row in self.lost[i]],
                     "risk": [listed(row) for row in self.risk[i]],
+                    **({} if within is None else {"dial": {p: float(own[i]) for p, own in dials.items()}}),
                 }
                 for i, name in enumerate(self.ids)
             ],

@@ -19,14 +19,16 @@ FOOTNOTE = (
 )
 
 
-def predicted_page(found: Forecast) -> Page:
-    """Return what is to be expected of every policy, and which prompts break first."""
+def predicted_page(found: Forecast, within: float | None = None) -> Page:
+    """Return what is to be expected of every policy, and which prompts break first; the ratio of each on request."""
+    dial = () if within is None else (dial_grid(found, within),)
     return Page(
         (
             words(*reading(found)),
             points(f"{name}: {told}." for name, told in found.methods.items()),
             kept_grid(found),
             first_grid(found),
+            *dial,
             note(FOOTNOTE),
         )
     )
@@ -83,6 +85,14 @@ def first_grid(found: Forecast) -> Grid:
     columns = ["policy", "prompt", "own reply", "breaks by"]
     title = "Prompts that break first: more likely than not from this ratio on"
     return Grid(columns, rows, title, right_from=3)
+
+
+def dial_grid(found: Forecast, within: float) -> Grid:
+    """Return the largest ratio of each prompt up to which no more of its support is lost, a column a policy."""
+    own = {policy: found.dial(policy, within) for policy in found.policies}
+    rows = [[name, *(f"{ratios[i]:g}" for ratios in own.values())] for i, name in enumerate(found.ids)]
+    rows.append(["mean", *(f"{ratios.mean():.2f}" for ratios in own.values())])
+    return Grid(["prompt", *own], rows, f"Ratio up to which at most {within:g} of a reply's support is lost")
 
 
 def _told(found: Interval) -> str:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from routegraph.validate.certify.run import certify, compared, dialled, harmed
+from routegraph.validate.certify.run import certify, compared, harmed
 from routegraph.validate.measure.answers import Answers
 from routegraph.validate.predict.calibration import Calibration
-from routegraph.validate.predict.forecast import Forecast
+from routegraph.validate.predict.forecast import Forecast, dialled
 from tests.helpers.commands import run
 
 RATIOS = [0.0, 0.2, 0.4, 0.6, 0.8]

@@ -157,6 +157,25 @@ def test_document_and_figure(found, tmp_path):
     assert [line.get_label() for line in figure.axes[0].lines][:3] == ["chunk", "topk", "random"]
 
 
+def test_the_dial_takes_the_largest_ratio_that_keeps_enough(found):
+    ratios = found[0].dial("topk", 0.3)
+    lost = found[0].lost[:, 1]
+    for own, row in zip(ratios, lost, strict=True):
+        fine = [ratio for k, ratio in enumerate(found[0].ratios) if row[: k + 1].max() <= 0.3]
+        assert own == max(fine)
+    told = found[0].to_dict(0.3)["prompts"]
+    assert [row["dial"]["topk"] for row in told] == ratios.tolist()
+    assert "Ratio up to which at most 0.3 of a reply's support is lost" in found[0].page(0.3).to_text()
+    silent = replace(found[0], shares=np.full_like(found[0].shares, np.nan))
+    assert (silent.dial("topk", 1.0) == 0).all()
+    with pytest.raises(ValueError, match=r"threshold must be in \[0, 1\], got 2"):
+        found[0].dial("topk", 2)
+    with pytest.raises(
+        ValueError, match="policy 'knorm' was not predicted; choose from: chunk, topk, random"
+    ):
+        found[0].dial("knorm", 0.5)
+
+
 def test_other_models_and_other_prompts_calibrate_nothing(trained, prompts, found):
     others = measure(trained, load_task("words_forward", 2, seed=9), **ASKED)
     with pytest.raises(ValueError, match="nothing was measured of these prompts"):
@@ -205,6 +224,7 @@ def test_command_line(capsys, tmp_path, prompts):
         (["--ratio", "1"], "ratio must be in [0, 1), got 1.0"),
         (["--policy", "topp"], "unknown policy 'topp'"),
         (["--grader", "exact"], "No such option: --grader"),
+        (["--within", "1.5"], "within must be in [0, 1], got 1.5"),
         (["--measured", "nowhere"], "'nowhere' is no folder of routegraph measure"),
     ],
 )
