@@ -128,7 +128,8 @@ class Forecast:
         ----------
         policy : str
         threshold : float
-            Share of its support that a reply may lose, in [0, 1]: what `certify` certifies. 0 of a prompt without a reply.
+            Share of its support that a reply may lose, in [0, 1]: what `certify` certifies. A prompt without a reply
+            takes ratio 0.
 
         Raises
         ------
