@@ -167,7 +167,7 @@ def _dial(name: str, ratios: Floats, harm: Flags, lost: Floats, risk: float, lev
 
 
 def _lost(measured: Answers, predicted: Forecast, chosen: Sequence[str]) -> Floats:
-    """Return support lost of the measured prompts, float64[n_items, n_chosen, n_ratios]; of empty replies all is."""
+    """Return support lost of the measured prompts, float64[n_items, n_chosen, n_ratios]; inf of empty replies."""
     if predicted.settings.get("weights") != measured.settings.get("weights"):
         raise ValueError("what was measured and what is predicted are of two models; certify one")
     ids = {name: i for i, name in enumerate(predicted.ids)}
@@ -184,6 +184,6 @@ def _lost(measured: Answers, predicted: Forecast, chosen: Sequence[str]) -> Floa
     items = [ids[name] for name in measured.ids]
     places = [predicted.policies.index(name) for name in chosen]
     lost = predicted.lost[np.ix_(items, places, [known.index(ratio) for ratio in measured.ratios])]
-    lost = np.where(np.isnan(lost), 1.0, lost)
+    lost = np.where(np.isnan(lost), np.inf, lost)
     lost[..., 0] = 0.0
     return np.asarray(lost)

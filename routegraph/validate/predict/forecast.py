@@ -140,7 +140,7 @@ class Forecast:
             raise ValueError(f"policy {policy!r} was not predicted; choose from: {', '.join(self.policies)}")
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold must be in [0, 1], got {threshold}")
-        lost = np.where(np.isnan(self.lost), 1.0, self.lost)[:, self.policies.index(policy)]
+        lost = np.where(np.isnan(self.lost), np.inf, self.lost)[:, self.policies.index(policy)]
         lost[:, 0] = 0.0
         return np.asarray(self.ratios[dialled(lost, np.array([threshold]))[0]])
 
