@@ -54,18 +54,82 @@ def halves(run: Run, policy: str, bound: float) -> list[str]:
     return [run.name, policy, str(n), f"{bound:g}", *cells]
 
 
+def means(rows: list[list[str]]) -> list[list[str]]:
+    """Return the mean over runs of the rows of each policy and risk."""
+    made = []
+    for policy, bound in dict.fromkeys((row[1], row[3]) for row in rows):
+        same = [row[4:] for row in rows if (row[1], row[3]) == (policy, bound)]
+        table = np.array([[cell.split(", ")[-1] for cell in row] for row in same], dtype=float).mean(axis=0)
+        first = np.array([[row[k].split(", ")[0] for k in (0, 2, 4)] for row in same], dtype=float).mean(
+            axis=0
+        )
+        cells = [f"{value:.2f}" for value in table]
+        for k, value in zip((0, 2, 4), first, strict=True):
+            cells[k] = f"{value:.2f}, {cells[k]}"
+        made.append([policy, bound, *cells])
+    return made
+
+
+def shift(run: Run, policy: str, bound: float) -> list[str]:
+    """Return a row: certified on all tasks but one, looked at on that one; how many tasks break more than the risk."""
+    place = run.policies.index(policy)
+    harm, lost = run.fails[:, place], run.values["support_lost"][:, place].copy()
+    lost[:, 0] = 0
+    taken = dialled(lost, THRESHOLDS)
+    by_dial, means = np.take_along_axis(harm, taken.T, axis=1), run.ratios[taken].T
+    seen: dict[str, list[float]] = {"one": [], "dial": []}
+    tasks = np.array(run.tasks)
+    for task in dict.fromkeys(run.tasks):
+        here = tasks == task
+        if here.sum() < 10:
+            continue
+        own = ~here
+        last = fixed_sequence(p_values(harm[own].sum(axis=0)[1:], int(own.sum()), bound), LEVEL)
+        seen["one"].append(float(harm[here, last].mean()))
+        first = int((means[own].mean(axis=0) == 0).sum())
+        passed = fixed_sequence(p_values(by_dial[own].sum(axis=0), int(own.sum()), bound)[first:], LEVEL)
+        seen["dial"].append(float(by_dial[here, first - 1 + passed if passed else 0].mean()))
+    cells = [
+        f"{sum(one > bound for one in risks)} of {len(risks)}, at most {max(risks):.2f}"
+        for risks in seen.values()
+    ]
+    return [run.name, policy, f"{bound:g}", *cells]
+
+
 def main() -> None:
-    """Write the table."""
+    """Write the tables: a row a run and policy, of the tiny models the mean over models."""
     found = [
         run for name, run in runs().items() if not name.startswith("dev-") and len(run.tasks) >= 2 * LEAST
     ]
-    rows = [halves(run, policy, bound) for run in found for policy in run.policies for bound in BOUNDS]
+    rows = {
+        wanted: [
+            halves(run, policy, bound)
+            for run in found
+            if ("tiny" in run.name) == wanted
+            for policy in run.policies
+            for bound in BOUNDS
+        ]
+        for wanted in (False, True)
+    }
     columns = [
         "run", "policy", "items", "risk", "one ratio: violations", "ratio", "dial: violations", "mean ratio",
         "expected risk: violations", "ratio",
     ]  # fmt: skip
+    shifted = [
+        shift(run, policy, bound)
+        for run in found
+        if "tiny" not in run.name
+        for policy in run.policies
+        for bound in BOUNDS
+    ]
+    parts = [
+        "### Pretrained models", "", markdown(columns, rows[False]), "",
+        "### Tiny models, mean over models", "", markdown([columns[1], *columns[3:]], means(rows[True])), "",
+        "### Certified on all tasks but one, used on that one: tasks in which more than the risk breaks", "",
+        markdown(["run", "policy", "risk", "one ratio", "dial"], shifted),
+    ]  # fmt: skip
     page = DOCS / "certify.md"
-    text = between(page.read_text("utf-8"), BEGIN, "\n" + markdown(columns, rows) + "\n", END)
+    text = between(page.read_text("utf-8"), BEGIN, "\n" + "\n".join(parts) + "\n", END)
     with atomic_open(page, "w") as stream:
         stream.write(text)
 

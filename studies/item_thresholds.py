@@ -72,6 +72,41 @@ def table(chosen: list[Run]) -> str:
     return markdown(columns, [row(run, policy) for run in chosen for policy in run.policies])
 
 
+def over_models(chosen: list[Run]) -> str:
+    """Return a row a policy: the least and the most over runs."""
+    rows = []
+    for policy in chosen[0].policies:
+        found = [(run, thresholds(run, policy)) for run in chosen]
+        halves = [half_point(run.ratios, one.right.astype(float)).value for run, one in found]
+        widths = [
+            np.nanmedian(item_widths(run.ratios, run.values["forced_sum"][:, run.policies.index(policy)]))
+            for run, _ in found
+        ]
+        spreads = [one.spread() for _, one in found]
+        rows.append(
+            [
+                policy,
+                _ends([np.inf if np.isnan(one) else one for one in halves]),
+                _ends([one.low for one in spreads]),
+                _ends([np.inf if np.isnan(one.high) else one.high for one in spreads]),
+                _ends([float((one.returns > 0).mean()) for _, one in found]),
+                _ends([one.stepwise().value for _, one in found]),
+                _ends(widths),
+            ]
+        )
+    columns = [
+        "policy", "half lost", "a quarter of the places below", "three quarters below", "items that return", "stepwise",
+        "an item's own width",
+    ]  # fmt: skip
+    return markdown(columns, rows)
+
+
+def _ends(values: list[float]) -> str:
+    """Return the least and the most; infinite: beyond the ratios asked."""
+    told = ["beyond .9" if np.isinf(one) else f"{one:.2f}" for one in (min(values), max(values))]
+    return " to ".join(dict.fromkeys(told))
+
+
 def draw(run: Run, path: Path) -> None:
     """Draw, for every policy, single items' likelihoods, the curve, and the places."""
     with plot.style():
@@ -104,7 +139,15 @@ def main() -> None:
     pretrained, tiny = (
         [run for run in found.values() if ("tiny" in run.name) == one] for one in (False, True)
     )
-    parts = ["### Pretrained models", "", table(pretrained), "", "### Tiny models", "", table(tiny)]
+    parts = [
+        "### Pretrained models",
+        "",
+        table(pretrained),
+        "",
+        f"### Tiny models: least and most over {len(tiny)} models",
+        "",
+        over_models(tiny),
+    ]
     page = DOCS / "item_thresholds.md"
     text = between(page.read_text("utf-8"), BEGIN, "\n" + "\n".join(parts) + "\n", END)
     with atomic_open(page, "w") as stream:
