@@ -132,6 +132,13 @@ def test_whichever_of_several_is_chosen_keeps_the_guarantee():
     assert certify(answers(places[:50]), policy_names=["p1"]).best is not None
 
 
+def test_of_equal_ratios_that_which_broke_least_is_named():
+    places = np.stack([np.where(np.arange(200) == 0, 0.7, 1.0), np.full(200, 1.0)], axis=1)
+    found = certify(answers(places))
+    assert [row.ratio for row in found.rows] == [0.8, 0.8]
+    assert found.best.policy == "p1"
+
+
 def test_own_needs_no_right_answers():
     wrong = np.zeros((60, 1))
     texts = tuple(("Oslo.", "Oslo. And", "Oslo", "Rome", "Rome") for _ in range(60))
