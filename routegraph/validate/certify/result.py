@@ -115,7 +115,7 @@ class Certificate(Shown):
 
     @property
     def best(self) -> Certified | None:
-        """The certified setting of the largest mean ratio, of equal ones that which broke least; None: there is none."""
+        """The certified setting of the largest mean ratio, of equal ones that which broke least; None without one."""
         held = [row for row in self.rows if row.holds]
         return max(held, key=lambda row: (row.ratio, -row.counts[row.last])) if held else None
 
