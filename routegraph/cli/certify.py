@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from routegraph.cli.options import Json, Out, Plot, Seed, share
+from routegraph.cli.options import Json, Out, Plot, Seed, count, share
 from routegraph.cli.terminal import check_outputs, console, draw, hand_over
 
 
@@ -34,6 +34,10 @@ def certify(
             "else than with the full cache.",
         ),
     ] = "gold",
+    tokens: Annotated[
+        int,
+        count("Say how much cache is left of a context of so many tokens; reads the model's configuration."),
+    ] = 0,
     seed: Seed = 0,
     json_: Json = False,
     plot: Plot = None,
@@ -45,13 +49,22 @@ def certify(
     from routegraph.validate.measure.result import Measured
     from routegraph.validate.predict.result import Predicted
 
+    measured = Measured.load(cells)
+    row_bytes = 0
+    if tokens > 0:
+        from routegraph.validate.models.load import cache_row
+
+        settings = measured.settings
+        row_bytes = cache_row(settings["model"], str(settings.get("dtype", "float32")))
     found = certified(
-        Measured.load(cells),
+        measured,
         None if predict is None else Predicted.load(predict),
         policy_names=policy,
         risk=risk,
         confidence=confidence,
         against=against,
+        tokens=tokens,
+        row_bytes=row_bytes,
         seed=seed,
     )
     if plot is not None:

@@ -101,6 +101,8 @@ class Certificate(Shown):
         Prompts that would do if none of them broke.
     rows : tuple of Certified
     pairs : tuple of Pair
+    tokens, row_bytes : int
+        Length of a context whose cache is told, and what the model's cache takes for each token; 0: none is told.
     """
 
     model: str
@@ -112,6 +114,8 @@ class Certificate(Shown):
     needed: int
     rows: tuple[Certified, ...]
     pairs: tuple[Pair, ...] = ()
+    tokens: int = 0
+    row_bytes: int = 0
 
     @property
     def best(self) -> Certified | None:
@@ -139,6 +143,10 @@ class Certificate(Shown):
                 f"{self.prompts} prompts break already at ratio {row.means[first]:.2f}; {100 * self.risk:g} % may."
             )
         broke = f"{best.counts[best.last]} of {self.prompts} broke"
+        if self.tokens:
+            whole = self.tokens * self.row_bytes
+            left = f"{_size((1 - best.ratio) * whole)} of {_size(whole)}"
+            broke += f"; {left} of cache are left at {self.tokens:,} tokens"
         single = [row for row in self.rows if row.holds and not row.dial]
         if best.dial:
             beside = ""
@@ -242,6 +250,11 @@ class Certificate(Shown):
                 "risk": self.risk,
                 "confidence": self.confidence,
                 "prompts_needed": self.needed,
+                **(
+                    {"tokens": self.tokens, "cache_bytes": self.tokens * self.row_bytes}
+                    if self.tokens
+                    else {}
+                ),
             },
             "answer": self.answer,
             "results": [
@@ -268,3 +281,8 @@ class Certificate(Shown):
                 for pair in self.pairs
             ],
         }
+
+
+def _size(n_bytes: float) -> str:
+    """Return a number of bytes in words."""
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"

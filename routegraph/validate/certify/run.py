@@ -8,6 +8,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from routegraph.options import check_whole
 from routegraph.stats.bootstrap import interval
 from routegraph.stats.certified import check_share, fixed_sequence, holm, p_values, sign_flips, trials_needed
 from routegraph.validate.certify.result import Certificate, Certified, Pair
@@ -33,6 +34,8 @@ def certify(
     risk: float = 0.05,
     confidence: float = 0.9,
     against: str = "gold",
+    tokens: int = 0,
+    row_bytes: int = 0,
     seed: int = 0,
 ) -> Certificate:
     """Return the largest ratios, by policy, at which few answers break, with a guarantee.
@@ -53,6 +56,9 @@ def certify(
     against : {"gold", "own"}
         "gold": a prompt breaks where its answer is right at ratio 0 and not right at the setting; "own": where the
         reply states something else than with the full cache, for which no answers are needed.
+    tokens, row_bytes : int
+        Length of a context of which to say how much cache is left, and what the model's cache takes for each token:
+        see `cache_row`.
     seed : int
         Of the comparison of policies.
 
@@ -69,6 +75,7 @@ def certify(
     """
     check_share("risk", risk)
     check_share("confidence", confidence)
+    check_whole("tokens", tokens, 0)
     if against not in AGAINST:
         raise ValueError(f"unknown harm {against!r}; choose from: {', '.join(AGAINST)}")
     if measured.keep:
@@ -98,6 +105,8 @@ def certify(
         needed=trials_needed(risk, level),
         rows=tuple(rows),
         pairs=compared(measured, chosen, seed),
+        tokens=tokens,
+        row_bytes=row_bytes,
     )
 
 

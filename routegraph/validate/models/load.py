@@ -22,7 +22,7 @@ from routegraph.validate.models.cache import DownloadError
 from routegraph.validate.models.families import check_family, known_family
 from routegraph.validate.models.limits import max_context
 from routegraph.validate.models.quiet import quiet
-from routegraph.validate.models.size import check_fits, folder_parameters
+from routegraph.validate.models.size import ITEM, check_fits, folder_parameters
 from routegraph.validate.models.sources import (
     MODELS,
     ModelSource,
@@ -225,6 +225,48 @@ def _in_memory(network: Any, tokenizer: Any) -> Loaded:
     return wrap(network.eval(), tokenizer, name)
 
 
+def cache_row(model: str | Path, dtype: str = "float32") -> int:
+    """Return how many bytes a model's cache takes for each token: keys and values of all layers and KV heads.
+
+    Only the configuration is read. Sliding windows are not counted off: with them a long cache takes less.
+
+    Parameters
+    ----------
+    model : str or Path
+        As in `load`, but no GGUF file.
+    dtype : {"float32", "bfloat16", "float16"}
+        Type of the cache.
+
+    Raises
+    ------
+    ValueError
+        As `load`, of a model or dtype that is unknown.
+    """
+    check_installed()
+    from transformers import AutoConfig
+
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}; choose from: {', '.join(DTYPES)}")
+    name, source, offline, _ = _resolve(str(model), None)
+    if offline and is_adapter(Path(source)):
+        _, source, offline, _ = _resolve(read_adapter(Path(source)).base, None)
+    with quiet(), _in_one_line(name):
+        config = AutoConfig.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
+    n_layers, n_heads, _, head_dim = shape_of(config)
+    return 2 * n_layers * n_heads * head_dim * ITEM[dtype]
+
+
+def shape_of(config: Any) -> tuple[int, int, int, int]:
+    """Return layers, KV heads, query heads and width of a head of a model's configuration."""
+    heads = config.num_attention_heads
+    return (
+        config.num_hidden_layers,
+        getattr(config, "num_key_value_heads", None) or heads,
+        heads,
+        getattr(config, "head_dim", None) or config.hidden_size // heads,
+    )
+
+
 def load_tokenizer(model: str | Path, progress: Progress | None = None) -> Any:
     """Load a model's tokenizer alone, where the model is no GGUF file; `model` and errors as in `load`."""
     check_installed()
@@ -245,17 +287,16 @@ def _read_tokenizer(name: str, source: str, offline: bool) -> Any:
 
 def wrap(network: Any, tokenizer: Any, name: str) -> Loaded:
     """Return a `Loaded` for a transformers model that is already in memory."""
-    config = network.config
-    heads = config.num_attention_heads
+    n_layers, n_heads, n_query_heads, head_dim = shape_of(network.config)
     return Loaded(
         model=network,
         tokenizer=tokenizer,
         name=name,
-        n_layers=config.num_hidden_layers,
-        n_heads=getattr(config, "num_key_value_heads", None) or heads,
-        n_query_heads=heads,
-        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
-        max_context=max_context(config),
+        n_layers=n_layers,
+        n_heads=n_heads,
+        n_query_heads=n_query_heads,
+        head_dim=head_dim,
+        max_context=max_context(network.config),
     )
 
 

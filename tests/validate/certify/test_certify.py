@@ -166,6 +166,14 @@ def test_policies_beside_each_other():
     assert (same.words, same.p_value) == ("not told apart by these items", 1)
 
 
+def test_how_much_cache_is_left():
+    found = certify(answers(uneven()), risk=0.15, tokens=32_768, row_bytes=24_576)
+    assert found.answer.endswith("(40 of 400 broke; 0.2 GB of 0.8 GB of cache are left at 32,768 tokens).")
+    assert found.to_dict()["parameters"]["cache_bytes"] == 32_768 * 24_576
+    with pytest.raises(ValueError, match="tokens must be a whole number of at least 0, got -1"):
+        certify(answers(uneven()), tokens=-1)
+
+
 def test_document_page_and_figure():
     found = certify(answers(uneven()), perfect(uneven()))
     told = json.loads(json.dumps(found.to_dict()))
@@ -215,6 +223,8 @@ def test_command_line(capsys, tmp_path):
     )
     assert status == 0
     assert "Largest setting at a risk of 0.4, 90 % sure" in shown
+    own = run(capsys, "certify", tmp_path / "measure", "--risk", ".5", "--tokens", "1000")[1]
+    assert "MB of cache" in " ".join(own.split())
     status, out, error = run(capsys, "certify", tmp_path / "predict")
     assert (status, out, error.count("\n")) == (2, "", 1)
     assert "is no folder of routegraph measure" in error

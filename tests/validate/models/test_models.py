@@ -20,7 +20,7 @@ from routegraph.validate.models import cache as cache_module
 from routegraph.validate.models import convert, parts, sources
 from routegraph.validate.models import load as models
 from routegraph.validate.models import wheel as download
-from routegraph.validate.models.load import DownloadError, Loaded, load
+from routegraph.validate.models.load import DownloadError, Loaded, cache_row, load
 from tests.helpers.models import KNOWN
 
 # Published ids of SmolLM2's tokenizer: the prompt that starts every chat, and two plain texts.
@@ -502,3 +502,26 @@ def test_gguf_of_another_kind_is_refused(tmp_path: Path) -> None:
 def test_a_new_revision_has_a_folder_of_its_own() -> None:
     listed = sources.MODELS["smollm2"]
     assert replace(listed, revision=listed.revision + 1).folder != listed.folder
+
+
+@pytest.mark.parametrize("name", ["llama-tiny", "smollm2", "smollm2-reader"])
+def test_a_cache_row_is_what_the_cache_of_a_prefill_takes_for_each_token(name):
+    """Also of an adapter, whose base model has the cache."""
+    import torch
+
+    from routegraph.validate.presses.prefill import prefill
+
+    network = load(name).model
+    cache = prefill(network, torch.arange(1, 11)[None])
+    held = sum(
+        part.numel() * part.element_size() for layer in cache.layers for part in (layer.keys, layer.values)
+    )
+    assert cache_row(name) * 10 == held
+    assert cache_row(name, "bfloat16") * 20 == held
+
+
+def test_a_cache_row_of_what_is_no_model():
+    with pytest.raises(ValueError, match="unknown dtype 'int3'; choose from"):
+        cache_row("llama-tiny", "int3")
+    with pytest.raises(ValueError, match="unknown model 'nobody'"):
+        cache_row("nobody")
