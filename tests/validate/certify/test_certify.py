@@ -223,7 +223,7 @@ def test_command_line(capsys, tmp_path):
     )
     assert status == 0
     assert "Largest setting at a risk of 0.4, 90 % sure" in shown
-    own = run(capsys, "certify", tmp_path / "measure", "--risk", ".5", "--tokens", "1000")[1]
+    own = run(capsys, "certify", tmp_path / "measure", "--risk", ".9", "--tokens", "1000")[1]
     assert "MB of cache" in " ".join(own.split())
     status, out, error = run(capsys, "certify", tmp_path / "predict")
     assert (status, out, error.count("\n")) == (2, "", 1)
