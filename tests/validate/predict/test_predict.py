@@ -241,3 +241,19 @@ def test_at_least_one_prompt(trained):
         predict(trained, [])
     with pytest.raises(TypeError, match="unexpected keyword argument 'grader'"):
         predict(trained, [Prompt("a", "b", "c")], grader="exact")
+
+
+def test_a_real_model_and_where_its_reply_comes_from(smollm2, short_prompts):
+    found = predict(
+        smollm2,
+        short_prompts[:2],
+        policy_names=["topk", "chunk"],
+        ratios=[0.5, 0.99],
+        max_new_tokens=12,
+        chat="off",
+    )
+    assert all(found.statements)
+    assert (found.lost[..., 0] == 0).all()
+    assert (found.lost[..., 2] > found.lost[..., 1]).all()
+    assert (found.lost[..., 2] > 0.8).all()
+    assert (found.shares[:, :, :, 2] > 0.5).all()  # each of the three, almost nothing being left
