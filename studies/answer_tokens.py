@@ -30,7 +30,7 @@ from routegraph.validate.prompts.prompt import Prompt, read_prompts, write_promp
 from routegraph.validate.tasks import load_task
 from routegraph.validate.traces.extract import extract_to_file
 from routegraph.validate.traces.read_off import ReadOff, read_off
-from studies.pages import DOCS, between, markdown
+from studies.pages import DOCS, markdown, put_between
 
 BEGIN, END = "<!-- tables: written by studies/answer_tokens.py -->", "<!-- end of tables -->"
 MODELS = ("smollm2", "qwen2.5-coder-0.5b")
@@ -223,7 +223,7 @@ def main(folder: Path) -> None:
     write_json(folder / "gaps.json", document)
     page = DOCS / "answer_tokens.md"
     written = tables(means, squares, single, other, kept)
-    page.write_text(between(page.read_text("utf-8"), BEGIN, f"\n{written}\n", END), encoding="utf-8")
+    put_between(page, BEGIN, written, END)
 
 
 def _intervals(shown: tuple[Interval, Interval, Interval]) -> list[str]:

@@ -6,14 +6,14 @@ each run and policy; a ratio, and a threshold of the dial, are certified on one 
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from routegraph.files import atomic_open
-from routegraph.stats.certified import fixed_sequence, p_values
-from routegraph.validate.certify.run import THRESHOLDS
-from routegraph.validate.predict.forecast import dialled
-from studies.judged_runs import Run, runs
-from studies.pages import DOCS, between, markdown
+import numpy as np
+from numpy.typing import NDArray
+
+from routegraph.validate.certify.run import by_dial, last_certified
+from studies.judged_runs import Floats, Run, runs
+from studies.pages import DOCS, markdown, put_between
 
 BEGIN, END = "<!-- tables: written by studies/certificates.py -->", "<!-- end of tables -->"
 SPLITS, LEVEL, BOUNDS = 400, 0.1, (0.05, 0.1)
@@ -23,35 +23,37 @@ LEAST = 45
 
 def halves(run: Run, policy: str, bound: float) -> list[str]:
     """Return a row: violations and mean ratios on the halves that were not looked at."""
-    place = run.policies.index(policy)
-    harm, lost = run.fails[:, place], run.values["support_lost"][:, place].copy()
-    lost[:, 0] = 0
-    taken = dialled(lost, THRESHOLDS)  # [thresholds, items]
-    by_dial = np.take_along_axis(harm, taken.T, axis=1)  # [items, thresholds]
-    means = run.ratios[taken].T
+    harm = run.fails[:, run.policies.index(policy)]
+    ways = {
+        "one": (harm, np.broadcast_to(run.ratios, harm.shape)),
+        "dial": by_dial(harm, run.spent(policy), run.ratios),
+    }
     n, rng = len(harm), np.random.default_rng(0)
     seen: dict[str, list[tuple[float, float, float]]] = {"one": [], "dial": [], "expected": []}
     for _ in range(SPLITS):
         order = rng.permutation(n)
         own, other = order[: n // 2], order[n // 2 :]
-        counts = harm[own].sum(axis=0)
-        last = fixed_sequence(p_values(counts[1:], len(own), bound), LEVEL)
-        seen["one"].append((harm[other, last].mean(), harm[:, last].mean(), run.ratios[last]))
+        for way, (broken, ratios) in ways.items():
+            at = certified_on(broken, ratios, own, bound)
+            seen[way].append(
+                (0.0, 0.0, 0.0)
+                if at is None
+                else (broken[other, at].mean(), broken[:, at].mean(), ratios[other, at].mean())
+            )
         # The rule of one budget by expected risk (conformal risk control): the largest up to which it stays below.
-        fine = (counts + 1) / (len(own) + 1) <= bound
-        most = len(fine) - 1 if fine.all() else int(np.argmin(fine)) - 1
-        most = max(most, 0)
+        fine = (harm[own].sum(axis=0) + 1) / (len(own) + 1) <= bound
+        most = max(0, len(fine) - 1 if fine.all() else int(np.argmin(fine)) - 1)
         seen["expected"].append((harm[other, most].mean(), harm[:, most].mean(), run.ratios[most]))
-        first = int((means[own].mean(axis=0) == 0).sum())
-        values = p_values(by_dial[own].sum(axis=0), len(own), bound)
-        passed = fixed_sequence(values[first:], LEVEL)
-        t = first - 1 + passed if passed else 0
-        seen["dial"].append((by_dial[other, t].mean(), by_dial[:, t].mean(), means[other, t].mean()))
     cells = []
     for way in ("one", "dial", "expected"):
         others, whole, ratios = np.array(seen[way]).T
         cells += [f"{(others > bound).mean():.2f}, {(whole > bound).mean():.2f}", f"{ratios.mean():.2f}"]
     return [run.name, policy, str(n), f"{bound:g}", *cells]
+
+
+def certified_on(harm: NDArray[np.bool_], ratios: Floats, items: Any, bound: float) -> int | None:
+    """Return the last setting that some items certify; harm and ratios [n_items, n_settings]."""
+    return last_certified(harm[items].sum(axis=0), len(harm[items]), ratios[items].mean(axis=0), bound, LEVEL)
 
 
 def means(rows: list[list[str]]) -> list[list[str]]:
@@ -72,27 +74,16 @@ def means(rows: list[list[str]]) -> list[list[str]]:
 
 def shift(run: Run, policy: str, bound: float) -> list[str]:
     """Return a row: certified on all tasks but one, looked at on that one; how many tasks break more than the risk."""
-    place = run.policies.index(policy)
-    harm, lost = run.fails[:, place], run.values["support_lost"][:, place].copy()
-    lost[:, 0] = 0
-    taken = dialled(lost, THRESHOLDS)
-    by_dial, means = np.take_along_axis(harm, taken.T, axis=1), run.ratios[taken].T
-    seen: dict[str, list[float]] = {"one": [], "dial": []}
-    tasks = np.array(run.tasks)
-    for task in dict.fromkeys(run.tasks):
-        here = tasks == task
-        if here.sum() < 10:
-            continue
-        own = ~here
-        last = fixed_sequence(p_values(harm[own].sum(axis=0)[1:], int(own.sum()), bound), LEVEL)
-        seen["one"].append(float(harm[here, last].mean()))
-        first = int((means[own].mean(axis=0) == 0).sum())
-        passed = fixed_sequence(p_values(by_dial[own].sum(axis=0), int(own.sum()), bound)[first:], LEVEL)
-        seen["dial"].append(float(by_dial[here, first - 1 + passed if passed else 0].mean()))
-    cells = [
-        f"{sum(one > bound for one in risks)} of {len(risks)}, at most {max(risks):.2f}"
-        for risks in seen.values()
-    ]
+    harm = run.fails[:, run.policies.index(policy)]
+    ways = ((harm, np.broadcast_to(run.ratios, harm.shape)), by_dial(harm, run.spent(policy), run.ratios))
+    cells = []
+    for broken, ratios in ways:
+        risks = []
+        for here in run.by_task().values():
+            if here.sum() >= 10:
+                at = certified_on(broken, ratios, ~here, bound)
+                risks.append(0.0 if at is None else float(broken[here, at].mean()))
+        cells.append(f"{sum(one > bound for one in risks)} of {len(risks)}, at most {max(risks):.2f}")
     return [run.name, policy, f"{bound:g}", *cells]
 
 
@@ -128,10 +119,7 @@ def main() -> None:
         "### Certified on all tasks but one, used on that one: tasks in which more than the risk breaks", "",
         markdown(["run", "policy", "risk", "one ratio", "dial"], shifted),
     ]  # fmt: skip
-    page = DOCS / "certify.md"
-    text = between(page.read_text("utf-8"), BEGIN, "\n" + "\n".join(parts) + "\n", END)
-    with atomic_open(page, "w") as stream:
-        stream.write(text)
+    put_between(DOCS / "certify.md", BEGIN, "\n".join(parts), END)
 
 
 if __name__ == "__main__":

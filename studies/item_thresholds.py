@@ -13,10 +13,8 @@ import numpy as np
 from routegraph import plot
 from routegraph.critical.items import ItemThresholds, item_thresholds, item_widths
 from routegraph.critical.points import half_point
-from routegraph.files import atomic_open
-from routegraph.stats.intervals import Interval
 from studies.judged_runs import Run, runs
-from studies.pages import DOCS, between, markdown
+from studies.pages import DOCS, cell, markdown, put_between
 
 BEGIN, END = "<!-- tables: written by studies/item_thresholds.py -->", "<!-- end of tables -->"
 
@@ -44,23 +42,14 @@ def row(run: Run, policy: str) -> list[str]:
         run.name,
         policy,
         str(len(found.right)),
-        _word(half),
+        cell(half),
         inside,
         f"{(found.returns > 0).mean():.2f}",
         f"{found.returns.mean():.2f}",
         f"{found.coin_returns():.2f}",
-        _word(found.stepwise()),
+        cell(found.stepwise()),
         narrow,
     ]
-
-
-def _word(found: Interval) -> str:
-    if np.isnan(found.value):
-        return "-"
-    if np.isnan(found.low) and np.isnan(found.high):
-        return f"{found.value:.2f}"
-    ends = ("?" if np.isnan(end) else f"{end:.2f}" for end in (found.low, found.high))
-    return f"{found.value:.2f} [{', '.join(ends)}]"
 
 
 def table(chosen: list[Run]) -> str:
@@ -148,10 +137,7 @@ def main() -> None:
         "",
         over_models(tiny),
     ]
-    page = DOCS / "item_thresholds.md"
-    text = between(page.read_text("utf-8"), BEGIN, "\n" + "\n".join(parts) + "\n", END)
-    with atomic_open(page, "w") as stream:
-        stream.write(text)
+    put_between(DOCS / "item_thresholds.md", BEGIN, "\n".join(parts), END)
     draw(found["qwen"], DOCS / "item_thresholds.svg")
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from routegraph.files import atomic_open
 from routegraph.stats.auc import Auc, pooled_auc
-from studies.reply_forms import tables
+from studies.reply_forms import cells_of, tables
 
 Floats = NDArray[np.float64]
 
@@ -50,12 +50,18 @@ class Run:
         return float(np.nanmean(found)) if np.isfinite(found).any() else np.nan
 
     def _cells(self, name: str, policy: str | None = None) -> Iterator[tuple[Any, Any, Any]]:
-        for task in dict.fromkeys(self.tasks):
-            items = np.flatnonzero([own == task for own in self.tasks])
-            for p, own in enumerate(self.policies):
-                if policy in (None, own):
-                    for r in range(1, len(self.ratios)):
-                        yield items, self.values[name][items, p, r], self.fails[items, p, r]
+        return cells_of(self.tasks, self.policies, self.values[name], self.fails, policy)
+
+    def by_task(self) -> dict[str, NDArray[np.bool_]]:
+        """Return which items each task has, bool[n_items]."""
+        tasks = np.array(self.tasks)
+        return {task: tasks == task for task in dict.fromkeys(self.tasks)}
+
+    def spent(self, policy: str) -> Floats:
+        """Return what a dial goes by under a policy, float64[n_items, n_ratios]: nothing is lost at ratio 0."""
+        spent = self.values["support_lost"][:, self.policies.index(policy)].copy()
+        spent[:, 0] = 0
+        return spent
 
 
 def collect(pairs: list[str]) -> None:

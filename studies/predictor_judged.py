@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph import plot
-from routegraph.critical.points import crossing, half_point
-from routegraph.files import atomic_open
-from routegraph.stats.auc import Auc
+from routegraph.critical.points import crossing, crossing_interval, half_point
+from routegraph.stats.intervals import NOWHERE, Interval
 from routegraph.validate.predict.calibration import Calibration, fit, over_models, updated
 from studies.judged_runs import GER, Floats, Run, runs
-from studies.pages import DOCS, between, markdown
+from studies.pages import DOCS, cell, markdown, put_between
 
 BEGIN, END = "<!-- tables: written by studies/predictor_judged.py -->", "<!-- end of tables -->"
 SHIPPED, CEILINGS = "support_lost", ("forced_sum", "forced_worst")
@@ -27,19 +26,13 @@ LEAST = 10
 _DRAWS = 500
 
 
-def told(found: Auc) -> str:
-    """Return an AUC with its interval."""
-    value, low, high = found.auc
-    return "-" if np.isnan(value) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
-
-
 def auc_table(chosen: list[Run], names: list[str]) -> str:
     """Return a table, a row a candidate, a column a run: pooled AUC, its interval, and the mean over cells."""
     rows = [
         [
             f"`{name}`",
             *(
-                f"{told(run.auc(name))}, {run.mean_auc(name):.2f}" if name in run.values else "-"
+                f"{cell(run.auc(name).auc)}, {run.mean_auc(name):.2f}" if name in run.values else "-"
                 for run in chosen
             ),
         ]
@@ -58,7 +51,7 @@ def policy_table(chosen: list[Run]) -> str:
         for policy in run.policies:
             own, top = run.auc(SHIPPED, policy), run.auc(CEILINGS[0], policy)
             if not np.isnan(own.auc.value):
-                rows.append([run.name, policy, told(own), told(top), f"{own.pairs:,}"])
+                rows.append([run.name, policy, cell(own.auc), cell(top.auc), f"{own.pairs:,}"])
     return markdown(["run", "policy", f"`{SHIPPED}`", "ceiling", "pairs"], rows)
 
 
@@ -66,7 +59,8 @@ def tiny_table(chosen: list[Run]) -> str:
     """Return a row a tiny model."""
     names = [SHIPPED, "energy_worst", "sources_lost", "dependence_lost", "margin_left", CEILINGS[0]]
     rows = [
-        [run.name, *(told(run.auc(name)) for name in names), f"{run.auc(SHIPPED).pairs:,}"] for run in chosen
+        [run.name, *(cell(run.auc(name).auc) for name in names), f"{run.auc(SHIPPED).pairs:,}"]
+        for run in chosen
     ]
     return markdown(["model", *(f"`{name}`" for name in names[:-1]), "ceiling", "pairs"], rows)
 
@@ -92,8 +86,8 @@ class Case:
     policy: str
     task: str
     items: int
-    measured: tuple[float, float, float]
-    predicted: dict[str, tuple[float, float, float]]
+    measured: Interval
+    predicted: dict[str, Interval]
 
 
 def cases(found: dict[str, Run], known: Calibration) -> list[Case]:
@@ -102,24 +96,24 @@ def cases(found: dict[str, Run], known: Calibration) -> list[Case]:
     for name, run in found.items():
         if name.startswith("dev-"):
             continue
-        for task in dict.fromkeys(run.tasks):
-            here = np.array([own == task for own in run.tasks])
+        own_ones = own_calibrations(run, known)
+        for task, here in run.by_task().items():
             if here.sum() < LEAST:
                 continue
-            own = known if here.all() else updated(known, *_flat(run, ~here), "other tasks")
+            own = own_ones[task]
             for p, policy in enumerate(run.policies):
                 half = half_point(run.ratios, (~run.fails[here, p]).astype(float))
                 if np.isnan(half.value):
                     continue
                 lost = run.values[SHIPPED][here, p]
                 ways = {"other models": _critical(known, lost, run.ratios)}
-                if not here.all():
+                if own is not None:
                     ways["own model, other tasks"] = _critical(own, lost, run.ratios)
                 for metric in GER:
                     if metric in run.values:
                         curve = np.nanmean(run.values[metric][here, p], axis=0)
-                        ways[metric] = (float(crossing(run.ratios, curve)), np.nan, np.nan)
-                made.append(Case(name, policy, task, int(here.sum()), tuple(half), ways))
+                        ways[metric] = NOWHERE._replace(value=float(crossing(run.ratios, curve)))
+                made.append(Case(name, policy, task, int(here.sum()), half, ways))
     for case in made:
         others = [c.measured[0] for c in made if c.run != case.run and c.policy == case.policy]
         same = [
@@ -127,17 +121,22 @@ def cases(found: dict[str, Run], known: Calibration) -> list[Case]:
         ]
         for word, values in (("mean of other runs", others), ("mean of own other tasks", same)):
             if values:
-                case.predicted[word] = (float(np.mean(values)), np.nan, np.nan)
+                case.predicted[word] = NOWHERE._replace(value=float(np.mean(values)))
     return made
 
 
-def _critical(known: Calibration, lost: Floats, ratios: Floats) -> tuple[float, float, float]:
-    rng = np.random.default_rng(0)
-    value = float(crossing(ratios, 1 - known.risk(lost).mean(axis=0)))
-    weights = rng.multinomial(len(lost), np.full(len(lost), 1 / len(lost)), size=_DRAWS) / len(lost)
-    drawn = crossing(ratios, 1 - np.einsum("di,dir->dr", weights, known.risks(lost, _DRAWS, rng)))
-    drawn = np.sort(np.where(np.isnan(drawn), 1.0, drawn))  # not within the grid: beyond it
-    return value, float(drawn[int(0.025 * _DRAWS)]), float(drawn[int(np.ceil(0.975 * _DRAWS)) - 1])
+def _critical(known: Calibration, lost: Floats, ratios: Floats) -> Interval:
+    """Return the predicted critical ratio; a drawn curve that is not through by the last ratio counts as at 1."""
+    drawn = crossing(ratios, known.drawn_kept(lost, _DRAWS, np.random.default_rng(0)))
+    return crossing_interval(float(crossing(ratios, known.kept(lost))), np.where(np.isnan(drawn), 1.0, drawn))
+
+
+def own_calibrations(run: Run, known: Calibration) -> dict[str, Calibration | None]:
+    """Return, for every task, the calibration moved by the run's other tasks; None where there is no other."""
+    return {
+        task: None if here.all() else updated(known, *_flat(run, ~here), "other tasks")
+        for task, here in run.by_task().items()
+    }
 
 
 WAYS = ("other models", "own model, other tasks", *GER, "mean of other runs", "mean of own other tasks")
@@ -184,20 +183,14 @@ def errors_table(made: list[Case]) -> str:
 def cases_table(made: list[Case]) -> str:
     """Return every case of the pretrained runs."""
 
-    def word(value: tuple[float, float, float] | None) -> str:
-        if value is None or np.isnan(value[0]):
-            return "-"
-        ends = "" if np.isnan(value[1]) and np.isnan(value[2]) else f" [{value[1]:.2f}, {value[2]:.2f}]"
-        return f"{value[0]:.2f}{ends}"
-
     rows = [
         [
             case.run,
             case.policy,
             case.task,
             str(case.items),
-            word(case.measured),
-            *(word(case.predicted.get(way)) for way in WAYS[:4]),
+            cell(case.measured),
+            *(cell(case.predicted.get(way, NOWHERE)) for way in WAYS[:4]),
         ]
         for case in made
         if "tiny" not in case.run
@@ -211,15 +204,14 @@ def brier_table(found: dict[str, Run], known: Calibration) -> str:
     for name, run in found.items():
         if name.startswith("dev-"):
             continue
-        tasks = np.array(run.tasks)
         lost, fails = run.values[SHIPPED][:, :, 1:], run.fails[:, :, 1:].astype(float)
         own = np.full(lost.shape, np.nan)
         base = np.empty(lost.shape)
-        for task in dict.fromkeys(run.tasks):
-            here = tasks == task
+        own_ones = own_calibrations(run, known)
+        for task, here in run.by_task().items():
             base[here] = fails[here].mean(axis=0)
-            if not here.all():
-                own[here] = updated(known, *_flat(run, ~here), "").risk(lost[here])
+            if (used := own_ones[task]) is not None:
+                own[here] = used.risk(lost[here])
         scores = [np.mean((risk - fails) ** 2) for risk in (known.risk(lost), own, base)]
         rows.append(
             [name, *("-" if np.isnan(one) else f"{one:.3f}" for one in scores), f"{fails.mean():.2f}"]
@@ -241,12 +233,11 @@ def draw(found: dict[str, Run], known: Calibration, made: list[Case], path: Path
                 for name, run in found.items():
                     if name.startswith("dev-") or not chosen(name):
                         continue
-                    tasks = np.array(run.tasks)
-                    for task in dict.fromkeys(run.tasks):
-                        here = tasks == task
-                        if own and here.all():
+                    own_ones = own_calibrations(run, known) if own else {}
+                    for task, here in run.by_task().items():
+                        used = own_ones[task] if own else known
+                        if used is None:
                             continue
-                        used = updated(known, *_flat(run, ~here), "") if own else known
                         lost, broken = _flat(run, here)
                         risks.append(used.risk(lost).ravel())
                         fails.append(broken.ravel())
@@ -332,12 +323,8 @@ def main() -> None:
         "",
         cases_table(made),
     ]
-    path = DOCS / "predictor.md"
-    text = "\n" + "\n".join(parts) + "\n"
-    with atomic_open(path, "w") as stream:
-        stream.write(between(path.read_text("utf-8"), BEGIN, text, END))
+    put_between(DOCS / "predictor.md", BEGIN, "\n".join(parts), END)
     draw(found, known, made, DOCS / "predictor.svg")
-    print(known.mean.round(3).tolist(), known.covariance.round(3).tolist())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -179,18 +180,22 @@ def tables(cells: Path, out: Path) -> tuple[Measured, dict[str, Any]]:
     return found, {name: np.array([np.reshape(row[name], shape) for row in rows]) for name in rows[0]}
 
 
-def auc(found: Measured, name: str, values: Any, policies: tuple[str, ...] = ()) -> Auc:
+def cells_of(
+    tasks: Sequence[str], policies: Sequence[str], values: Any, fails: Any, policy: str | None = None
+) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield items, their values and whether they fail, for every task, policy (or one) and ratio above 0."""
+    for task in dict.fromkeys(tasks):
+        items = np.flatnonzero([own == task for own in tasks])
+        for p, name in enumerate(policies):
+            if policy in (None, name):
+                for r in range(1, values.shape[2]):
+                    yield items, values[items, p, r], fails[items, p, r]
+
+
+def auc(found: Measured, name: str, values: Any, policy: str | None = None) -> Auc:
     """Return how well one candidate tells the items that fail, within cells of a policy, ratio and task."""
-
-    def chosen() -> Any:
-        for task in found.tasks:
-            items = np.flatnonzero(found.items_of(task))
-            for p, policy in enumerate(found.policies):
-                if not policies or policy in policies:
-                    for r in range(1, len(found.ratios)):
-                        yield items, values[items, p, r], found.fails[items, p, r]
-
-    return pooled_auc(name, chosen(), len(found.ids))
+    cells = cells_of(found.item_tasks, found.policies, values, found.fails, policy)
+    return pooled_auc(name, cells, len(found.ids))
 
 
 def judge(pairs: list[tuple[Path, Path]]) -> str:
@@ -202,7 +207,7 @@ def judge(pairs: list[tuple[Path, Path]]) -> str:
             row = auc(found, name, table)
             told = f"{row.auc.value:.3f} [{row.auc.low:.3f}, {row.auc.high:.3f}]"
             each = ", ".join(
-                f"{policy} {auc(found, name, table, (policy,)).auc.value:.2f}" for policy in found.policies
+                f"{policy} {auc(found, name, table, policy).auc.value:.2f}" for policy in found.policies
             )
             made.setdefault(name, [name]).append(f"{told} ({each})")
         columns.append(f"{cells.name}: {len(found.ids)} items, {row.cells} cells, {row.pairs:,} pairs")

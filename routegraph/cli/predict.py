@@ -23,10 +23,10 @@ from routegraph.cli.options import (
     takes,
 )
 from routegraph.cli.terminal import check_outputs, console, draw, note, print_json, progress
-from routegraph.validate.plan import Plan
+from routegraph.validate.plan import JUDGING, Plan
 
 
-@takes(Plan, without=("grader",))
+@takes(Plan, without=JUDGING)
 def predict(
     model: Model,
     task: Tasks,
@@ -66,14 +66,14 @@ def predict(
     from routegraph.tables import many
     from routegraph.validate.measure.cells import PREDICTION, check_folder
     from routegraph.validate.measure.result import Measured
-    from routegraph.validate.measure.run import MEASURED_POLICIES, MEASURED_RATIOS, planned
+    from routegraph.validate.measure.run import MEASURED_POLICIES, planned
     from routegraph.validate.models.load import load, use_threads
     from routegraph.validate.predict.run import predict as predicted
     from routegraph.validate.tasks import load_task
 
     asked: dict[str, Any] = {
         "policy_names": policy or MEASURED_POLICIES,
-        "ratios": ratio or MEASURED_RATIOS,
+        "ratios": ratio or None,
         **options,
     }
     planned(keep=(), **asked)  # refuses what it must before anything is loaded

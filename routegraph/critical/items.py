@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from routegraph.critical.points import crossing
-from routegraph.stats.bootstrap import interval
+from routegraph.stats.bootstrap import interval, resample_weights
 from routegraph.stats.intervals import NOWHERE, Interval
 
 Floats = NDArray[np.float64]
@@ -55,10 +55,9 @@ class ItemThresholds:
         """How often each item is wrong at one ratio and right at the next, int64[n_items]."""
         return np.asarray((~self.right[:, :-1] & self.right[:, 1:]).sum(axis=1))
 
-    def coin_returns(self, kept: Floats | None = None) -> float:
+    def coin_returns(self) -> float:
         """Return how often an item would return, were it a coin at every ratio, with the share kept as its chance."""
-        chance = self.kept if kept is None else kept
-        return float(((1 - chance[:-1]) * chance[1:]).sum())
+        return float(_coin_returns(self.kept))
 
     def stepwise(self, resamples: int = 1000, seed: int = 0) -> Interval:
         """Return how much of the curve is steps of items: 1 where no item returns, 0 where as many do as of coins.
@@ -66,11 +65,8 @@ class ItemThresholds:
         With a 95 % interval, items resampled; NaN where even coins would not return (nothing or everything is lost
         between two ratios).
         """
-        rng = np.random.default_rng(seed)
-        n = len(self.right)
-        weights = np.vstack([np.full(n, 1 / n), rng.multinomial(n, np.full(n, 1 / n), size=resamples) / n])
-        kept = weights @ self.right
-        expected = ((1 - kept[:, :-1]) * kept[:, 1:]).sum(axis=1)
+        weights = resample_weights(len(self.right), resamples, np.random.default_rng(seed))
+        expected = _coin_returns(weights @ self.right)
         if expected[0] <= 0:
             return NOWHERE
         seen = weights @ self.returns
@@ -84,6 +80,11 @@ class ItemThresholds:
         places = np.sort(np.where(np.isnan(self.places), np.inf, self.places))
         found = [places[min(len(places) - 1, int(q * len(places)))] for q in (0.5, low, high)]
         return Interval(*(float(one) if np.isfinite(one) else np.nan for one in found))
+
+
+def _coin_returns(kept: Floats) -> Floats:
+    """Return how often coins with these chances, float64[..., n_ratios], come back, float64[...]."""
+    return np.asarray(((1 - kept[..., :-1]) * kept[..., 1:]).sum(axis=-1))
 
 
 def item_thresholds(ratios: ArrayLike, right: ArrayLike) -> ItemThresholds:

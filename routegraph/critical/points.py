@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from routegraph.stats.bootstrap import resample_weights
 from routegraph.stats.intervals import Interval
 
 
@@ -65,10 +66,17 @@ def half_point(
     rows = len(curves)
     if rows < 2 or np.isnan(value):
         return Interval(value, np.nan, np.nan)
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(rows, np.full(rows, 1 / rows), size=resamples) / rows
-    found = np.sort(crossing(grid, weights @ curves, target))  # NaN sorts last: beyond the grid
-    low, high = found[int(0.025 * resamples)], found[int(np.ceil(0.975 * resamples)) - 1]
+    weights = resample_weights(rows, resamples, np.random.default_rng(seed))[1:]
+    return crossing_interval(value, crossing(grid, weights @ curves, target))
+
+
+def crossing_interval(value: float, drawn: ArrayLike) -> Interval:
+    """Return where a curve crosses with the 2.5 and 97.5 percentiles of where drawn ones do, float[n].
+
+    A drawn curve that never crosses, NaN, counts as beyond the grid: the bound is NaN where more than 2.5 % of them do.
+    """
+    found = np.sort(np.asarray(drawn, dtype=float))  # NaN sorts last
+    low, high = found[int(0.025 * len(found))], found[int(np.ceil(0.975 * len(found))) - 1]
     return Interval(value, float(low), float(high))
 
 

@@ -27,6 +27,12 @@ def interval(values: ArrayLike, value: float | None = None) -> Interval:
     return Interval(centre, float(low), float(high))
 
 
+def resample_weights(rows: int, resamples: int, rng: np.random.Generator) -> Array:
+    """Return weights of rows, float64[1 + resamples, rows], each adding to 1: the data's, then those of resamples."""
+    equal = np.full((1, rows), 1 / rows)
+    return np.concatenate([equal, rng.multinomial(rows, equal[0], size=resamples) / rows])
+
+
 @dataclass(frozen=True, eq=False)
 class Resampled:
     """Moments of the order parameter over replicates, for the data and for its resamples.
@@ -81,12 +87,7 @@ def resample(ratios: Array, samples: Array, sizes: Array, resamples: int, seed: 
     n_sizes, rows, _ = samples.shape
     moments = np.empty((4, resamples + 1, n_sizes, len(ratios)))
     for s in range(n_sizes):
-        weights = np.vstack(
-            [
-                np.full((1, rows), 1 / rows),
-                rng.multinomial(rows, np.full(rows, 1 / rows), size=resamples) / rows,
-            ]
-        )
+        weights = resample_weights(rows, resamples, rng)
         power = np.ones_like(samples[s])
         for k in range(4):
             power = power * samples[s]

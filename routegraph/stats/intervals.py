@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +33,11 @@ def standard_error(curves: Curve) -> Curve:
 def listed(values: Curve) -> list[float | None]:
     """Return values as a list; NaN becomes None."""
     return [None if np.isnan(value) else float(value) for value in values]
+
+
+def unlisted(values: Sequence[float | None]) -> Curve:
+    """Return what `listed` made a list of, float64[n]; None becomes NaN."""
+    return np.array([np.nan if value is None else value for value in values], dtype=float)
 
 
 def interval_dict(found: Interval) -> dict[str, float | None]:

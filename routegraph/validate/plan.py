@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from routegraph.validate.eviction import Method
     from routegraph.validate.models.load import Loaded
 
+#: Options that say how replies are judged, which mean nothing where none is.
+JUDGING = ("grader",)
+
 
 @dataclass(frozen=True)
 class Plan(Asks):

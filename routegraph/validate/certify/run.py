@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.options import check_whole
-from routegraph.stats.bootstrap import interval
+from routegraph.stats.bootstrap import interval, resample_weights
 from routegraph.stats.certified import check_share, fixed_sequence, holm, p_values, sign_flips, trials_needed
 from routegraph.validate.certify.result import Certificate, Certified, Pair
 from routegraph.validate.graders.words import normalise, statement
@@ -87,14 +87,16 @@ def certify(
         if name not in measured.policies:
             raise ValueError(f"policy {name!r} was not measured; choose from: {', '.join(measured.policies)}")
     harm = harmed(measured, against)
-    lost = None if predicted is None else _lost(measured, predicted, chosen)
-    level = (1 - confidence) / (len(chosen) * (1 if lost is None else 2))
+    spent = None if predicted is None else _spent(measured, predicted, chosen)
+    level = (1 - confidence) / (len(chosen) * (1 if spent is None else 2))
     rows = []
     for k, name in enumerate(chosen):
         place = measured.place_of(name)
-        rows.append(_single(name, measured.ratios, harm[:, place], risk, level))
-        if lost is not None:
-            rows.append(_dial(name, measured.ratios, harm[:, place], lost[:, k], risk, level))
+        own, ratios = harm[:, place], measured.ratios
+        rows.append(_certified(name, False, ratios, own, ratios, risk, level))
+        if spent is not None:
+            dial_harm, taken = by_dial(own, spent[:, k], ratios)
+            rows.append(_certified(name, True, THRESHOLDS, dial_harm, taken.mean(axis=0), risk, level))
     return Certificate(
         model=str(measured.settings["model"]),
         prompts=len(harm),
@@ -143,42 +145,62 @@ def compared(measured: Answers, policies: Sequence[str], seed: int = 0) -> tuple
     if len(right) < 2 or not pairs:
         return ()
     apart = [right[:, measured.place_of(one)] - right[:, measured.place_of(two)] for one, two in pairs]
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(right), np.full(len(right), 1 / len(right)), size=_RESAMPLES) / len(right)
+    weights = resample_weights(len(right), _RESAMPLES, np.random.default_rng(seed))
     corrected = holm([sign_flips(values, seed=seed) for values in apart])
     return tuple(
-        Pair(one, two, interval(np.append(values.mean(), weights @ values)), float(p))
+        Pair(one, two, interval(weights @ values, float(values.mean())), float(p))
         for (one, two), values, p in zip(pairs, apart, corrected, strict=True)
     )
 
 
-def _single(name: str, ratios: Floats, harm: Flags, risk: float, level: float) -> Certified:
-    """Certify one ratio for all prompts."""
+def last_certified(
+    counts: NDArray[np.int64], trials: int, means: Floats, risk: float, level: float
+) -> int | None:
+    """Return the place of the last setting that is certified; None where none is that evicts anything.
+
+    Parameters
+    ----------
+    counts : int64[n_settings]
+        Prompts that break at each setting, from the safest on.
+    trials : int
+        Prompts.
+    means : float64[n_settings]
+        Mean ratio of each; where it is 0 nothing breaks, and nothing need be tested.
+    risk, level : float
+    """
+    first = int((means == 0).sum())
+    passed = fixed_sequence(p_values(counts[first:], trials, risk), level)
+    return first + passed - 1 if passed else None
+
+
+def by_dial(harm: Flags, spent: Floats, ratios: Floats) -> tuple[Flags, Floats]:
+    """Return who breaks at every threshold of the dial, and the ratio each prompt takes, [n_items, n_thresholds].
+
+    Parameters
+    ----------
+    harm : bool[n_items, n_ratios]
+    spent : float64[n_items, n_ratios]
+        See `Forecast.spent`.
+    ratios : float64[n_ratios]
+    """
+    taken = dialled(spent, THRESHOLDS).T
+    return np.take_along_axis(harm, taken, axis=1), ratios[taken]
+
+
+def _certified(
+    name: str, dial: bool, settings: Floats, harm: Flags, means: Floats, risk: float, level: float
+) -> Certified:
+    """Certify one policy; `harm`: at every setting, bool[n_items, n_settings]."""
     counts = harm.sum(axis=0)
+    last = last_certified(counts, len(harm), means, risk, level)
     values = p_values(counts, len(harm), risk)
-    last = fixed_sequence(values[1:], level)  # ratio 0 breaks nothing and need not be tested
-    mean = float(ratios[last]) if last else 0.0
-    return Certified(name, False, ratios, ratios, counts, values, last, mean)
+    ratio = 0.0 if last is None else float(means[last])
+    return Certified(name, dial, settings, means, counts, values, last or 0, ratio)
 
 
-def _dial(name: str, ratios: Floats, harm: Flags, lost: Floats, risk: float, level: float) -> Certified:
-    """Certify a threshold of support lost, by which every prompt takes its own ratio."""
-    taken = dialled(lost, THRESHOLDS)
-    counts = np.take_along_axis(harm, taken.T, axis=1).sum(axis=0)
-    values = p_values(counts, len(harm), risk)
-    means = ratios[taken].mean(axis=1)
-    first = int((means == 0).sum())  # thresholds at which nothing is evicted need not be tested
-    passed = fixed_sequence(values[first:], level)
-    last = first - 1 + passed if passed else 0
-    return Certified(
-        name, True, THRESHOLDS, means, counts, values, last, float(means[last]) if passed else 0.0
-    )
-
-
-def _lost(measured: Answers, predicted: Forecast, chosen: Sequence[str]) -> Floats:
-    """Return support lost of the measured prompts, float64[n_items, n_chosen, n_ratios]; inf of empty replies."""
-    if predicted.settings.get("weights") != measured.settings.get("weights"):
-        raise ValueError("what was measured and what is predicted are of two models; certify one")
+def _spent(measured: Answers, predicted: Forecast, chosen: Sequence[str]) -> Floats:
+    """Return what a dial goes by of the measured prompts, float64[n_items, n_chosen, n_ratios]."""
+    predicted.check_same(measured)
     ids = {name: i for i, name in enumerate(predicted.ids)}
     missing = [name for name in measured.ids if name not in ids]
     if missing:
@@ -192,7 +214,6 @@ def _lost(measured: Answers, predicted: Forecast, chosen: Sequence[str]) -> Floa
             raise ValueError(f"ratio {ratio:g} was measured and not predicted; predict the same ratios")
     items = [ids[name] for name in measured.ids]
     places = [predicted.policies.index(name) for name in chosen]
-    lost = predicted.lost[np.ix_(items, places, [known.index(ratio) for ratio in measured.ratios])]
-    lost = np.where(np.isnan(lost), np.inf, lost)
-    lost[..., 0] = 0.0
-    return np.asarray(lost)
+    return np.asarray(
+        predicted.spent[np.ix_(items, places, [known.index(ratio) for ratio in measured.ratios])]
+    )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from routegraph.critical.result import ready
-from routegraph.stats.bootstrap import interval
+from routegraph.stats.bootstrap import interval, resample_weights
 from routegraph.stats.intervals import NOWHERE, Interval
 from routegraph.stats.proportions import proportion
 from routegraph.validate.measure import answers
@@ -166,8 +166,7 @@ def overall(cases: Sequence[Case]) -> str:
 
 def weights(n_items: int, seed: int, resamples: int = RESAMPLES) -> Array:
     """Return weights of items, float64[1 + resamples, n_items]: those of the data, then of bootstrap resamples."""
-    drawn = np.random.default_rng(seed).multinomial(n_items, np.full(n_items, 1 / n_items), size=resamples)
-    return np.concatenate([np.ones((1, n_items)), drawn]) / n_items
+    return resample_weights(n_items, resamples, np.random.default_rng(seed))
 
 
 def mean_of(values: ArrayLike, seed: int = 0, lowest: float = -1.0, highest: float = 1.0) -> Interval:

@@ -15,21 +15,25 @@ from routegraph.validate.traces.read_off import ReadOff
 DRAWS = {"model": 40_000, "layer": 10_000}
 
 
+def fit_tokens(training: Sequence[ReadOff]) -> Moments:
+    """Fit the moments of average tokens' normal scores to training prompts: a mean of 0, and how slots go together."""
+    correlation = theory.slot_correlation([prompt.normal_scores for prompt in training])
+    return Moments(np.zeros(len(correlation)), correlation)
+
+
 def fit_answers(training: Sequence[ReadOff]) -> Moments | None:
     """Fit the moments of the answer tokens' normal scores to training prompts; None where none has an answer."""
     scores = [prompt.answer_scores for prompt in training]
     if not any(one.shape[1] for one in scores):
         return None
-    return theory.answer_moments(scores, theory.slot_correlation([one.normal_scores for one in training]))
+    return theory.answer_moments(scores, fit_tokens(training).covariance)
 
 
 def predict_tokens(
-    training: Sequence[ReadOff], held_out: Sequence[ReadOff], over: str, n_heads: int, seed: int
+    moments: Moments, held_out: Sequence[ReadOff], over: str, n_heads: int, seed: int
 ) -> Prediction:
     """Predict the share of each held-out prompt's evictable tokens that is gone from all slots of a head axis."""
-    correlation = theory.slot_correlation([prompt.normal_scores for prompt in training])
-    slots = len(correlation)
-    return _copula(Moments(np.zeros(slots), correlation), held_out, over, n_heads, seed, DRAWS[over])
+    return _copula(moments, held_out, over, n_heads, seed, DRAWS[over])
 
 
 def predict_answers(
@@ -68,15 +72,16 @@ def _copula(
     slots = len(moments.mean)
     size = slots if over == "model" else n_heads
     gone = np.concatenate([prompt.gone for prompt in prompts], axis=1)
+    correlation, spread = moments.correlation, moments.spread
     curves: list[Curve] = []
     errors: list[Curve] = []
     for number, start in enumerate(range(0, slots, size)):
         group = slice(start, start + size)
         estimate = theory.gaussian_copula(
-            moments.correlation[group, group],
+            correlation[group, group],
             gone[group],
             shift=moments.mean[group],
-            spread=moments.spread[group],
+            spread=spread[group],
             draws=draws,
             seed=seed + number,
         )

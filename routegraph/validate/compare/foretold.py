@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from routegraph.stats.intervals import Interval, interval_dict, interval_of, listed
+from routegraph.stats.intervals import Interval, interval_dict, interval_of, listed, unlisted
 from routegraph.trace import Trace
 from routegraph.validate.compare.failure import measured_as, mismatch
 from routegraph.validate.compare.prediction import Curve
@@ -52,10 +50,7 @@ class Foretold:
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Foretold:
         """Return what `to_dict` told."""
-        curves = {
-            name: np.array([np.nan if one is None else one for one in told[name]], dtype=float)
-            for name in ("ratios", "kept", "low", "high")
-        }
+        curves = {name: unlisted(told[name]) for name in ("ratios", "kept", "low", "high")}
         half = interval_of(told["half_point"])
         return cls(
             **curves, half=half, prompts=int(told["prompts"]), calibrated_on=str(told["calibrated_on"])
@@ -97,6 +92,7 @@ def foretellings(
 
 def _foretold(found: Predicted, policy: str, seed: int) -> Foretold:
     low, high = found.band(policy, seed=seed)
-    prompts = int(np.isfinite(found.lost[:, found.policies.index(policy)]).all(axis=1).sum())
     half = found.critical(policy, seed=seed)
-    return Foretold(found.ratios, found.kept(policy), low, high, half, prompts, found.calibration.words)
+    return Foretold(
+        found.ratios, found.kept(policy), low, high, half, found.prompts(policy), found.calibration.words
+    )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from routegraph.critical.points import crossing, half_point
 from routegraph.stats import intervals
-from routegraph.stats.bootstrap import interval
+from routegraph.stats.bootstrap import interval, resample_weights
 from routegraph.stats.intervals import Interval, interval_dict, listed, standard_error
 from routegraph.theory import ger as theory
 
@@ -81,10 +81,7 @@ def difference(ratios: Curve, prediction: Prediction, read: Curve, seed: int = 0
         NaN where one of the two curves never crosses one half.
     """
     rows = len(read)
-    weights = np.full((1, rows), 1 / rows)
-    if rows > 1:
-        drawn = np.random.default_rng(seed).multinomial(rows, weights[0], size=RESAMPLES) / rows
-        weights = np.vstack([weights, drawn])
+    weights = resample_weights(rows, RESAMPLES if rows > 1 else 0, np.random.default_rng(seed))
     apart = crossing(ratios, weights @ prediction.curves) - crossing(ratios, weights @ read)
     return interval(apart)
 

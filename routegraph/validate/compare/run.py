@@ -17,11 +17,12 @@ from routegraph.choices import AXES, PRUNING, SPLITS
 from routegraph.protection import structural_cliffs
 from routegraph.survival import check_ratios
 from routegraph.theory import ger as theory
+from routegraph.theory.ger import Moments
 from routegraph.trace import Trace
 from routegraph.validate.compare import failure
 from routegraph.validate.compare import foretold as foretelling
 from routegraph.validate.compare import reach as reach_compare
-from routegraph.validate.compare.copulas import fit_answers, predict_answers, predict_tokens
+from routegraph.validate.compare.copulas import fit_answers, fit_tokens, predict_answers, predict_tokens
 from routegraph.validate.compare.policy import PolicyComparison
 from routegraph.validate.compare.prediction import AxisComparison, Curve, Prediction
 from routegraph.validate.compare.reach import EPS
@@ -180,9 +181,10 @@ def _compare_policy(
         for name, model in models.items()
     }
     shape = (traces[0].n_layers, traces[0].n_heads)
+    moments = fit_tokens(read[::2]), fit_answers(read[::2])
     axes = {}
     for over in AXES:
-        axes[over] = _compare_axis(read, over, shape, ratios, seed)
+        axes[over] = _compare_axis(read, over, shape, ratios, seed, moments)
         predicted = axes[over].predicted
         predicted |= {name: made["evictable"][over] for name, made in simulated.items()}
         if "answer tokens" in axes[over].observed:
@@ -216,9 +218,18 @@ def _check_lengths(traces: Sequence[Trace], evictions: Mapping[str, Sequence[Evi
 
 
 def _compare_axis(
-    read: list[ReadOff], over: str, shape: tuple[int, int], ratios: Curve, seed: int
+    read: list[ReadOff],
+    over: str,
+    shape: tuple[int, int],
+    ratios: Curve,
+    seed: int,
+    moments: tuple[Moments, Moments | None],
 ) -> AxisComparison:
-    """Read one head axis off all prompts, with the theories for the held-out ones."""
+    """Read one head axis off all prompts, with the theories for the held-out ones.
+
+    `moments`: of average tokens and of answer tokens, fitted to the training half.
+    """
+    of_tokens, of_answers = moments
     training, held_out = read[::2], read[1::2]
     n_layers, n_heads = shape
     slots = n_layers * n_heads if over == "model" else n_heads
@@ -238,11 +249,10 @@ def _compare_axis(
     predicted = {
         "independent": Prediction(theory.independent(gone, slots)),
         "one factor": Prediction(theory.one_factor(gone.ravel(), slots, rho).reshape(gone.shape)),
-        "measured copula": predict_tokens(training, held_out, over, n_heads, seed),
+        "measured copula": predict_tokens(of_tokens, held_out, over, n_heads, seed),
     }
-    moments = fit_answers(training)
-    if moments is not None and asked:
-        predicted["shifted copula"] = predict_answers(moments, asked, over, n_heads, seed)
+    if of_answers is not None and asked:
+        predicted["shifted copula"] = predict_answers(of_answers, asked, over, n_heads, seed)
     else:
         del observed["answer tokens"], observed["answer tokens, held out"]
     return AxisComparison(over, slots, ratios, gone.mean(axis=0), observed, predicted, rho)

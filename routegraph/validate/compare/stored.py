@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from routegraph.critical.result import CriticalFit
-from routegraph.stats.intervals import Interval, interval_of
+from routegraph.stats.intervals import Interval, interval_of, unlisted
 from routegraph.validate.compare.failure import Failure, Outcome
 from routegraph.validate.compare.foretold import Foretold
 from routegraph.validate.compare.policy import PolicyComparison
@@ -26,7 +26,7 @@ class StoredAxis(AxisComparison):
 
     def stderr(self, name: str) -> Curve:
         """Return the standard error over prompts of an observed mean curve, float64[n_ratios]."""
-        return _curve(self.told["read_off"][name]["stderr"])
+        return unlisted(self.told["read_off"][name]["stderr"])
 
     def prompts(self, name: str) -> int:
         """Return how many prompts an observed mean curve is of."""
@@ -51,7 +51,7 @@ class StoredAxis(AxisComparison):
 
     def effective_slots(self) -> Curve:
         """Return M_eff = ln GER / ln p at each ratio, NaN where undefined."""
-        return _curve(self.told["effective_slots"])
+        return unlisted(self.told["effective_slots"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the file told."""
@@ -66,7 +66,7 @@ class StoredReach(ReachComparison):
 
     def stderr(self) -> Curve:
         """Return the standard error over prompts of the mean curve read off, float64[n_ratios]."""
-        return _curve(self.told["read_off"]["stderr"])
+        return unlisted(self.told["read_off"]["stderr"])
 
     def half(self, name: str | None = None) -> Interval:
         """Return the half point of a prediction, or of what was read off."""
@@ -103,7 +103,7 @@ class StoredFailure(Failure):
 
     def kept_error(self) -> Curve:
         """Return the standard error of the share of them that are right, float64[n_ratios]."""
-        return _curve(self.told["accuracy"]["stderr"])
+        return unlisted(self.told["accuracy"]["stderr"])
 
     def critical(self, kind: str) -> Interval:
         """Return the critical ratio of "wrong" or "hallucination", or the half point of "accuracy"; NaN without one."""
@@ -142,8 +142,8 @@ def _axis(told: Mapping[str, Any], ratios: Curve) -> AxisComparison:
         over=str(told["head_axis"]),
         slots=int(told["slots"]),
         ratios=ratios,
-        gone=_curve(told["gone"]),
-        observed={name: _curve(one["mean"])[None] for name, one in told["read_off"].items()},
+        gone=unlisted(told["gone"]),
+        observed={name: unlisted(one["mean"])[None] for name, one in told["read_off"].items()},
         predicted=_predicted(told["predicted"]),
         rho=float(told["rho"]),
         told=told,
@@ -156,7 +156,7 @@ def _reach(told: Mapping[str, Any], ratios: Curve) -> ReachComparison:
         prune=str(told["prune"]),
         tokens=str(told["tokens"]),
         ratios=ratios,
-        observed=_curve(told["read_off"]["mean"])[None],
+        observed=unlisted(told["read_off"]["mean"])[None],
         predicted=_predicted(told["predicted"]),
         told=told,
     )
@@ -170,10 +170,10 @@ def _failure(told: Mapping[str, Any]) -> Failure:
     items, kept = int(told["items"]), told["accuracy"]["kept"]
     return StoredFailure(
         policy=str(told["policy"]),
-        ratios=_curve(told["ratios"]),
+        ratios=unlisted(told["ratios"]),
         wrong=_outcome(wrong, items),
         hallucination=None if hallucination is None else _outcome(hallucination, items),
-        kept=np.empty((0, len(told["ratios"]))) if kept is None else _curve(kept)[None],
+        kept=np.empty((0, len(told["ratios"]))) if kept is None else unlisted(kept)[None],
         items=items,
         shared=int(told["prompts_of_the_trace"]),
         told=told,
@@ -181,18 +181,15 @@ def _failure(told: Mapping[str, Any]) -> Failure:
 
 
 def _outcome(told: Mapping[str, Any], items: int) -> Outcome:
-    curves = (_curve(told[name]) for name in ("rate", "low", "high"))
+    curves = (unlisted(told[name]) for name in ("rate", "low", "high"))
     rates = Rates(np.array(told["counts"], dtype=np.int64), int(told.get("trials", items)), *curves)
     return Outcome(rates, None if told["fit"] is None else CriticalFit.of(told["fit"]))
 
 
 def _predicted(told: Mapping[str, Any]) -> dict[str, Prediction]:
     return {
-        name: Prediction(_curve(one["mean"])[None], None if one["stderr"] is None else _curve(one["stderr"]))
+        name: Prediction(
+            unlisted(one["mean"])[None], None if one["stderr"] is None else unlisted(one["stderr"])
+        )
         for name, one in told.items()
     }
-
-
-def _curve(values: Any) -> Curve:
-    """Return a list of numbers as an array; null becomes NaN."""
-    return np.array([np.nan if value is None else value for value in values], dtype=float)

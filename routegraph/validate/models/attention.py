@@ -37,10 +37,10 @@ class Attention:
     window: int = 0
 
     def capped(self, products: Any) -> Any:
-        """Turn products of queries and keys into logits, in place."""
+        """Turn products of queries and keys into logits, in place but for a cap, whose gradient needs what it caps."""
         if self.softcap is None:
             return products.mul_(self.scaling)
-        return products.mul_(self.scaling / self.softcap).tanh_().mul_(self.softcap)
+        return products.mul_(self.scaling / self.softcap).tanh_().mul(self.softcap)
 
     def hidden(self, queries: Any, keys: Any) -> Any:
         """Return which keys each query does not see, by their positions: bool[n_queries, n_keys]."""

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
+from routegraph.stats.bootstrap import resample_weights
+
 Floats = NDArray[np.float64]
 
 #: Shares are kept away from 0 and 1 by so much.
@@ -51,6 +53,15 @@ class Calibration:
         """Return risks by draws of a and b, float64[draws, ...]."""
         drawn = rng.multivariate_normal(self.mean, self.covariance, size=draws, method="eigh")
         return np.asarray(expit(np.tensordot(drawn, features(lost), axes=(1, -1))))
+
+    def kept(self, lost: Floats) -> Floats:
+        """Return the share of answers expected to hold, float64[n_ratios]; `lost`: float64[n_items, n_ratios]."""
+        return np.asarray(1 - self.risk(lost).mean(axis=0))
+
+    def drawn_kept(self, lost: Floats, draws: int, rng: np.random.Generator) -> Floats:
+        """Return the same for draws of a and b, each with items resampled, float64[draws, n_ratios]."""
+        risks = self.risks(lost, draws, rng)
+        return np.asarray(1 - np.einsum("di,dir->dr", resample_weights(len(lost), draws, rng)[1:], risks))
 
 
 def features(lost: Floats) -> Floats:

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph.critical.points import crossing
+from routegraph.critical.points import crossing, crossing_interval
 from routegraph.stats.intervals import NOWHERE, Interval
 from routegraph.validate.eviction import legend
 from routegraph.validate.measure.answers import Answers
@@ -85,6 +85,13 @@ class Forecast:
         return np.asarray(self.shares.mean(axis=0))
 
     @cached_property
+    def spent(self) -> Floats:
+        """`support_lost` as a dial goes by it: 0 at ratio 0; without a reply, infinite at any other."""
+        spent = np.where(np.isnan(self.lost), np.inf, self.lost)
+        spent[..., 0] = 0.0
+        return np.asarray(spent)
+
+    @cached_property
     def risk(self) -> Floats:
         """How likely every answer is to break, float64[n_items, n_policies, n_ratios]; NaN without a reply."""
         return self.calibration.risk(self.lost)
@@ -92,9 +99,16 @@ class Forecast:
     def kept(self, policy: str, task: str | None = None) -> Floats:
         """Return the share of answers that are expected to hold at every ratio, float64[n_ratios]; NaN of none."""
         lost = self._lost(policy, task)
-        return (
-            1 - self.calibration.risk(lost).mean(axis=0) if len(lost) else np.full(len(self.ratios), np.nan)
-        )
+        return self.calibration.kept(lost) if len(lost) else np.full(len(self.ratios), np.nan)
+
+    def prompts(self, policy: str, task: str | None = None) -> int:
+        """Return how many prompts `kept` is of: those of the task that have a reply."""
+        return len(self._lost(policy, task))
+
+    @property
+    def groups(self) -> list[str | None]:
+        """All prompts together, None, and every task by itself where there are several."""
+        return [None, *self.tasks] if len(self.tasks) > 1 else [None]
 
     def band(self, policy: str, task: str | None = None, seed: int = 0) -> tuple[Floats, Floats]:
         """Return the 95 % interval of `kept`, float64[n_ratios] each: prompts and calibration vary."""
@@ -110,12 +124,7 @@ class Forecast:
         value = float(crossing(self.ratios, self.kept(policy, task), target))
         if np.isnan(value):
             return NOWHERE
-        found = np.sort(
-            crossing(self.ratios, self._curves(policy, task, seed), target)
-        )  # NaN last: beyond the grid
-        return Interval(
-            value, float(found[int(0.025 * _DRAWS)]), float(found[int(np.ceil(0.975 * _DRAWS)) - 1])
-        )
+        return crossing_interval(value, crossing(self.ratios, self._curves(policy, task, seed), target))
 
     def thresholds(self, policy: str) -> Floats:
         """Return the ratio from which each answer is more likely to break than not, float64[n_items]; NaN: none."""
@@ -140,9 +149,17 @@ class Forecast:
             raise ValueError(f"policy {policy!r} was not predicted; choose from: {', '.join(self.policies)}")
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold must be in [0, 1], got {threshold}")
-        lost = np.where(np.isnan(self.lost), np.inf, self.lost)[:, self.policies.index(policy)]
-        lost[:, 0] = 0.0
-        return np.asarray(self.ratios[dialled(lost, np.array([threshold]))[0]])
+        place = self.policies.index(policy)
+        return np.asarray(self.ratios[dialled(self.spent[:, place], np.array([threshold]))[0]])
+
+    def check_same(self, measured: Answers) -> None:
+        """Raise ValueError where answers are of another model, or were asked in another way."""
+        for name, words in (("weights", "are of two models"), ("question_aware", "were asked in two ways")):
+            if measured.settings.get(name) != self.settings.get(name):
+                raise ValueError(
+                    f"what was measured has {name} {measured.settings.get(name)!r}, what is predicted "
+                    f"{self.settings.get(name)!r}: they {words}; measure and predict with one model in one way"
+                )
 
     def calibrated(self, measured: Answers) -> Self:
         """Return the same with chances calibrated on measured answers of the same model.
@@ -158,12 +175,7 @@ class Forecast:
         ValueError
             If it is of another model, or was asked in another way, or of none of these prompts, policies and ratios.
         """
-        for name in ("weights", "question_aware"):
-            if measured.settings.get(name) != self.settings.get(name):
-                raise ValueError(
-                    f"what was measured has {name} {measured.settings.get(name)!r}, what is predicted "
-                    f"{self.settings.get(name)!r}; measure and predict with one model in one way"
-                )
+        self.check_same(measured)
         lost, breaks = [], []
         by_id = {name: i for i, name in enumerate(self.ids) if not np.isnan(self.lost[i]).any()}
         policies = [name for name in self.policies if name in measured.policies]
@@ -196,14 +208,20 @@ class Forecast:
         return np.asarray(lost[~np.isnan(lost).any(axis=1)])
 
     def _curves(self, policy: str, task: str | None, seed: int) -> Floats:
-        """Return curves of drawn calibrations and resampled prompts, float64[draws, n_ratios]."""
-        lost = self._lost(policy, task)
-        if not len(lost):
-            return np.full((_DRAWS, len(self.ratios)), np.nan)
-        rng = np.random.default_rng(seed)
-        risks = self.calibration.risks(lost, _DRAWS, rng)
-        weights = rng.multinomial(len(lost), np.full(len(lost), 1 / len(lost)), size=_DRAWS) / len(lost)
-        return np.asarray(1 - np.einsum("di,dir->dr", weights, risks))
+        """Return curves of drawn calibrations and resampled prompts, float64[draws, n_ratios], drawn once."""
+        key = (policy, task, seed)
+        if key not in self._drawn:
+            lost = self._lost(policy, task)
+            self._drawn[key] = (
+                self.calibration.drawn_kept(lost, _DRAWS, np.random.default_rng(seed))
+                if len(lost)
+                else np.full((_DRAWS, len(self.ratios)), np.nan)
+            )
+        return self._drawn[key]
+
+    @cached_property
+    def _drawn(self) -> dict[tuple[str, str | None, int], Floats]:
+        return {}
 
 
 def dialled(lost: Floats, thresholds: Floats) -> NDArray[np.int64]:

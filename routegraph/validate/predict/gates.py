@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph.validate.models.attention import attending, attention_of
+from routegraph.validate.models.attention import attending, attention_logits, attention_of
 from routegraph.validate.models.head import flat_head
 from routegraph.validate.predict.reads import run_after
 from routegraph.validate.presses import prefill
@@ -65,17 +65,11 @@ def _gated(network: Any, gates: Any) -> Iterator[None]:
     def attention(
         module: Any, query: Any, key: Any, value: Any, _mask: Any, scaling: float, **_more: Any
     ) -> tuple[Any, None]:
-        its = known[module.layer_idx]
         n_heads, n_keys, width = key.shape[1:]
         n_rows = query.shape[2]
-        grouped = query[0].reshape(n_heads, -1, width)  # the query heads of a group lie side by side
-        logits = (grouped @ key[0].transpose(1, 2)).float().unflatten(1, (-1, n_rows)) * its.scaling
-        if its.softcap is not None:
-            logits = its.softcap * torch.tanh(logits / its.softcap)
+        logits = attention_logits(query[0], key[0], known[module.layer_idx], n_keys - n_rows)
         gate = torch.nn.functional.pad(gates[module.layer_idx], (0, n_keys - n))
-        position = torch.arange(n_keys, device=key.device)
-        unseen = its.hidden(position[-n_rows:], position)
-        logits = (logits + gate[:, None, None]).masked_fill(unseen, torch.finfo(torch.float32).min)
+        logits = logits.unflatten(0, (n_heads, -1)) + gate[:, None, None]
         weights = logits.softmax(-1).to(value.dtype)
         read = weights.flatten(1, 2) @ value[0]
         return read.reshape(1, -1, n_rows, width).transpose(1, 2).contiguous(), None

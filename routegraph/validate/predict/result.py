@@ -66,7 +66,6 @@ class Predicted(Shown, Forecast):
 
     def to_dict(self, within: float | None = None) -> dict[str, Any]:
         """Return everything as JSON-ready values; `within` as in `page`."""
-        groups: list[str | None] = [None, *self.tasks] if len(self.tasks) > 1 else [None]
         dials = {} if within is None else {policy: self.dial(policy, within) for policy in self.policies}
         return {
             "version": __version__,
@@ -82,7 +81,7 @@ class Predicted(Shown, Forecast):
                 "mean": self.calibration.mean.tolist(),
                 "covariance": self.calibration.covariance.tolist(),
             },
-            "results": [self._curve_dict(policy, task) for policy in self.policies for task in groups],
+            "results": [self._curve_dict(policy, task) for policy in self.policies for task in self.groups],
             "prompts": [
                 {
                     "id": name,
@@ -101,7 +100,7 @@ class Predicted(Shown, Forecast):
         return {
             "policy": policy,
             "task": task or "all",
-            "prompts": len(self._lost(policy, task)),
+            "prompts": self.prompts(policy, task),
             "kept": listed(self.kept(policy, task)),
             "low": listed(low),
             "high": listed(high),

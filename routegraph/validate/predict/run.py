@@ -18,11 +18,11 @@ from routegraph.options import check_names, takes
 from routegraph.validate.decoding.decode import decode
 from routegraph.validate.graders.words import normalise
 from routegraph.validate.measure.cells import PREDICTION, Cells
-from routegraph.validate.measure.item import Item, evicted, read_items
-from routegraph.validate.measure.run import MEASURED_POLICIES, MEASURED_RATIOS, planned
+from routegraph.validate.measure.item import Item, distinct_variants, evicted, read_items
+from routegraph.validate.measure.run import MEASURED_POLICIES, planned
 from routegraph.validate.models.load import Loaded, load
 from routegraph.validate.models.sources import Progress
-from routegraph.validate.plan import Plan
+from routegraph.validate.plan import JUDGING, Plan
 from routegraph.validate.predict.forecast import SHARES
 from routegraph.validate.predict.reply import stated
 from routegraph.validate.predict.result import Predicted, from_cells
@@ -33,11 +33,8 @@ from routegraph.validate.prompts.prompt import Prompt
 if TYPE_CHECKING:
     from routegraph.validate.measure.result import Measured
 
-#: Options of a plan that say how replies are judged: none is.
-UNUSED = ("grader",)
 
-
-@takes(Plan, without=UNUSED)
+@takes(Plan, without=JUDGING)
 def predict(
     model: Any,
     prompts: Sequence[Prompt],
@@ -85,11 +82,11 @@ def predict(
     """
     if not prompts:
         raise ValueError("at least one prompt is needed")
-    check_names("predict", Plan, options, UNUSED)
-    plan = planned(policy_names, MEASURED_RATIOS if ratios is None else ratios, (), **options)
+    check_names("predict", Plan, options, JUDGING)
+    plan = planned(policy_names, ratios, (), **options)
     model = load(model, progress=progress)
     settings = {**plan.settings(model), "dtype": str(model.model.dtype).removeprefix("torch.")}
-    for name in UNUSED:
+    for name in JUDGING:
         del settings[name]
     items, aside = read_items(model, [_asked(prompt) for prompt in prompts], plan)
     kept = Cells.open(out, settings, PREDICTION)
@@ -115,15 +112,10 @@ def predict_item(model: Loaded, item: Item, plan: Plan) -> dict[str, Any]:
     if len(reply):
         sources = asked.positions(sources_of(prompt.context, said))
         support = read_support(model, cache, asked.question, reply, sources)
-        shares = [
-            np.concatenate(
-                [support.shares(s.alive(ratio)[None]) for s, ratio in zip(row, ratios, strict=True)], axis=1
-            )
-            for row in (eviction.survivals(ratios) for eviction in evictions)
-        ]  # of every policy float64[3, n_ratios]
-        told = {
-            "shares": {name: np.round([s[k] for s in shares], 6).tolist() for k, name in enumerate(SHARES)}
-        }
+        survivals = [eviction.survivals(ratios) for eviction in evictions]
+        distinct, which = distinct_variants(survivals, ratios)
+        shares = support.shares(distinct)[:, which].reshape(len(SHARES), len(evictions), len(ratios))
+        told = {"shares": dict(zip(SHARES, np.round(shares, 6).tolist(), strict=True))}
     return {
         "prompt": {
             "id": prompt.id,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from routegraph.stats.intervals import Interval
-from routegraph.tables import Grid, Page, many, note, points, spanned, words
+from routegraph.tables import Grid, Page, interval, many, note, points, spanned, words
 from routegraph.validate.predict.forecast import Forecast
 from routegraph.validate.prompts.tokens import set_aside
 
@@ -54,21 +53,20 @@ def _sentence(found: Forecast, policy: str) -> str:
     last = f"{found.ratios[-1]:g}"
     if np.isnan(half.value):
         return f"{policy}: fewer than half of the answers are expected to be lost up to ratio {last}."
-    kept = f"nine in ten hold up to {_told(most)}, " if not np.isnan(most.value) else ""
-    return f"{policy}: {kept}half are lost by ratio {_told(half)}."
+    kept = f"nine in ten hold up to {interval(most, 2)}, " if not np.isnan(most.value) else ""
+    return f"{policy}: {kept}half are lost by ratio {interval(half, 2)}."
 
 
 def kept_grid(found: Forecast) -> Grid:
     """Return the share of answers expected to hold at up to five ratios, in percent, a row a policy and task."""
     last = len(found.ratios) - 1
     at = sorted({round(k * last / 4) for k in range(1, 5)})
-    groups: list[str | None] = [None, *found.tasks] if len(found.tasks) > 1 else [None]
     rows = []
     for policy in found.policies:
-        for task in groups:
+        for task in found.groups:
             kept, (low, high) = found.kept(policy, task), found.band(policy, task)
             cells = [f"{100 * kept[k]:.0f} [{100 * low[k]:.0f}, {100 * high[k]:.0f}]" for k in at]
-            rows.append([policy, task or "all", *cells, _told(found.critical(policy, task))])
+            rows.append([policy, task or "all", *cells, interval(found.critical(policy, task), 2)])
     columns = ["policy", "task", *(f"{found.ratios[k]:g}" for k in at), "half lost by"]
     return Grid(columns, rows, "Answers expected to hold at the ratio, percent", right_from=2)
 
@@ -93,10 +91,3 @@ def dial_grid(found: Forecast, within: float) -> Grid:
     rows = [[name, *(f"{ratios[i]:g}" for ratios in own.values())] for i, name in enumerate(found.ids)]
     rows.append(["mean", *(f"{ratios.mean():.2f}" for ratios in own.values())])
     return Grid(["prompt", *own], rows, f"Ratio up to which at most {within:g} of a reply's support is lost")
-
-
-def _told(found: Interval) -> str:
-    if np.isnan(found.value):
-        return "not reached"
-    ends = ("?" if np.isnan(end) else f"{end:.2f}" for end in (found.low, found.high))
-    return f"{found.value:.2f} [{', '.join(ends)}]"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from routegraph import attention, plot
 from routegraph.graph import TokenGraph
 from routegraph.options import check_whole
+from routegraph.stats.bootstrap import resample_weights
 from routegraph.stats.intervals import Curve, listed, standard_error
 from routegraph.survival import check_ratio, ratio_keeping
 from routegraph.theory import ger as theory
@@ -309,7 +310,7 @@ def effective_slots(gone_everywhere: Curve, gone: Curve, resamples: int = 400, s
     value = theory.effective_slots(gone_everywhere.mean(axis=0), gone.mean(axis=0))
     if rows < 2:
         return Means(value, np.full(len(value), np.nan))
-    drawn = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=resamples) / rows
+    drawn = resample_weights(rows, resamples, np.random.default_rng(seed))[1:]
     return Means(value, theory.effective_slots(drawn @ gone_everywhere, drawn @ gone).std(axis=0))
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from routegraph.validate.certify.run import certify, compared, harmed
+from routegraph.validate.certify.run import certify, compared, harmed, last_certified
 from routegraph.validate.measure.answers import Answers
 from routegraph.validate.predict.calibration import Calibration
 from routegraph.validate.predict.forecast import Forecast, dialled
@@ -19,22 +19,24 @@ from tests.helpers.commands import run
 RATIOS = [0.0, 0.2, 0.4, 0.6, 0.8]
 
 
+def asked(n: int, k: int, more: dict[str, Any]) -> dict[str, Any]:
+    """Return what answers and forecasts of n items and k policies share."""
+    policies = [f"p{i}" for i in range(k)]
+    return {
+        "settings": {"model": "m", "weights": "w", "policies": policies, "ratios": RATIOS, **more},
+        "ids": tuple(f"i{i}" for i in range(n)),
+        "item_tasks": ("t",) * n,
+        "n_context": np.full(n, 100),
+    }
+
+
 def answers(places: Any, replies: Any = None, **more: Any) -> Answers:
     """Return answers that are right below a place of each item and policy, float[n_items, n_policies]."""
     right = np.array(RATIOS)[None, None] < np.asarray(places)[:, :, None]
     n, k = right.shape[:2]
     texts = replies or tuple(tuple("yes" if one else "no" for one in row.ravel()) for row in right)
     return Answers(
-        settings={
-            "model": "m",
-            "weights": "w",
-            "policies": [f"p{i}" for i in range(k)],
-            "ratios": RATIOS,
-            **more,
-        },
-        ids=tuple(f"i{i}" for i in range(n)),
-        item_tasks=("t",) * n,
-        n_context=np.full(n, 100),
+        **asked(n, k, more),
         answerable=np.ones(n, bool),
         tags=((),) * n,
         right=right,
@@ -50,16 +52,7 @@ def forecast(lost: Any, **more: Any) -> Forecast:
     table = np.asarray(lost, dtype=float)
     n, k = table.shape[:2]
     return Forecast(
-        settings={
-            "model": "m",
-            "weights": "w",
-            "policies": [f"p{i}" for i in range(k)],
-            "ratios": RATIOS,
-            **more,
-        },
-        ids=tuple(f"i{i}" for i in range(n)),
-        item_tasks=("t",) * n,
-        n_context=np.full(n, 100),
+        **asked(n, k, more),
         replies=("yes",) * n,
         statements=("yes",) * n,
         shares=np.repeat(table[None], 3, axis=0),
@@ -118,6 +111,13 @@ def test_the_dial_is_what_a_plain_loop_takes(lost, thresholds):
             while k + 1 < len(row) and row[k + 1] <= threshold:
                 k += 1
             assert taken[t, i] == k
+
+
+def test_a_setting_that_evicts_nothing_is_no_setting_and_need_not_be_tested():
+    means = np.array([0.0, 0.0, 0.2, 0.5])
+    assert last_certified(np.array([0, 0, 0, 90]), 100, means, 0.05, 0.1) == 2
+    assert last_certified(np.array([0, 0, 90, 90]), 100, means, 0.05, 0.1) is None
+    assert last_certified(np.array([90, 0, 0]), 100, np.array([0.1, 0.2, 0.5]), 0.05, 0.1) is None
 
 
 def test_whichever_of_several_is_chosen_keeps_the_guarantee():
@@ -201,6 +201,8 @@ def test_what_is_predicted_must_fit():
     measured, made = answers(uneven(60)), perfect(uneven(60))
     with pytest.raises(ValueError, match="are of two models"):
         certify(measured, replace(made, settings={**made.settings, "weights": "other"}))
+    with pytest.raises(ValueError, match="they were asked in two ways"):
+        certify(measured, replace(made, settings={**made.settings, "question_aware": True}))
     with pytest.raises(ValueError, match="prompt 'i59' was measured and not predicted"):
         certify(measured, perfect(uneven(59)))
     with pytest.raises(ValueError, match="ratio 0.8 was measured and not predicted"):
