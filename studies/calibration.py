@@ -9,5 +9,6 @@ from studies.judged_runs import runs
 from studies.predictor_judged import calibrations
 
 if __name__ == "__main__":
-    known = calibrations(runs())
-    print(known.words, known.mean.round(3).tolist(), known.covariance.round(3).tolist())
+    for tries in range(4):
+        known = calibrations(runs(), tries)
+        print(tries, known.words, known.mean.round(3).tolist(), known.covariance.round(3).tolist())

@@ -65,16 +65,17 @@ def tiny_table(chosen: list[Run]) -> str:
     return markdown(["model", *(f"`{name}`" for name in names[:-1]), "ceiling", "pairs"], rows)
 
 
-def calibrations(found: dict[str, Run]) -> Calibration:
-    """Return the calibration of the development models."""
+def calibrations(found: dict[str, Run], tries: int = 0) -> Calibration:
+    """Return the calibration of the development models, with so many ratios tried."""
     return over_models(
-        [fit(*_flat(run)) for name, run in found.items() if name.startswith("dev-")], "four other models"
+        [fit(*_flat(run, tries)) for name, run in found.items() if name.startswith("dev-")],
+        "four other models",
     )
 
 
-def _flat(run: Run, items: Any = slice(None)) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return shares and answers of some items at all ratios above 0, an item a row."""
-    lost, fails = run.values[SHIPPED][items][:, :, 1:], run.fails[items][:, :, 1:]
+def _flat(run: Run, tries: int, items: Any = slice(None)) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return what is lost and who breaks of some items at all ratios above 0, an item a row."""
+    lost, fails = run.lost(tries)[items][:, :, 1:], run.fails[items][:, :, 1:]
     return lost.reshape(len(lost), -1), fails.reshape(len(fails), -1)
 
 
@@ -90,13 +91,14 @@ class Case:
     predicted: dict[str, Interval]
 
 
-def cases(found: dict[str, Run], known: Calibration) -> list[Case]:
-    """Return every case of the judged runs."""
+def cases(found: dict[str, Run], tries: int = 0) -> list[Case]:
+    """Return every case of the judged runs, predicted with so many ratios tried."""
+    known = calibrations(found, tries)
     made = []
     for name, run in found.items():
         if name.startswith("dev-"):
             continue
-        own_ones = own_calibrations(run, known)
+        own_ones = own_calibrations(run, known, tries)
         for task, here in run.by_task().items():
             if here.sum() < LEAST:
                 continue
@@ -105,7 +107,7 @@ def cases(found: dict[str, Run], known: Calibration) -> list[Case]:
                 half = half_point(run.ratios, (~run.fails[here, p]).astype(float))
                 if np.isnan(half.value):
                     continue
-                lost = run.values[SHIPPED][here, p]
+                lost = run.lost(tries)[here, p]
                 ways = {"other models": _critical(known, lost, run.ratios)}
                 if own is not None:
                     ways["own model, other tasks"] = _critical(own, lost, run.ratios)
@@ -131,10 +133,10 @@ def _critical(known: Calibration, lost: Floats, ratios: Floats) -> Interval:
     return crossing_interval(float(crossing(ratios, known.kept(lost))), np.where(np.isnan(drawn), 1.0, drawn))
 
 
-def own_calibrations(run: Run, known: Calibration) -> dict[str, Calibration | None]:
+def own_calibrations(run: Run, known: Calibration, tries: int) -> dict[str, Calibration | None]:
     """Return, for every task, the calibration moved by the run's other tasks; None where there is no other."""
     return {
-        task: None if here.all() else updated(known, *_flat(run, ~here), "other tasks")
+        task: None if here.all() else updated(known, *_flat(run, tries, ~here), "other tasks")
         for task, here in run.by_task().items()
     }
 
@@ -198,16 +200,16 @@ def cases_table(made: list[Case]) -> str:
     return markdown(["run", "policy", "task", "items", "measured", *(way for way in WAYS[:4])], rows)
 
 
-def brier_table(found: dict[str, Run], known: Calibration) -> str:
+def brier_table(found: dict[str, Run], tries: int) -> str:
     """Return Brier scores: other models', own other tasks', base rate of the cell."""
-    rows = []
+    known, rows = calibrations(found, tries), []
     for name, run in found.items():
         if name.startswith("dev-"):
             continue
-        lost, fails = run.values[SHIPPED][:, :, 1:], run.fails[:, :, 1:].astype(float)
+        lost, fails = run.lost(tries)[:, :, 1:], run.fails[:, :, 1:].astype(float)
         own = np.full(lost.shape, np.nan)
         base = np.empty(lost.shape)
-        own_ones = own_calibrations(run, known)
+        own_ones = own_calibrations(run, known, tries)
         for task, here in run.by_task().items():
             base[here] = fails[here].mean(axis=0)
             if (used := own_ones[task]) is not None:
@@ -221,8 +223,9 @@ def brier_table(found: dict[str, Run], known: Calibration) -> str:
     )
 
 
-def draw(found: dict[str, Run], known: Calibration, made: list[Case], path: Path) -> None:
+def draw(found: dict[str, Run], tries: int, made: list[Case], path: Path) -> None:
     """Draw reliability curves, and predicted against measured critical ratios."""
+    known = calibrations(found, tries)
     with plot.style():
         figure, (left, right) = plot.figure(1, 2, width=5.2, height=4.4)
         groups = {"pretrained": lambda n: "tiny" not in n, "tiny": lambda n: "tiny" in n}
@@ -233,12 +236,12 @@ def draw(found: dict[str, Run], known: Calibration, made: list[Case], path: Path
                 for name, run in found.items():
                     if name.startswith("dev-") or not chosen(name):
                         continue
-                    own_ones = own_calibrations(run, known) if own else {}
+                    own_ones = own_calibrations(run, known, tries) if own else {}
                     for task, here in run.by_task().items():
                         used = own_ones[task] if own else known
                         if used is None:
                             continue
-                        lost, broken = _flat(run, here)
+                        lost, broken = _flat(run, tries, here)
                         risks.append(used.risk(lost).ravel())
                         fails.append(broken.ravel())
                 if not risks:

@@ -19,6 +19,7 @@ from routegraph.cli.options import (
     Ratios,
     Tasks,
     Threads,
+    count,
     share,
     takes,
 )
@@ -47,8 +48,15 @@ def predict(
     ] = None,
     within: Annotated[
         float | None,
-        share("Say which ratio each prompt may take so that no more of its support is lost: see certify."),
+        share("Say which ratio each prompt may take so that its reply loses no more: see certify."),
     ] = None,
+    tries: Annotated[
+        int,
+        count(
+            "Ratios of every policy that are tried, by bisection: the reply is read again with what is left of the "
+            "cache. 2 tell far more than the full cache."
+        ),
+    ] = 0,
     n: Items = None,
     length: Length = None,
     dtype: Dtype = "float32",
@@ -60,7 +68,7 @@ def predict(
 ) -> None:
     """Predict which answers break, and at which ratio.
 
-    From the full cache alone: nothing is decoded under an eviction, and no right answers are needed.
+    From the full cache, or a few tried ratios: nothing is decoded under an eviction, and no right answers are needed.
     """
     check_outputs(plot, None)
     from routegraph.tables import many
@@ -88,6 +96,7 @@ def predict(
             load(model, dtype=dtype, device=device, progress=advance),
             prompts,
             out,
+            tries=tries,
             measured=beside,
             progress=advance,
             **asked,
