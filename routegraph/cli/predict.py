@@ -71,6 +71,7 @@ def predict(
     From the full cache, or a few tried ratios: nothing is decoded under an eviction, and no right answers are needed.
     """
     check_outputs(plot, None)
+    from routegraph.options import check_whole
     from routegraph.tables import many
     from routegraph.validate.measure.cells import PREDICTION, check_folder
     from routegraph.validate.measure.result import Measured
@@ -85,6 +86,7 @@ def predict(
         **options,
     }
     planned(keep=(), **asked)  # refuses what it must before anything is loaded
+    check_whole("tries", tries, 0)
     if within is not None and not 0 <= within <= 1:
         raise ValueError(f"within must be in [0, 1], got {within}")
     check_folder(out, PREDICTION)

@@ -126,9 +126,10 @@ TRIED_DEFINITIONS = {
     **PREDICT_DEFINITIONS,
     "support_lost": "mean of two shares of what the model's own reply with the full cache rests on: what slots give to "
     "its rows over all routes (worst row), its attention to the tokens it repeats",
-    "likelihood_lost": "share of its likelihood that the token of the own reply that loses most loses, 1 - exp(-fall of "
-    "log p); read at the ratios that were tried, interpolated along support_lost between them",
-    "risk": "chance that the answer is lost, 1 / (1 + exp(-(a + b logit(likelihood_lost)))); a and b from `calibration`",
+    "likelihood_lost": "share of its likelihood that the token of the own reply that loses most loses, 1 - exp(-fall "
+    "of log p); read at the ratios that were tried, interpolated along support_lost between them",
+    "risk": "chance that the answer is lost, 1 / (1 + exp(-(a + b logit(likelihood_lost)))); a and b from "
+    "`calibration`",
 }
 
 

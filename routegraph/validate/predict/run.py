@@ -85,7 +85,8 @@ def predict(
     ------
     ValueError
         If no prompt can be asked; if the tokenizer does not fit the model; if a policy or ratio is unknown, or the
-        number of tries out of range; if `out` holds what was predicted with other settings; if `measured` is of another model or of none of these prompts.
+        number of tries out of range; if `out` holds what was predicted with other settings; if `measured` is of
+        another model or of none of these prompts.
     """
     if not prompts:
         raise ValueError("at least one prompt is needed")
