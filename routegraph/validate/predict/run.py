@@ -160,7 +160,7 @@ def _tried(
         kept = distinct[[variants[place] for place in places]]
         return likelihood_lost(full - score(model, cache, question, reply, kept).log_probabilities)
 
-    return [listed(row) for row in np.round(bisected(lost_at, *variants.shape, tries), 6)]
+    return [listed(row) for row in np.round(bisected(lost_at, len(variants), variants.shape[1], tries), 6)]
 
 
 def _asked(prompt: Prompt) -> Prompt:
