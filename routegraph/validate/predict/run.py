@@ -17,7 +17,7 @@ import numpy as np
 from routegraph.files import digest
 from routegraph.options import check_names, check_whole, takes
 from routegraph.stats.intervals import listed
-from routegraph.validate.decoding.decode import decode, score
+from routegraph.validate.decoding.decode import decode
 from routegraph.validate.graders.words import normalise
 from routegraph.validate.measure.cells import PREDICTION, Cells
 from routegraph.validate.measure.item import Item, distinct_variants, evicted, read_items
@@ -30,7 +30,7 @@ from routegraph.validate.predict.reply import stated
 from routegraph.validate.predict.result import Predicted, from_cells
 from routegraph.validate.predict.sources import sources_of
 from routegraph.validate.predict.support import read_support
-from routegraph.validate.predict.tries import Place, bisected, likelihood_lost
+from routegraph.validate.predict.tries import try_ratios
 from routegraph.validate.prompts.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ def predict_item(model: Loaded, item: Item, plan: Plan, tries: int = 0) -> dict[
         shares = np.round(support.shares(distinct)[:, which].reshape(-1, *shape), 6)
         told = {"shares": dict(zip(SHARES, shares.tolist(), strict=False))}
         if tries:
-            variants = which.reshape(shape)
-            told["tried"] = _tried(model, cache, asked.question, reply, distinct, variants, tries)
+            lost = try_ratios(model, cache, asked.question, reply, distinct, which.reshape(shape), tries)
+            told["tried"] = [listed(row) for row in np.round(lost, 6)]
     return {
         "prompt": {
             "id": prompt.id,
@@ -143,24 +143,6 @@ def predict_item(model: Loaded, item: Item, plan: Plan, tries: int = 0) -> dict[
         "statement": said,
         **told,
     }
-
-
-def _tried(
-    model: Loaded, cache: Any, question: Any, reply: Any, distinct: Any, variants: Any, tries: int
-) -> list[list[float | None]]:
-    """Return what a few ratios of every policy lose, None where none was tried.
-
-    distinct : bool[n_distinct, n_layers, n_heads, n_context], kept sets
-    variants : int64[n_policies, n_ratios], which of them each is
-    """
-    whole = np.ones((1, *distinct.shape[1:]), dtype=bool)
-    full = score(model, cache, question, reply, whole).log_probabilities
-
-    def lost_at(places: Sequence[Place]) -> Any:
-        kept = distinct[[variants[place] for place in places]]
-        return likelihood_lost(full - score(model, cache, question, reply, kept).log_probabilities)
-
-    return [listed(row) for row in np.round(bisected(lost_at, len(variants), variants.shape[1], tries), 6)]
 
 
 def _asked(prompt: Prompt) -> Prompt:

@@ -8,10 +8,15 @@ policy, placed by bisection, find the ratio at which it breaks, and between them
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from routegraph.validate.decoding.decode import score
+from routegraph.validate.models.load import Loaded
+
+Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Place = tuple[int, int]
 
@@ -99,3 +104,43 @@ def _between(axis: Floats, known: Floats) -> Floats:
     made = np.interp(axis, xs, ys)
     made[told], made[0] = known[told], 0.0
     return np.asarray(made)
+
+
+def try_ratios(
+    model: Loaded,
+    cache: Any,
+    question: Ids,
+    reply: Ids,
+    distinct: NDArray[np.bool_],
+    variants: Ids,
+    tries: int,
+) -> Floats:
+    """Read a reply again with what every policy leaves at a few ratios, one pass a round.
+
+    Parameters
+    ----------
+    model : Loaded
+    cache : cache
+        Of the context, as `prefill.prefill` returns it; it is as before afterwards.
+    question, reply : int64[...]
+        Tokens after the context.
+    distinct : bool[n_distinct, n_layers, n_heads, n_context]
+        Kept sets.
+    variants : int64[n_policies, n_ratios]
+        Which of them each policy leaves at each ratio, the first one 0.
+    tries : int
+        See `bisected`.
+
+    Returns
+    -------
+    float64[n_policies, n_ratios]
+        See `bisected` and `likelihood_lost`.
+    """
+    whole = np.ones((1, *distinct.shape[1:]), dtype=bool)
+    full = score(model, cache, question, reply, whole).log_probabilities
+
+    def lost_at(places: Sequence[Place]) -> Any:
+        kept = distinct[[variants[place] for place in places]]
+        return likelihood_lost(full - score(model, cache, question, reply, kept).log_probabilities)
+
+    return bisected(lost_at, len(variants), variants.shape[1], tries)
