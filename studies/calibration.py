@@ -6,7 +6,7 @@ Its mean and covariance stand in routegraph/validate/predict/defaults.py.
 from __future__ import annotations
 
 from studies.judged_runs import runs
-from studies.predictor_judged import calibrations
+from studies.predicted_ratios import calibrations
 
 if __name__ == "__main__":
     for tries in range(4):

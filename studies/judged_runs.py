@@ -10,6 +10,7 @@ import io
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from studies.reply_forms import cells_of, tables
 
 Floats = NDArray[np.float64]
 
+#: Ends the names of runs whose items nobody had read when trying ratios was written down.
+OTHER_HALF = "-other"
 DATA = Path(__file__).parent / "judged_runs.npz"
 #: Of the measured metrics, those that stand beside: told the answer, and of the first step under each eviction.
 GER, FIRST_STEP = ("ger_answer_model", "ger_answer_layer"), "logit_kl"
@@ -59,9 +62,7 @@ class Run:
 
     def lost(self, tries: int = 0) -> Floats:
         """Return what `predict` goes by, with so many ratios of each policy tried."""
-        if not tries:
-            return self.values["support_lost"]
-        return between((self.values["energy_worst"] + self.values["sources_lost"]) / 2, self.tried(tries))
+        return _lost(self, tries)
 
     def tried(self, tries: int) -> Floats:
         """Return what is lost at the ratios that bisection tries, NaN elsewhere."""
@@ -80,6 +81,13 @@ class Run:
         spent = self.lost(tries)[:, self.policies.index(policy)].copy()
         spent[:, 0] = 0
         return spent
+
+
+@cache
+def _lost(run: Run, tries: int) -> Floats:
+    if not tries:
+        return run.values["support_lost"]
+    return between((run.values["energy_worst"] + run.values["sources_lost"]) / 2, run.tried(tries))
 
 
 def collect(pairs: list[str]) -> None:
