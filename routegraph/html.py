@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
-from routegraph.tables import Grid, Page
+from routegraph.tables import Grid, Heading, Page
 
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -30,12 +30,15 @@ def document(title: str, parts: Iterable[str]) -> str:
 
 
 def scrolling(page: Page) -> str:
-    """Return a result as HTML; tables scroll inside their own box, which the keyboard reaches."""
-    parts = []
+    """Return a result as HTML, with headings; tables scroll inside their own box, which the keyboard reaches."""
+    parts, heading = [], "table"
     for block in page.blocks:
         drawn = Page((block,)).to_html()
+        if isinstance(block, Heading):
+            heading = block.text
+            drawn = f"<h2>{html.escape(heading)}</h2>"
         if isinstance(block, Grid):
-            label = html.escape(block.title or "table")
+            label = html.escape(block.title or heading)
             drawn = f'<div class=scroll tabindex=0 role=region aria-label="{label}">{drawn}</div>'
         parts.append(drawn)
     return "".join(parts)

@@ -115,7 +115,7 @@ def rises(pairs: Sequence[Pair]) -> list[Finding]:
             f"{pair.base.ratio:g} (up {up}, down {down}, p = {p:.2g} corrected for "
             f"{many(len(neighbours), 'comparison')})"
         )
-        beyond = p < 0.05
+        beyond = bool(p < 0.05)
         end = (
             ": beyond chance, so the curve really rises, or the runs differ in more than their ratio."
             if beyond

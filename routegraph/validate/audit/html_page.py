@@ -16,7 +16,7 @@ from routegraph.validate.audit.result import AUDIT_DEFINITIONS, Audit
 
 def write_page(path: str | os.PathLike[str], found: Audit) -> None:
     """Write the page, atomically; ValueError where its folder does not exist."""
-    first, *rest = found.page().blocks
+    first, *rest = found.page(whole=True).blocks
     judged = [row for row in found.compressed if row.judged]
     parts = [
         "<main><h1>What does compressing the cache break?</h1>",

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from routegraph._version import __version__
 from routegraph.stats.intervals import interval_dict
-from routegraph.tables import Grid, Heading, Page, Shown, many, note, points, words
+from routegraph.tables import Block, Grid, Heading, Page, Shown, many, note, points, words
 from routegraph.validate.audit.certificates import Certificate
 from routegraph.validate.audit.flips import Flips
-from routegraph.validate.audit.runs import Finding
+from routegraph.validate.audit.runs import Finding, Scope
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+#: So many rows by task a terminal shows.
+_SHOWN = 20
 
 AUDIT_DEFINITIONS = {
     "broken": "right in the uncompressed run and not right in the compressed one",
@@ -87,6 +90,11 @@ class Audit(Shown):
         return [one for one in self.findings if not one.warns]
 
     @property
+    def scopes(self) -> list[Scope]:
+        """Data sets and models."""
+        return list(dict.fromkeys(row.pair.run.scope for row in self.whole))
+
+    @property
     def sentences(self) -> list[str]:
         """The answer, in whole sentences."""
         return [self._lost(), self._most(), self._certified(), self._warned()]
@@ -120,26 +128,27 @@ class Audit(Shown):
         return "; ".join(told) + "."
 
     def _most(self) -> str:
-        row = max(
-            (row for row in self.compressed if row.judged),
-            key=lambda row: row.broken / row.judged,
-            default=None,
-        )
+        judged = [row for row in self.compressed if row.judged]
+        row = max(judged, key=lambda row: row.broken / row.judged, default=None)
         if row is None or not row.broken:
             return ""
         run = row.pair.run
+        mended = "none is" if not row.mended else f"{row.mended} {'is' if row.mended == 1 else 'are'}"
         return (
-            f"Most break under {run.label} at ratio {run.ratio:g} ({run.scope.words}): {row.broken} of "
-            f"{row.judged} answers, "
-            f"while {row.mended} {'is' if row.mended == 1 else 'are'} mended."
+            f"Most break under {run.label} at ratio {run.ratio:g}{self._where(run.scope)}: {row.broken} of "
+            f"{row.judged} answers, while {mended} mended."
         )
+
+    def _where(self, scope: Scope) -> str:
+        """Return data set and model in brackets, where there are several."""
+        return f" ({scope.words})" if len(self.scopes) > 1 else ""
 
     def _certified(self) -> str:
         held = [one for one in self.certificates if one.ratio is not None]
         terms = f"a risk of {100 * self.risk:g} % with {100 * self.confidence:g} % confidence"
         if not held:
             return f"No ratio is certified at {terms}."
-        told = ", ".join(f"{one.press} at {one.ratio:g} ({one.scope.words})" for one in held[:3])
+        told = ", ".join(f"{one.press} at {one.ratio:g}{self._where(one.scope)}" for one in held[:3])
         more = f" and {len(held) - 3} more" if len(held) > 3 else ""
         together = ", all statements together" if len(self.certificates) > 1 else ""
         return f"Certified at {terms}{together}: {told}{more}."
@@ -152,46 +161,59 @@ class Audit(Shown):
             else "There are no warnings."
         )
 
-    def page(self) -> Page:
-        """Return the answer, warnings, every run, every task, and what is certified."""
-        blocks: list[Any] = [words(*filter(None, self.sentences))]
+    def page(self, whole: bool = False) -> Page:
+        """Return the answer, warnings, every run, what is certified, and the tasks.
+
+        whole : with every column, and every task; else what fits a terminal.
+        """
+        blocks: list[Block] = [words(*filter(None, self.sentences))]
         if self.warnings:
             blocks += [Heading("Warnings"), points(one.text for one in self.warnings)]
-        blocks.append(flips_grid(self.whole, "Runs beside their uncompressed run, all tasks"))
+        scope = f": {self.scopes[0].words}" if len(self.scopes) == 1 else ""
+        blocks += [Heading("Runs beside their uncompressed run" + scope), flips_grid(self.whole, whole)]
+        held = f"Certified at a risk of {self.risk:g}, {100 * self.confidence:g} % sure of all rows together"
+        blocks += [Heading(held), self._certificate_grid()]
+        if reasons := self._reasons():
+            blocks.append(points(reasons))
         if self.by_task:
-            blocks.append(flips_grid(self.by_task, "The same by task"))
-        blocks.append(self._certificate_grid())
+            shown = self.by_task if whole else _most_flips(self.by_task)
+            title = (
+                "By task" if len(shown) == len(self.by_task) else f"By task, the {len(shown)} with most flips"
+            )
+            blocks += [Heading(title), flips_grid(shown, whole)]
         if self.notes:
             blocks += [Heading("Notes"), points(one.text for one in self.notes)]
         blocks.append(
             note(
-                "Broken: right uncompressed, not right compressed; mended: the other way round. Difference: "
-                "share right, "
-                "compressed minus uncompressed, with its 95 % interval (Tango's, for paired shares). p: "
-                "exact McNemar, "
-                "corrected by Holm. Shows: the smallest share of breaking answers that so many items show "
-                "with 80 % power. "
-                "Certified: Learn then Test; the confidence is shared out among all rows."
+                "Broken: right uncompressed, not right compressed; mended: the other way round; changed: "
+                "texts that differ. "
+                "Difference: share right in percent, compressed minus uncompressed, with its 95 % interval "
+                "(Tango's, for "
+                "paired shares). p: exact McNemar, corrected by Holm for all rows of a table. Certified: "
+                "Learn then Test; "
+                "the confidence is shared out among all rows."
             )
         )
         return Page(tuple(blocks))
 
     def _certificate_grid(self) -> Grid:
+        several = len(self.scopes) > 1
         rows = []
         for one in self.certificates:
             at = None if one.ratio is None else one.ratios.tolist().index(one.ratio)
             broke = "-" if at is None else f"{one.counts[at]} of {one.items}"
-            rows.append(
-                [
-                    one.press,
-                    one.scope.words,
-                    "none" if at is None else f"{one.ratio:g}",
-                    broke,
-                    one.reason or "-",
-                ]
-            )
-        title = f"Certified at a risk of {self.risk:g}, {100 * self.confidence:g} % sure of all rows together"
-        return Grid(["press", "data set, model", "ratio", "broke", "why none"], rows, title, right_from=2)
+            ratio = "none" if at is None else f"{one.ratio:g}"
+            rows.append([one.press, *([one.scope.words] if several else []), ratio, broke])
+        columns = ["press", *(["data set, model"] if several else []), "ratio", "broke"]
+        return Grid(columns, rows, right_from=1 + several)
+
+    def _reasons(self) -> list[str]:
+        """Return why presses have no certificate, a sentence each."""
+        return [
+            f"{one.press}{self._where(one.scope)}: none, since {one.reason}."
+            for one in self.certificates
+            if one.reason
+        ]
 
     def plot(self, ax: Any = None) -> Figure:
         """Draw accuracy against the ratio, with what breaks and is mended; `ax`: two axes a data set and model."""
@@ -265,50 +287,44 @@ def _finding_dict(one: Finding) -> dict[str, Any]:
     return {"kind": one.kind, "text": one.text, "runs": list(one.runs)}
 
 
-def flips_grid(rows: Sequence[Flips], title: str) -> Grid:
-    """Return a table of flips; data set and model stand in it where there are several."""
+def flips_grid(rows: Sequence[Flips], whole: bool) -> Grid:
+    """Return a table of flips, with every column or with those that fit a terminal; scopes where there are several."""
     several = len({row.pair.run.scope for row in rows}) > 1
     tasks = any(row.task != "all" for row in rows)
-    drawn = []
-    for row in rows:
-        run = row.pair.run
-        drawn.append(
-            [
-                run.label,
-                *([run.scope.words] if several else []),
-                *([row.task] if tasks else []),
-                f"{run.ratio:g}",
-                str(row.judged),
-                f"{row.right_before} > {row.right_after}",
-                str(row.broken),
-                str(row.mended),
-                f"{row.n - row.unchanged}",
-                _difference(row),
-                f"{row.p_corrected:.2g}" if row.judged else "-",
-                "-" if math.isnan(row.smallest) else f"{100 * row.smallest:.2g} %",
-                row.words,
-            ]
-        )
-    columns = [
-        "press",
-        *(["data set, model"] if several else []),
-        *(["task"] if tasks else []),
-        "ratio",
-        "items",
-        "right",
-        "broken",
-        "mended",
-        "texts changed",
-        "difference",
-        "p",
-        "shows",
-        "verdict",
-    ]
-    return Grid(columns, drawn, title, right_from=1 + several + tasks)
+    columns = {
+        "press": lambda row: row.pair.run.label,
+        "data set, model": lambda row: row.pair.run.scope.words,
+        "task": lambda row: row.task,
+        "ratio": lambda row: f"{row.pair.run.ratio:g}",
+        "items": lambda row: str(row.judged),
+        "right": lambda row: f"{row.right_before} > {row.right_after}",
+        "broken": lambda row: str(row.broken),
+        "mended": lambda row: str(row.mended),
+        "changed": lambda row: str(row.n - row.unchanged),
+        "difference": _difference,
+        "p": lambda row: f"{row.p_corrected:.2g}" if row.judged else "-",
+        "smallest loss shown": lambda row: "-" if math.isnan(row.smallest) else f"{100 * row.smallest:.2g} %",
+        "verdict": lambda row: row.words,
+    }
+    left_out = {
+        *(() if several else ("data set, model",)),
+        *(() if tasks else ("task",)),
+        *(() if whole else ("smallest loss shown", "verdict")),
+        *(("items", "difference") if tasks and not whole else ()),
+    }
+    names = [name for name in columns if name not in left_out]
+    drawn = [[columns[name](row) for name in names] for row in rows]
+    return Grid(names, drawn, right_from=1 + several + tasks)
+
+
+def _most_flips(rows: Sequence[Flips]) -> list[Flips]:
+    """Return the rows with most flips, in their order."""
+    places = sorted(range(len(rows)), key=lambda k: -(rows[k].broken + rows[k].mended))[:_SHOWN]
+    return [rows[k] for k in sorted(places)]
 
 
 def _difference(row: Flips) -> str:
-    found = row.difference
-    if math.isnan(found.value):
+    if math.isnan(row.difference.value):
         return "-"
-    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    value, low, high = (100 * one for one in row.difference)
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
