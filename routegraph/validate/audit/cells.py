@@ -22,6 +22,11 @@ def read_cells(folder: Path, name: str) -> list[Run]:
             f"budgets of rows were measured in {str(folder)!r}, whose ratios differ from prompt to prompt; "
             "audit ratios"
         )
+    return cells_of(measured, name)
+
+
+def cells_of(measured: Measured, name: str) -> list[Run]:
+    """Return the runs of a measurement: its uncompressed one, and one of each policy and ratio."""
     scope = Scope("measure", printable(name), "", printable(str(measured.settings["model"])))
     ratios = [float(ratio) for ratio in measured.ratios]
 

@@ -94,7 +94,7 @@ def _certified(curve: Sequence[Pair], risk: float, level: float) -> Certificate:
     if last is None:
         return told(None, f"{counts[0]} of {n} break at its smallest ratio, {ratios[0]:g}")
     # Where the press never fired, what was tested is no compression.
-    fired = [k for k in range(last + 1) if not curve[k].idle]
+    fired = [k for k in range(last + 1) if not curve[k].unproven]
     if not fired:
         return told(None, "no text changes at the ratios that pass: nothing shows that the press fired")
     return told(float(ratios[fired[-1]]))

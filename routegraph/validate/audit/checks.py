@@ -17,19 +17,19 @@ _FEWEST, _SHARE = 5, 0.05
 
 
 def idle(pairs: Sequence[Pair]) -> list[Finding]:
-    """Warn of compressed runs that say everywhere, letter by letter, what the uncompressed run says."""
-    return [
-        Finding(
-            "idle",
-            f"{pair.run.name}: all {len(pair.keys)} texts equal those of the uncompressed run, letter by "
-            "letter. Either the "
-            f"press never fired, or {pair.run.ratio:g} of the cache can go without a trace; nothing is "
-            "certified on it.",
-            (pair.run.name,),
-        )
-        for pair in pairs
-        if pair.idle
-    ]
+    """Tell of compressed runs that say everywhere, letter by letter, what the uncompressed run says."""
+    found = []
+    for pair in pairs:
+        if not pair.idle:
+            continue
+        said = f"{pair.run.name}: all {len(pair.keys)} texts equal those of the uncompressed run, letter by letter"
+        if pair.unproven:
+            said += (
+                f". Either the press never fired, or {pair.run.ratio:g} of the cache can go without a trace; nothing "
+                "is certified on it"
+            )
+        found.append(Finding("idle", said + ".", (pair.run.name,), pair.unproven))
+    return found
 
 
 def reruns(pairs: Sequence[Pair]) -> list[Finding]:

@@ -63,6 +63,11 @@ class Pair:
         """Whether a compressed run says what the uncompressed one says, letter by letter, everywhere."""
         return self.run.ratio > 0 and len(self.keys) > 0 and bool(self.same.all())
 
+    @property
+    def unproven(self) -> bool:
+        """Whether nothing shows that the press fired; `measure` takes the rows away itself, and needs no proof."""
+        return self.idle and self.run.scope.source != "measure"
+
     def of(self, task: str | None) -> Flags:
         """Return which items are of a task, bool[n_items]; all where none is named."""
         return np.array([task in (None, key[0]) for key in self.keys], dtype=bool)

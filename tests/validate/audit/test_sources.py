@@ -1,16 +1,23 @@
 """What an audit reads beside kvpress's folders: samples of lm-eval, and cells of our own."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from routegraph.validate.audit.cells import cells_of
+from routegraph.validate.audit.certificates import certificates
+from routegraph.validate.audit.checks import idle
+from routegraph.validate.audit.pairs import pair_up
 from routegraph.validate.audit.read import read_runs
 from routegraph.validate.audit.rules import rule_of, scores_of
 from routegraph.validate.audit.run import audit
 from routegraph.validate.audit.runs import printable
 from routegraph.validate.measure.result import Measured
 from tests.helpers.commands import run
+from tests.helpers.measured import synthetic
 from tests.helpers.results_folders import clean, lm_eval_run
 
 OLD = Path(__file__).parents[2] / "data" / "v0.1" / "measured"
@@ -113,6 +120,18 @@ def test_cells_are_counted_as_measure_counts_them():
         at = measured.ratios.tolist().index(row.pair.run.ratio)
         assert row.broken == measured.fails[:, place, at].sum()
         assert row.right_after == measured.right[:, place, at].sum()
+
+
+def test_cells_need_no_proof_that_rows_were_taken_away():
+    """`measure` takes rows away itself; replies of one word often stay as they are."""
+    right = np.ones((80, 1, 4), dtype=bool)
+    right[:30, 0, 2:] = False
+    replies = tuple(tuple("a" if one else "b" for one in row.ravel()) for row in right)
+    runs = cells_of(replace(synthetic(right, {}), replies=replies), "m")
+    pairs, _ = pair_up(runs)
+    (one,), _ = certificates(pairs, 0.05, 0.9)
+    assert [(found.kind, found.warns) for found in idle(pairs)] == [("idle", False)]
+    assert one.ratio == 0.2
 
 
 def test_folders_of_several_kinds_stand_side_by_side(tmp_path):
