@@ -19,8 +19,8 @@ def read_cells(folder: Path, name: str) -> list[Run]:
     measured = Measured.load(folder)
     if measured.keep:
         raise ValueError(
-            f"budgets of rows were measured in {str(folder)!r}, whose ratios differ from prompt to prompt; "
-            "audit ratios"
+            f"budgets of rows were measured in {str(folder)!r}, whose ratios differ from prompt to prompt; audit "
+            "ratios"
         )
     return cells_of(measured, name)
 

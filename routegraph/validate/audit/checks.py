@@ -25,8 +25,8 @@ def idle(pairs: Sequence[Pair]) -> list[Finding]:
         said = f"{pair.run.name}: all {len(pair.keys)} texts equal those of the uncompressed run, letter by letter"
         if pair.unproven:
             said += (
-                f". Either the press never fired, or {pair.run.ratio:g} of the cache can go without a trace; nothing "
-                "is certified on it"
+                f". Either the press never fired, or {pair.run.ratio:g} of the cache can go without a trace; "
+                "nothing is certified on it"
             )
         found.append(Finding("idle", said + ".", (pair.run.name,), pair.unproven))
     return found
@@ -40,11 +40,9 @@ def reruns(pairs: Sequence[Pair]) -> list[Finding]:
             continue
         changed = int((~pair.same).sum())
         text = (
-            f"{pair.run.name} is uncompressed, and differs from {pair.base.name} in {changed} of "
-            f"{len(pair.keys)} texts "
-            f"({many(int(pair.broken.sum()), 'answer')} broken, {int(pair.mended.sum())} mended): so much "
-            "changes without "
-            "any compression."
+            f"{pair.run.name} is uncompressed, and differs from {pair.base.name} in {changed} of {len(pair.keys)} "
+            f"texts ({many(int(pair.broken.sum()), 'answer')} broken, {int(pair.mended.sum())} mended): so much "
+            "changes without any compression."
         )
         found.append(Finding("rerun", text, (pair.run.name,), False))
     return found
@@ -58,8 +56,8 @@ def hidden(rows: Sequence[Flips]) -> list[Finding]:
         if row.pair.run.ratio > 0 and flips >= max(_FEWEST, _SHARE * row.judged) and 2 * net <= flips:
             text = (
                 f"{row.pair.run.name}: the mean hides flips. {row.broken} of {row.judged} answers break and "
-                f"{row.mended} "
-                f"are mended, while the number right goes from {row.right_before} to {row.right_after}."
+                f"{row.mended} are mended, while the number right goes from {row.right_before} to "
+                f"{row.right_after}."
             )
             found.append(Finding("flips", text, (row.pair.run.name,)))
     return found
@@ -73,9 +71,8 @@ def items(pairs: Sequence[Pair]) -> list[Finding]:
         if not base and not own:
             continue
         text = (
-            f"{pair.run.name} and {pair.base.name} have different items: {many(len(pair.keys), 'common one')} "
-            "are paired, "
-            f"{base} only of the uncompressed run and {own} only of the other are left out."
+            f"{pair.run.name} and {pair.base.name} have different items: {many(len(pair.keys), 'common one')} are "
+            f"paired, {base} only of the uncompressed run and {own} only of the other are left out."
         )
         found.append(Finding("items", text, (pair.run.name,)))
     return found

@@ -21,9 +21,8 @@ def write_page(path: str | os.PathLike[str], found: Audit) -> None:
     parts = [
         "<main><h1>What does compressing the cache break?</h1>",
         f"<div class=answer>{Page((first,)).to_html()}</div>",
-        f"<p class=note>Folder {html.escape(found.folder)}, routegraph {__version__}. Everything on this page "
-        "is inside "
-        "this one file.</p>",
+        f"<p class=note>Folder {html.escape(found.folder)}, routegraph {__version__}. Everything on this page is "
+        "inside this one file.</p>",
         scrolling(Page(tuple(rest[:2]))) if found.warnings else "",
         described(plot.to_svg(found.plot()), _caption(found)) if judged else "",
         scrolling(Page(tuple(rest[2:] if found.warnings else rest))),
@@ -40,14 +39,12 @@ def _caption(found: Audit) -> str:
     shown = drawn_scopes(found.compressed)
     left = len({row.pair.run.scope for row in found.compressed if row.judged}) - len(shown)
     told = "; ".join(
-        f"{row.pair.run.label} at {row.pair.run.ratio:g}: {row.right_before} to {row.right_after} of "
-        f"{row.judged} right, "
-        f"{row.broken} broken, {row.mended} mended"
+        f"{row.pair.run.label} at {row.pair.run.ratio:g}: {row.right_before} to {row.right_after} of {row.judged} "
+        f"right, {row.broken} broken, {row.mended} mended"
         for row in [row for row in found.compressed if row.judged][:12]
     )
     more = f" {left} more data sets and models are in the tables only." if left else ""
     return (
-        "Share of right answers against the compression ratio, with 95 % intervals, and below it the shares "
-        "of answers that "
-        f"break (solid) and are mended (dotted). {told}.{more}"
+        "Share of right answers against the compression ratio, with 95 % intervals, and below it the shares of "
+        f"answers that break (solid) and are mended (dotted). {told}.{more}"
     )

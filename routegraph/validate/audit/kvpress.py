@@ -198,9 +198,8 @@ def _answers(name: str, answered: Sequence[tuple[str, str, tuple[str, ...]]]) ->
         found.append(
             Finding(
                 "answers",
-                f"{name}: {len(odd)} of {len(answered)} answers are lists that cannot be parsed and count as "
-                "one text, "
-                f"such as {printable(odd[0][0], 60)!r}; replies that hold one of them count as wrong.",
+                f"{name}: {len(odd)} of {len(answered)} answers are lists that cannot be parsed and count as one "
+                f"text, such as {printable(odd[0][0], 60)!r}; replies that hold one of them count as wrong.",
                 (name,),
             )
         )
@@ -230,8 +229,8 @@ def _metrics(
         raise ValueError(f"{str(path)!r} is damaged: {error}") from None
     if scores is None:
         what = (
-            f"The scores of metrics.json are not checked for {printable(dataset)}: its rule is not among "
-            "the graders."
+            f"The scores of metrics.json are not checked for {printable(dataset)}: its rule is not among the "
+            "graders."
         )
         return [Finding("unchecked", what, (name,), False)]
     return [*_wrong_scores(name, scores)]
@@ -245,9 +244,8 @@ def _wrong_scores(name: str, scores: Sequence[Scored]) -> list[Finding]:
         found.append(
             Finding(
                 "answers",
-                f"{name}: metrics.json was made with answers parsed wrong: {_beside(joined[0])} it follows "
-                "only if lists "
-                f"such as ['a' 'b'] are read as the one answer 'ab'{_more(len(joined) - 1)}.",
+                f"{name}: metrics.json was made with answers parsed wrong: {_beside(joined[0])} it follows only if "
+                f"lists such as ['a' 'b'] are read as the one answer 'ab'{_more(len(joined) - 1)}.",
                 (name,),
             )
         )
@@ -255,9 +253,8 @@ def _wrong_scores(name: str, scores: Sequence[Scored]) -> list[Finding]:
         found.append(
             Finding(
                 "score",
-                f"{name}: metrics.json does not follow from predictions.csv: {_beside(others[0])} the data "
-                "set's own rule "
-                f"was applied{_more(len(others) - 1)}.",
+                f"{name}: metrics.json does not follow from predictions.csv: {_beside(others[0])} the data set's "
+                f"own rule was applied{_more(len(others) - 1)}.",
                 (name,),
             )
         )

@@ -64,9 +64,8 @@ def read_lm_eval(folder: Path, files: Sequence[str], parts: Sequence[str], name:
             before = made[place]
             if any(key[0] == task for key in before.replies):
                 raise ValueError(
-                    f"{str(folder)!r} holds two files of samples of task {task!r} that cannot be told apart; "
-                    "give each "
-                    "run a folder of its own, named PRESS__RATIO or no_press"
+                    f"{str(folder)!r} holds two files of samples of task {task!r} that cannot be told apart; give "
+                    "each run a folder of its own, named PRESS__RATIO or no_press"
                 )
             replies, findings = {**before.replies, **replies}, [*before.findings, *findings]
         made[place] = Run(name, scope, press, ratio, replies, findings=tuple(findings))
@@ -127,8 +126,7 @@ def _what(results: Mapping[str, Any], parts: Sequence[str], path: Path) -> tuple
             return printable(found["press"]), float(found["ratio"])
     raise ValueError(
         f"cannot tell which press and ratio {str(path)!r} is of; put it into a folder named PRESS__RATIO "
-        "(snapkv__0.50), "
-        "or no_press"
+        "(snapkv__0.50), or no_press"
     )
 
 

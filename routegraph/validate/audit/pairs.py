@@ -115,9 +115,8 @@ def pair_up(runs: Sequence[Run]) -> tuple[list[Pair], list[Finding]]:
     """
     if not any(run.ratio > 0 for run in runs):
         raise ValueError(
-            f"only uncompressed runs are there ({_listed([run.name for run in runs])}), and nothing to set "
-            "beside them; "
-            "give a folder that holds compressed runs, too"
+            f"only uncompressed runs are there ({_listed([run.name for run in runs])}), and nothing to set beside "
+            "them; give a folder that holds compressed runs, too"
         )
     pairs: list[Pair] = []
     findings: list[Finding] = []
@@ -134,9 +133,8 @@ def pair_up(runs: Sequence[Run]) -> tuple[list[Pair], list[Finding]]:
     if not pairs:
         wanted = {run.scope.words: None for run in lonely}
         raise ValueError(
-            f"there is no uncompressed run of {_listed(list(wanted))}, and nothing can be said without one; "
-            "put the run "
-            "at ratio 0 or with no_press into the same folder"
+            f"there is no uncompressed run of {_listed(list(wanted))}, and nothing can be said without one; put "
+            "the run at ratio 0 or with no_press into the same folder"
         )
     for scope in dict.fromkeys(run.scope for run in lonely):
         names = tuple(run.name for run in lonely if run.scope == scope)
@@ -180,8 +178,7 @@ def _settings(base: Run, run: Run) -> list[Finding]:
         return []
     text = (
         f"{run.name} and its uncompressed run {base.name} were not made alike "
-        f"({printable('; '.join(apart), 300)}): what "
-        "differs between them need not be the press."
+        f"({printable('; '.join(apart), 300)}): what differs between them need not be the press."
     )
     return [Finding("settings", text, (run.name,))]
 
@@ -212,9 +209,8 @@ def without_repeats(runs: Sequence[Run]) -> tuple[list[Run], list[Finding]]:
                 made[run.name] = replace(run, replies=kept)
         example = min(again)
         text = (
-            f"{len(again)} rows of {scope.words} stand there more than once, such as "
-            f"{printable(example[1], 60)!r} of "
-            f"{example[0]}: the same question, answer and replies. Each item counts once."
+            f"{len(again)} rows of {scope.words} stand there more than once, such as {printable(example[1], 60)!r} "
+            f"of {example[0]}: the same question, answer and replies. Each item counts once."
         )
         findings.append(Finding("duplicates", text, tuple(names)))
     return list(made.values()), findings
@@ -242,11 +238,9 @@ def one_reading(runs: Sequence[Run]) -> tuple[list[Run], list[Finding]]:
             run = replace(run, replies=_judged(run, best, joined))
             key = min(joined)
             text = (
-                f"{run.name}: {len(joined)} lists of answers stand there joined to one, as when Python "
-                "evaluates what "
-                f"numpy printed ({printable(key[2], 60)!r} for {printable(str(list(best[key])), 80)}); they "
-                "are read as "
-                "in the other runs, and the run's own scores are of other answers."
+                f"{run.name}: {len(joined)} lists of answers stand there joined to one, as when Python evaluates "
+                f"what numpy printed ({printable(key[2], 60)!r} for {printable(str(list(best[key])), 80)}); they "
+                "are read as in the other runs, and the run's own scores are of other answers."
             )
             findings.append(Finding("answers", text, (run.name,)))
         made.append(run)

@@ -48,8 +48,8 @@ def read_runs(folder: str | os.PathLike[str]) -> tuple[list[Run], list[Finding]]
         elif "predictions.csv" in files:
             if inside.parts and place.name.isdecimal() and (place.parent / "predictions.csv").is_file():
                 text = (
-                    f"{name} repeats the settings of the folder that it lies in, and is left out; audit it "
-                    "by itself."
+                    f"{name} repeats the settings of the folder that it lies in, and is left out; audit it by "
+                    "itself."
                 )
                 findings.append(Finding("repeat", text, (name,)))
             else:
