@@ -74,8 +74,8 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def read_yaml(path: Path) -> dict[str, Any] | None:
-    """Return what a YAML file of settings holds, read safely; None where PyYAML is not there, or it holds objects.
+def read_yaml(path: Path) -> tuple[dict[str, Any], str]:
+    """Return what a YAML file of settings holds, read safely, or nothing and why it was not read.
 
     Raises
     ------
@@ -85,16 +85,16 @@ def read_yaml(path: Path) -> dict[str, Any] | None:
     try:
         import yaml
     except ImportError:
-        return None
+        return {}, f"{path.name} is not read, since PyYAML is not installed"
     try:
         document = yaml.safe_load(read_text(path))
     except yaml.constructor.ConstructorError:
-        return None
+        return {}, f"{path.name} holds objects, which are not read"
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} is damaged: no YAML ({_why(error)})") from None
     if not isinstance(document, dict):
         raise ValueError(f"{str(path)!r} is damaged: it holds no settings")
-    return {str(name): value for name, value in document.items()}
+    return {str(name): value for name, value in document.items()}, ""
 
 
 def _why(error: Exception) -> str:

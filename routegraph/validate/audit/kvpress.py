@@ -50,28 +50,19 @@ def read_kvpress(folder: Path, name: str) -> Run:
         raise ValueError(
             f"{str(folder / 'predictions.csv')!r} has no column 'predicted_answer', so that it holds no replies"
         )
-    config, unread = None, ""
+    told: Mapping[str, Any] = {}
+    unread = "There is no config.yaml to check the name by"
     if (folder / "config.yaml").is_file():
-        config = read_yaml(folder / "config.yaml")
-        unread = (
-            "" if config is not None else "its config.yaml cannot be read safely, or PyYAML is not installed"
-        )
-    else:
-        unread = "it has no config.yaml"
+        told, unread = read_yaml(folder / "config.yaml")
     parts = _parsed(folder.name)
-    told = config or {}
     if parts is None and not all(told.get(key) for key in ("dataset", "model", "press_name")):
         raise ValueError(
             f"cannot tell which data set, model, press and ratio {str(folder)!r} is of; name the folder "
             "DATASET__DATADIR__MODEL__PRESS__RATIO as kvpress does, or give its config.yaml"
         )
     dataset, data_dir, model, press, ratio, extras = parts or _of_config(told)
-    findings = (
-        [Finding("unchecked", f"The name of {name} is not checked: {unread}.", (name,), False)]
-        if unread
-        else []
-    )
-    apart = _differences(told, parts) if parts and config is not None else []
+    findings = [Finding("unchecked", unread, (name,), False)] if unread else []
+    apart = _differences(told, parts) if parts else []
     ratio, dial = _real_ratio(ratio, told, rows)
     if not dial and (reported := _reported(rows)) is not None and abs(reported - ratio) > 0.011:
         apart.append(
@@ -205,14 +196,8 @@ def _answers(name: str, answered: Sequence[tuple[str, str, tuple[str, ...]]]) ->
         )
     empty = sum(not answers for _, _, answers in answered)
     if empty:
-        found.append(
-            Finding(
-                "unchecked",
-                f"{name}: {empty} of {len(answered)} rows have no answer, so that only texts can be compared there.",
-                (name,),
-                False,
-            )
-        )
+        text = f"{empty} of {len(answered)} rows have no answer, so that only texts can be compared there"
+        found.append(Finding("unchecked", text, (name,), False))
     return found
 
 
@@ -221,19 +206,16 @@ def _metrics(
 ) -> list[Finding]:
     """Return whether metrics.json follows from the replies."""
     if not path.is_file():
-        return [Finding("unchecked", f"{name} has no metrics.json to check.", (name,), False)]
+        return [Finding("unchecked", "There is no metrics.json to check", (name,), False)]
     metrics = read_json(path)
     try:
         scores = scores_of(dataset, metrics, answered)
     except ValueError as error:
         raise ValueError(f"{str(path)!r} is damaged: {error}") from None
     if scores is None:
-        what = (
-            f"The scores of metrics.json are not checked for {printable(dataset)}: its rule is not among the "
-            "graders."
-        )
+        what = f"metrics.json is not checked, since the rule of {printable(dataset)} is not among the graders"
         return [Finding("unchecked", what, (name,), False)]
-    return [*_wrong_scores(name, scores)]
+    return _wrong_scores(name, scores)
 
 
 def _wrong_scores(name: str, scores: Sequence[Scored]) -> list[Finding]:

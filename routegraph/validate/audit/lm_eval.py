@@ -50,7 +50,8 @@ def read_lm_eval(folder: Path, files: Sequence[str], parts: Sequence[str], name:
     made: dict[tuple[str, float, str], Run] = {}
     for file in sorted(files):
         found = _SAMPLES.fullmatch(file)
-        assert found is not None
+        if found is None:
+            continue
         results = _results(folder, found["date"])
         task = printable(found["task"])
         press, ratio = _what(results, parts, folder / file)
@@ -183,12 +184,12 @@ def _scores(
     told = table.get(task) if isinstance(table, dict) else None
     first = _score(rows[0])
     if not isinstance(told, dict) or first is None or first[0] not in _MEANS:
-        return [Finding("unchecked", f"{name}: the score of {task} is not checked.", (name,), False)]
+        return [Finding("unchecked", f"The score of {task} is not checked", (name,), False)]
     key = f"{first[0]},{rows[0].get('filter', 'none')}"
     value = told.get(key)
     values = [row.get(first[0]) for row in rows]
     if not isinstance(value, int | float) or not all(isinstance(one, bool | int | float) for one in values):
-        return [Finding("unchecked", f"{name}: the score of {task} is not checked.", (name,), False)]
+        return [Finding("unchecked", f"The score of {task} is not checked", (name,), False)]
     ours = sum(float(one) for one in values if one is not None) / len(values)
     if abs(value - ours) <= 1e-4:
         return []

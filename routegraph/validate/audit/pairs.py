@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.validate.audit.rules import rule_of
-from routegraph.validate.audit.runs import Finding, Key, Reply, Run, keyed, printable
+from routegraph.validate.audit.runs import Finding, Key, Reply, Run, keyed, listed, printable
 
 Flags = NDArray[np.bool_]
 
@@ -115,7 +115,7 @@ def pair_up(runs: Sequence[Run]) -> tuple[list[Pair], list[Finding]]:
     """
     if not any(run.ratio > 0 for run in runs):
         raise ValueError(
-            f"only uncompressed runs are there ({_listed([run.name for run in runs])}), and nothing to set beside "
+            f"only uncompressed runs are there ({listed([run.name for run in runs])}), and nothing to set beside "
             "them; give a folder that holds compressed runs, too"
         )
     pairs: list[Pair] = []
@@ -133,14 +133,14 @@ def pair_up(runs: Sequence[Run]) -> tuple[list[Pair], list[Finding]]:
     if not pairs:
         wanted = {run.scope.words: None for run in lonely}
         raise ValueError(
-            f"there is no uncompressed run of {_listed(list(wanted))}, and nothing can be said without one; put "
+            f"there is no uncompressed run of {listed(list(wanted))}, and nothing can be said without one; put "
             "the run at ratio 0 or with no_press into the same folder"
         )
     for scope in dict.fromkeys(run.scope for run in lonely):
         names = tuple(run.name for run in lonely if run.scope == scope)
         text = (
             f"There is no uncompressed run of {scope.words}: {len(names)} of its runs are left out "
-            f"({_listed(names)})."
+            f"({listed(names)})."
         )
         findings.append(Finding("baseline", text, names))
     return pairs, findings
@@ -197,7 +197,7 @@ def without_repeats(runs: Sequence[Run]) -> tuple[list[Run], list[Finding]]:
             key
             for run in of_scope
             for key in run.replies
-            if key[3] and all(_equal(one.replies, key) for one in of_scope)
+            if key[3] and key[1] and all(_equal(one.replies, key) for one in of_scope)
         }
         if not again:
             continue
@@ -256,9 +256,3 @@ def _judged(run: Run, best: Mapping[Key, tuple[str, ...]], joined: set[Key]) -> 
         else reply
         for key, reply in run.replies.items()
     }
-
-
-def _listed(names: Sequence[str], most: int = 4) -> str:
-    """Return names with commas, the first few."""
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -57,9 +57,7 @@ def read_runs(folder: str | os.PathLike[str]) -> tuple[list[Run], list[Finding]]
         elif samples:
             runs += read_lm_eval(place, samples, (root.resolve().name, *inside.parts), name)
         elif {"metrics.json", "config.yaml"} <= set(files):
-            text = (
-                f"{name} has metrics and no predictions.csv, so that nothing can be said of it item by item."
-            )
+            text = "There are metrics and no predictions.csv, so that nothing can be said item by item"
             findings.append(Finding("unchecked", text, (name,)))
     if not runs:
         raise ValueError(f"{str(root)!r} holds no run that can be audited; give {KINDS}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 
 from routegraph.stats.certified import check_share
 from routegraph.validate.audit import checks
@@ -12,7 +13,7 @@ from routegraph.validate.audit.flips import count_flips
 from routegraph.validate.audit.pairs import one_reading, pair_up, without_repeats
 from routegraph.validate.audit.read import read_runs
 from routegraph.validate.audit.result import Audit
-from routegraph.validate.audit.runs import Finding, printable
+from routegraph.validate.audit.runs import Finding, listed, printable
 
 #: Warnings in the order in which they stand: what makes results worthless first.
 _ORDER = (
@@ -92,5 +93,9 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
     for one in findings:
         before = made.get((one.kind, one.text))
         runs = one.runs if before is None else (*before.runs, *one.runs)
-        made[one.kind, one.text] = Finding(one.kind, one.text, runs, one.warns)
-    return sorted(made.values(), key=lambda one: (not one.warns, _ORDER.index(one.kind)))
+        made[one.kind, one.text] = replace(one, runs=runs)
+    told = [
+        replace(one, text=f"{one.text}: {listed(one.runs)}.") if one.kind == "unchecked" else one
+        for one in made.values()
+    ]
+    return sorted(told, key=lambda one: (not one.warns, _ORDER.index(one.kind)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ class Finding:
         ""rerun" or
         "unchecked".
     text : str
-        One sentence or two.
+        One sentence or two; of kind "unchecked" without its end, which names the runs.
     runs : tuple of str
         Names of the runs that it is about.
     warns : bool
@@ -126,6 +126,12 @@ def printable(text: str, longest: int = 120) -> str:
     """Return text from a file so that a terminal shows it and does not obey it, shortened to a length."""
     short = text if len(text) <= longest else text[: longest - 3] + "..."
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in short)
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """Return names with commas, the first few."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def keyed(rows: Iterable[tuple[str, str, str, Reply]]) -> dict[Key, Reply]:

@@ -4,6 +4,7 @@ import html.parser
 import json
 import re
 import shutil
+import sys
 
 import pytest
 
@@ -162,4 +163,11 @@ def test_a_configuration_with_objects_is_not_read(tmp_path):
     path.write_text(path.read_text() + "model_kwargs: !!python/object/apply:os.system ['false']\n")
     found = audit(root)
     assert [one.kind for one in found.findings] == ["unchecked"]
-    assert "cannot be read safely" in found.findings[0].text
+    assert "config.yaml holds objects, which are not read" in found.findings[0].text
+
+
+def test_without_a_reader_of_yaml_names_are_not_checked(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    found = audit(clean(tmp_path))
+    assert [one.kind for one in found.findings] == ["unchecked"]
+    assert "PyYAML is not installed" in found.findings[0].text

@@ -258,7 +258,10 @@ def test_whether_a_data_set_has_its_rule_here(tmp_path):
         folder.rename(tmp_path / folder.name.replace("ruler__4096", "loogle"))
     found = audit(tmp_path)
     assert {one.kind for one in found.notes} == {"unchecked"}
-    assert any("not checked for loogle" in one.text for one in found.notes)
+    assert [one.text.partition(":")[0] for one in found.notes] == [
+        "There is no config.yaml to check the name by",
+        "metrics.json is not checked, since the rule of loogle is not among the graders",
+    ]
     assert found.whole[0].judged == 60
 
 
