@@ -64,11 +64,11 @@ def _draw(above: Any, below: Any, rows: Sequence[Flips], scope: Scope) -> None:
         above.fill_between(ratios, low, high, color=colour, alpha=0.15, linewidth=0)
         for name, style in (("broken", "-"), ("mended", ":")):
             shares = [getattr(row, name) / row.judged for row in own]
-            label = f"{first.label}, {name}"
+            label = name if k == 0 else None  # colours are those of the panel above
             below.plot(ratios[1:], shares, marker=marker, linestyle=style, color=colour, label=label)
     for ax in (above, below):
         ax.set(xlabel="compression ratio", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        ax.legend(loc="best")
+        ax.legend(loc="best", ncols=2 if len(curves) > 4 and ax is above else 1)
     above.set_ylabel("right (share)")
     below.set_ylabel("flips (share of items)")
     above.set_title(scope.words, loc="left")

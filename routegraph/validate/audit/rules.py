@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 from routegraph.validate.graders import DEFAULT, Grader
@@ -48,6 +49,7 @@ class Rule:
             return None
 
 
+@cache
 def rule_of(dataset: str, task: str) -> Rule:
     """Return how replies of a task are scored; where the data set's own rule is not here, by a grader of ours."""
     if dataset == "ruler":
@@ -74,6 +76,12 @@ def rule_of(dataset: str, task: str) -> Rule:
 def answers_of(dataset: str, task: str, row: Mapping[str, str]) -> tuple[str, ...]:
     """Return the right answers of a row; lists written as Python or numpy show them are parsed, never evaluated."""
     told = next((row[name] for name in ("answer", "answers", "needle") if row.get(name)), "")
+    return _parsed(dataset, task, told)
+
+
+@lru_cache(maxsize=100_000)
+def _parsed(dataset: str, task: str, told: str) -> tuple[str, ...]:
+    """Return the answers that a text holds; every run has the same ones, so that each is parsed once."""
     if dataset in _SINGLE:
         return (told,) if told else ()
     if dataset.startswith("longbench"):
