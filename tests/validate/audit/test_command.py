@@ -59,11 +59,12 @@ def test_the_page_does_not_obey_files(capsys, tmp_path):
         rows = rows_of(wrong, 60, ratio)
         for row in rows[:3]:
             row["task"] = "<script>alert(1)</script>\x1b[2J"
-        (kvpress_run(tmp_path / "r", press, ratio, rows) / "metrics.json").unlink()
-    status, out, _ = run(capsys, "audit", tmp_path / "r", "--html", tmp_path / "a.html")
+        (kvpress_run(tmp_path / "<i>r", press, ratio, rows) / "metrics.json").unlink()
+    status, out, _ = run(capsys, "audit", tmp_path / "<i>r", "--html", tmp_path / "a.html")
     assert status == 0
     page = (tmp_path / "a.html").read_text()
     assert "<script" not in page
+    assert "<i>" not in page
     assert "&lt;script&gt;" in page
     assert "\x1b" not in page + out
 

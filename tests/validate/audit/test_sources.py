@@ -80,6 +80,7 @@ def test_of_several_filters_the_first_counts_and_scores_without_a_verdict_are_le
         path.write_text("\n".join(json.dumps(one) for one in [*samples, *others]))
     found = audit(tmp_path)
     assert (found.whole[0].n, found.whole[0].judged, found.whole[0].broken) == (40, 39, 10)
+    assert "duplicates" not in kinds(found)
 
 
 @pytest.mark.parametrize(
