@@ -100,12 +100,13 @@ class Plan(Asks):
         """Return what a result depends on, as JSON-ready values."""
         from routegraph.validate.models.load import fingerprint
 
-        loaded = self._loaded()
+        loaded = self.loaded_files()
         return {
             **({"plugins": loaded} if loaded else {}),
             "model": model.name,
             "weights": fingerprint(model),
             "family": str(model.model.config.model_type),
+            "cache_row": model.cache_row,
             "policies": list(self.policy_names),
             **({"keep": list(self.keep)} if self.keep else {"ratios": list(self.ratios)}),
             **self.asking(model),
@@ -116,7 +117,7 @@ class Plan(Asks):
             "seed": self.seed,
         }
 
-    def _loaded(self) -> dict[str, str]:
+    def loaded_files(self) -> dict[str, str]:
         """Return the loaded files that the policies and their scorers come from, with their digests."""
         from routegraph.policies import policies
 

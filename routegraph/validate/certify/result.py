@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from routegraph.tables import Grid, Page, Shown, many, note, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+#: What the JSON document of a certificate calls itself.
+FORMAT = "routegraph certificate"
 
 HARM = {
     "gold": "answers that are right with the full cache and not right under the eviction",
@@ -102,7 +106,12 @@ class Certificate(Shown):
     rows : tuple of Certified
     pairs : tuple of Pair
     tokens, row_bytes : int
-        Length of a context whose cache is told, and what the model's cache takes for each token; 0: none is told.
+        Length of a context whose cache is told, and what the model's cache takes for each token; 0: not known.
+    seed : int
+        Of the comparison of policies.
+    setup : mapping, optional
+        What a dial needs besides: `weights`, `ratios`, how prompts were `asked`, and `unlike`, why it cannot be used;
+        None where nothing predicted was given.
     """
 
     model: str
@@ -116,6 +125,8 @@ class Certificate(Shown):
     pairs: tuple[Pair, ...] = ()
     tokens: int = 0
     row_bytes: int = 0
+    seed: int = 0
+    setup: Mapping[str, Any] | None = field(default=None)
 
     @property
     def best(self) -> Certified | None:
@@ -143,7 +154,7 @@ class Certificate(Shown):
                 f"{self.prompts} prompts break already at ratio {row.means[first]:.2f}; {100 * self.risk:g} % may."
             )
         broke = f"{best.counts[best.last]} of {self.prompts} broke"
-        if self.tokens:
+        if self.tokens and self.row_bytes:
             whole = self.tokens * self.row_bytes
             left = f"{_size((1 - best.ratio) * whole)} of {_size(whole)}"
             broke += f"; {left} of cache are left at {self.tokens:,} tokens"
@@ -240,8 +251,11 @@ class Certificate(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values."""
+        whole = self.tokens * self.row_bytes if self.row_bytes else None
         return {
+            "format": FORMAT,
             "version": __version__,
+            "seed": self.seed,
             "parameters": {
                 "model": self.model,
                 "prompts": self.prompts,
@@ -250,19 +264,18 @@ class Certificate(Shown):
                 "risk": self.risk,
                 "confidence": self.confidence,
                 "prompts_needed": self.needed,
-                **(
-                    {"tokens": self.tokens, "cache_bytes": self.tokens * self.row_bytes}
-                    if self.tokens
-                    else {}
-                ),
+                "tokens": self.tokens,
+                "cache_bytes": whole,
             },
             "answer": self.answer,
+            "dial": None if self.setup is None else dict(self.setup),
             "results": [
                 {
                     "policy": row.policy,
                     "dial": row.dial,
                     "certified": float(row.settings[row.last]) if row.holds else None,
                     "mean_ratio": row.ratio,
+                    "cache_bytes_left": None if whole is None else round((1 - row.ratio) * whole),
                     "settings": row.settings.tolist(),
                     "mean_ratios": row.means.tolist(),
                     "broke": row.counts.tolist(),

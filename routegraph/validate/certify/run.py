@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from routegraph.options import check_whole
 from routegraph.stats.bootstrap import interval, resample_weights
 from routegraph.stats.certified import check_share, fixed_sequence, holm, p_values, sign_flips, trials_needed
+from routegraph.validate.certify.memory import cache_row_at_hand
 from routegraph.validate.certify.result import Certificate, Certified, Pair
 from routegraph.validate.graders.words import normalise, statement
 from routegraph.validate.measure.answers import Answers
@@ -57,8 +59,8 @@ def certify(
         "gold": a prompt breaks where its answer is right at ratio 0 and not right at the setting; "own": where the
         reply states something else than with the full cache, for which no answers are needed.
     tokens, row_bytes : int
-        Length of a context of which to say how much cache is left, and what the model's cache takes for each token:
-        see `cache_row`.
+        Length of a context of which to say how much cache is left, by default the mean of those measured, and what the
+        model's cache takes for each token, by default as far as that is known without asking anybody: see `cache_row`.
     seed : int
         Of the comparison of policies.
 
@@ -107,8 +109,10 @@ def certify(
         needed=trials_needed(risk, level),
         rows=tuple(rows),
         pairs=compared(measured, chosen, seed),
-        tokens=tokens,
-        row_bytes=row_bytes,
+        tokens=tokens or round(float(measured.n_context.mean())),
+        row_bytes=row_bytes or cache_row_at_hand(measured.settings),
+        seed=seed,
+        setup=None if predicted is None else _setup(measured, predicted),
     )
 
 
@@ -196,6 +200,42 @@ def _certified(
     values = p_values(counts, len(harm), risk)
     ratio = 0.0 if last is None else float(means[last])
     return Certified(name, dial, settings, means, counts, values, last or 0, ratio)
+
+
+#: Settings that say how prompts were asked; of the last one a dial knows only what evicts.
+ASKED = (
+    "dtype",
+    "question_aware",
+    "asked_again",
+    "chat",
+    "system",
+    "ask",
+    "prefix",
+    "stop",
+    "max_new_tokens",
+    "chunk_length",
+    "seed",
+    "plugins",
+)
+
+
+def _setup(measured: Answers, predicted: Forecast) -> dict[str, Any]:
+    """Return what a dial needs to be turned: see `Certificate.setup`."""
+    ours, theirs = measured.settings, predicted.settings
+    unlike = ""
+    for name in ASKED[:-1]:
+        if ours.get(name) != theirs.get(name):
+            unlike = (
+                f"prompts were measured with {name} {ours.get(name)!r} and predicted with {theirs.get(name)!r}; do "
+                "both in one way"
+            )
+            break
+    return {
+        "weights": str(ours.get("weights", "")),
+        "ratios": measured.ratios.tolist(),
+        "asked": {name: theirs[name] for name in ASKED if name in theirs},
+        "unlike": unlike,
+    }
 
 
 def _spent(measured: Answers, predicted: Forecast, chosen: Sequence[str]) -> Floats:

@@ -87,9 +87,7 @@ class Forecast:
     @cached_property
     def spent(self) -> Floats:
         """`support_lost` as a dial goes by it: 0 at ratio 0; without a reply, infinite at any other."""
-        spent = np.where(np.isnan(self.lost), np.inf, self.lost)
-        spent[..., 0] = 0.0
-        return np.asarray(spent)
+        return spendable(self.lost)
 
     @cached_property
     def risk(self) -> Floats:
@@ -222,6 +220,13 @@ class Forecast:
     @cached_property
     def _drawn(self) -> dict[tuple[str, str | None, int], Floats]:
         return {}
+
+
+def spendable(lost: Floats) -> Floats:
+    """Return `support_lost`, [..., n_ratios], as a dial goes by it: 0 at ratio 0, of no reply infinite at any other."""
+    spent = np.where(np.isnan(lost), np.inf, lost)
+    spent[..., 0] = 0.0
+    return np.asarray(spent)
 
 
 def dialled(lost: Floats, thresholds: Floats) -> NDArray[np.int64]:
