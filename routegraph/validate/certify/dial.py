@@ -158,7 +158,7 @@ class Dial:
         return made
 
     def inputs(self, model: Loaded, prompt: Prompt) -> tuple[str, dict[str, str]]:
-        """Return the context, and question and answer prefix, as kvpress's pipeline is given them to ask as it was tuned.
+        """Return the context, and question and answer prefix, as kvpress's pipeline takes them to ask as it was tuned.
 
         ``pipeline(context, **asked, press=dial.press(prompt.question, prompt.answer_prefix))``
         """

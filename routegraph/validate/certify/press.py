@@ -130,7 +130,7 @@ def dial_press() -> Any:
             for module in attention_modules(loaded.model):
                 module.masked_key_indices = None  # of the context before
             with torch.inference_mode(False), torch.no_grad():
-                item = seen_item(loaded, np.array(ids.cpu(), dtype=np.int64), plan, self.prompt)
+                item = seen_item(loaded, ids.cpu().numpy().astype(np.int64), plan, self.prompt)
                 return self.dial.ratio_of(loaded, item, plan), item.chunk_length
 
     return DialPress

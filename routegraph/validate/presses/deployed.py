@@ -56,7 +56,7 @@ def deployed_press(name: str, ratio: float, chunk_length: int = CHUNK_LENGTH) ->
     check_deployable(name)
     found = resolve(name)
     if found.name in _WHOLE:
-        return getattr(kvpress(), _WHOLE[found.name])(compression_ratio=check_ratio(ratio))
+        return _untied(getattr(kvpress(), _WHOLE[found.name])(compression_ratio=check_ratio(ratio)))
     if found.cut in _BY_SCORER:
         return reference_press("topk", ratio, scores=_untied(SCORERS[_BY_SCORER[found.cut]]()))
     scores = SCORERS[found.scorer or DEFAULT_SCORER]()
@@ -68,8 +68,8 @@ def deployed_press(name: str, ratio: float, chunk_length: int = CHUNK_LENGTH) ->
 def _untied(press: Any) -> Any:
     """Let a press score rows by their place in the order of its scores, and return it.
 
-    Which of equal scores goes first torch leaves open, and here it is settled as in `eviction_order`: the later head and
-    position. So a press keeps the very rows that were measured, also where it protects more rows than it keeps.
+    Which of equal scores goes first torch leaves open; here it is the later head and position, as in `eviction_order`.
+    So a press keeps the very rows that were measured, also where it protects more rows than it keeps.
     """
     import torch
 
