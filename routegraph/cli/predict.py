@@ -16,11 +16,13 @@ from routegraph.cli.options import (
     Model,
     Plot,
     Policies,
+    Presses,
     Ratios,
     Tasks,
     Threads,
     share,
     takes,
+    with_presses,
 )
 from routegraph.cli.terminal import check_outputs, console, draw, note, print_json, progress
 from routegraph.validate.plan import JUDGING, Plan
@@ -37,6 +39,7 @@ def predict(
         ),
     ],
     policy: Policies = None,
+    press: Presses = None,
     ratio: Ratios = None,
     measured: Annotated[
         Path | None,
@@ -72,7 +75,7 @@ def predict(
     from routegraph.validate.tasks import load_task
 
     asked: dict[str, Any] = {
-        "policy_names": policy or MEASURED_POLICIES,
+        "policy_names": with_presses(policy or MEASURED_POLICIES, press),
         "ratios": ratio or None,
         **options,
     }

@@ -106,7 +106,6 @@ class Plan(Asks):
             "model": model.name,
             "weights": fingerprint(model),
             "family": str(model.model.config.model_type),
-            "cache_row": model.cache_row,
             "policies": list(self.policy_names),
             **({"keep": list(self.keep)} if self.keep else {"ratios": list(self.ratios)}),
             **self.asking(model),

@@ -13,7 +13,8 @@ from routegraph import plot
 from routegraph._version import __version__
 from routegraph.stats.intervals import Interval, interval_dict
 from routegraph.stats.proportions import wilson
-from routegraph.tables import Grid, Page, Shown, many, note, words
+from routegraph.tables import Block, Grid, Heading, Page, Shown, many, note, points, words
+from routegraph.validate.measure.pairs import HEADING, PAIRS_NOTE, Pair, area_sentence, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,32 +64,6 @@ class Certified:
         return self.ratio > 0
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two policies beside each other.
-
-    Attributes
-    ----------
-    one, two : str
-    difference : Interval
-        Share still right of one minus that of two, mean over the ratios.
-    p_value : float
-        Corrected for the number of pairs.
-    """
-
-    one: str
-    two: str
-    difference: Interval
-    p_value: float
-
-    @property
-    def words(self) -> str:
-        """The verdict: worse, better, or that these items do not tell."""
-        if self.p_value >= 0.05:
-            return "not told apart by these items"
-        return f"{self.one} is {'better' if self.difference.value > 0 else 'worse'} than {self.two}"
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Certificate(Shown):
     """What may be deployed.
@@ -105,6 +80,8 @@ class Certificate(Shown):
         Prompts that would do if none of them broke.
     rows : tuple of Certified
     pairs : tuple of Pair
+    areas : mapping of policy to Interval
+        Area under the curve of all answers that are right, up to the last ratio.
     tokens, row_bytes : int
         Length of a context whose cache is told, and what the model's cache takes for each token; 0: not known.
     seed : int
@@ -123,6 +100,7 @@ class Certificate(Shown):
     needed: int
     rows: tuple[Certified, ...]
     pairs: tuple[Pair, ...] = ()
+    areas: Mapping[str, Interval] = field(default_factory=dict)
     tokens: int = 0
     row_bytes: int = 0
     seed: int = 0
@@ -133,6 +111,11 @@ class Certificate(Shown):
         """The certified setting of the largest mean ratio, of equal ones that which broke least; None without one."""
         held = [row for row in self.rows if row.holds]
         return max(held, key=lambda row: (row.ratio, -row.counts[row.last])) if held else None
+
+    @property
+    def last_ratio(self) -> float:
+        """The largest ratio that was measured."""
+        return float(next(row for row in self.rows if not row.dial).settings[-1])
 
     @property
     def answer(self) -> str:
@@ -173,8 +156,14 @@ class Certificate(Shown):
     def page(self) -> Page:
         """Return the answer, every policy, and policies beside each other."""
         grids = [self._grid()]
+        shown: list[Block] = []
         if self.pairs:
             grids.append(self._pair_grid())
+            shown = [
+                Heading(HEADING),
+                words(area_sentence(list(self.areas.items()), self.last_ratio)),
+                points(verdicts(self.pairs)),
+            ]
         return Page(
             (
                 words(
@@ -182,11 +171,13 @@ class Certificate(Shown):
                     f"{HARM[self.against]}."
                 ),
                 *grids,
+                *shown,
                 note(
                     "Certified: Learn then Test, settings from the safest on, exact binomial p-values; the confidence "
                     "is shared out among all rows, so that whichever is chosen keeps the guarantee. It is for prompts "
                     "drawn as these were, and for no others. 'One at a time': every prompt at the largest ratio at "
-                    "which no more of its support is lost than the setting. [.., ..]: 95 %."
+                    "which no more of its support is lost than the setting. [.., ..]: 95 %.",
+                    *([PAIRS_NOTE] if self.pairs else []),
                 ),
                 words(self.answer),
             )
@@ -283,15 +274,10 @@ class Certificate(Shown):
                 }
                 for row in self.rows
             ],
-            "policies": [
-                {
-                    "one": pair.one,
-                    "two": pair.two,
-                    "difference": interval_dict(pair.difference),
-                    "p_value": pair.p_value,
-                    "verdict": pair.words,
-                }
-                for pair in self.pairs
+            "policies": [pair.to_dict() for pair in self.pairs],
+            "areas": [
+                {"policy": policy, "from": 0.0, "to": self.last_ratio, **interval_dict(area)}
+                for policy, area in self.areas.items()
             ],
         }
 
