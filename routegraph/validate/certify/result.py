@@ -27,6 +27,18 @@ HARM = {
     "own": "replies that state something else than with the full cache",
 }
 
+#: What the keys of the JSON document mean.
+DEFINITIONS = {
+    "certified": "the last setting of fixed-sequence testing (Learn then Test), a ratio or a share of support lost; null: "
+    "none. The confidence is shared out among all rows",
+    "dial": "what takes for each prompt the largest ratio, of those measured, up to which no more of its reply's support "
+    "is lost than `certified`; routegraph.load_dial reads it from this document",
+    "broke": "prompts that break at each setting, by `against`",
+    "cache_bytes": "keys and values of a context of so many tokens, sliding windows not counted off; null: not known",
+    "policies": PAIRS_NOTE,
+    "areas": "area under the accuracy curve of all prompts over that of a curve at 1; 95 % bootstrap over prompts",
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Certified:
@@ -258,6 +270,7 @@ class Certificate(Shown):
                 "tokens": self.tokens,
                 "cache_bytes": whole,
             },
+            "definitions": DEFINITIONS,
             "answer": self.answer,
             "dial": None if self.setup is None else dict(self.setup),
             "results": [
@@ -284,4 +297,7 @@ class Certificate(Shown):
 
 def _size(n_bytes: float) -> str:
     """Return a number of bytes in words."""
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
+    for least, unit, name in ((1e8, 1e9, "GB"), (1e6, 1e6, "MB")):
+        if n_bytes >= least:
+            return f"{n_bytes / unit:.1f} {name}"
+    return f"{n_bytes / 1e3:.0f} kB"

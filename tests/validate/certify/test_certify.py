@@ -178,7 +178,7 @@ def test_how_much_cache_is_left():
 
 def test_how_much_cache_is_left_at_the_mean_length_where_that_is_known():
     known = certify(answers(uneven(), cache_row=24_576), risk=0.15)
-    assert known.answer.endswith("(40 of 400 broke; 0.5 MB of 2.5 MB of cache are left at 100 tokens).")
+    assert known.answer.endswith("(40 of 400 broke; 492 kB of 2.5 MB of cache are left at 100 tokens).")
     shipped = certify(answers(uneven(), model="llama-tiny"), risk=0.15)
     assert shipped.row_bytes == cache_row("llama-tiny") == 2 * 4 * 2 * 32 * 4
     half = certify(answers(uneven(), model="llama-tiny", dtype="bfloat16"), risk=0.15)
@@ -195,6 +195,7 @@ def test_document_page_and_figure():
     told = json.loads(json.dumps(found.to_dict()))
     assert told["results"][1]["dial"] is True
     assert told["answer"] == found.answer
+    assert {"format", "version", "seed", "parameters", "definitions", "dial", "areas"} <= told.keys()
     assert found.summary().replace("\n", " ").rstrip().endswith("One ratio for all prompts: p0 at 0.2.")
     assert found.plot().axes[0].lines[0].get_label() == "p0"
 
