@@ -53,9 +53,9 @@ write_json(file, certificate.to_dict())
 # ## Deploy
 #
 # The file is all that is needed. `press()` is a press of kvpress's: as any other it is given to the pipeline, and it
-# decides the ratio of each context from that context's own prefill. The ratio depends on what will be asked, and kvpress
-# evicts before it is told the question, so the press is told first. `inputs` puts context and question as they were put
-# when the dial was tuned.
+# decides the ratio of each context from that context's own prefill. The ratio depends on what will be asked, and
+# kvpress evicts before it is told the question, so the press is told first. `inputs` puts context and question as they
+# were put when the dial was tuned.
 
 # %%
 dial = load_dial(file)

@@ -29,10 +29,10 @@ HARM = {
 
 #: What the keys of the JSON document mean.
 DEFINITIONS = {
-    "certified": "the last setting of fixed-sequence testing (Learn then Test), a ratio or a share of support lost; null: "
-    "none. The confidence is shared out among all rows",
-    "dial": "what takes for each prompt the largest ratio, of those measured, up to which no more of its reply's support "
-    "is lost than `certified`; routegraph.load_dial reads it from this document",
+    "certified": "the last setting of fixed-sequence testing (Learn then Test), a ratio or a share of support lost; "
+    "null: none. The confidence is shared out among all rows",
+    "dial": "what takes for each prompt the largest ratio, of those measured, up to which no more of its reply's "
+    "support is lost than `certified`; routegraph.load_dial reads it from this document",
     "broke": "prompts that break at each setting, by `against`",
     "cache_bytes": "keys and values of a context of so many tokens, sliding windows not counted off; null: not known",
     "policies": PAIRS_NOTE,

@@ -45,9 +45,9 @@ def seen_item(model: Loaded, ids: Ids, plan: Plan, prompt: Prompt) -> Item:
             "asks(question) on the press"
         )
     chat = plan.chats(model)
-    _check_first(model, ids, chat)
     ids_alone = _without_question(model, ids, plan, prompt, chat) if plan.question_aware else ids
     text, start = _own_text(model, ids_alone, plan, chat)
+    _check_first(model, ids, chat)
     asked = tokenise(model, replace(prompt, context=text[start:]), plan)
     if not np.array_equal(asked.context, ids):
         # Cut short, or tokens that their own text is not tokenised into: places are found piece by piece.
@@ -66,9 +66,14 @@ def _check_first(model: Loaded, ids: Ids, chat: bool) -> None:
     if wanted != found[: len(wanted)] or (not wanted and found[:1] == [model.tokenizer.bos_token_id]):
         told = [" ".join(model.tokenizer.convert_ids_to_tokens(tokens)) for tokens in (wanted, found)]
         wanted_words, found_words = (repr(one) if one else "no special token" for one in told)
+        cure = (
+            "tokenise it as the tokenizer does by itself"
+            if wanted
+            else 'set tokenizer.bos_token = "", which kvpress\'s pipeline puts first'
+        )
         raise ValueError(
             f"the context begins with {found_words}, and the dial was tuned on contexts that begin with "
-            f"{wanted_words}: tokenise it as the tokenizer does by itself"
+            f"{wanted_words}: {cure}"
         )
 
 
