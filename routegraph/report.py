@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from routegraph import plot
 from routegraph._version import __version__
 from routegraph.files import atomic_open
+from routegraph.html import definitions, document
 from routegraph.sim.result import Simulation
 from routegraph.tables import Page, note, words
 from routegraph.validate.claims import tables as claims_tables
@@ -18,15 +19,6 @@ from routegraph.validate.compare.figures import plot_comparison
 from routegraph.validate.compare.result import COMPARISON_DEFINITIONS, Comparison
 from routegraph.validate.compare.tables import policy_blocks
 from routegraph.validate.measure.result import Measured
-
-_STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
-h1{font-size:1.6rem}h2{font-size:1.25rem;margin-top:2.2rem;border-top:1px solid #ddd;padding-top:1rem}
-table{border-collapse:collapse;margin:1rem 0;font-size:.9rem}caption{text-align:left;font-weight:600;padding:.3rem 0}
-td,th{padding:.2rem .7rem;border-bottom:1px solid #eee;text-align:left}.r{text-align:right;
-font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}figure{margin:1rem 0}
-.note{color:#555;font-size:.9rem}dt{font-weight:600}dd{margin:0 0 .4rem 1.5rem}code{background:#f4f4f4;padding:0 .2rem}
-"""
 
 
 def write_report(
@@ -57,16 +49,10 @@ def write_report(
         *_comparison(comparison),
         *_claims(judged, measured),
         *([] if simulation is None else _simulation(simulation)),
-        "<h2>Definitions</h2><dl>",
-        *(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in COMPARISON_DEFINITIONS.items()),
-        "</dl>",
+        "<h2>Definitions</h2>",
+        definitions(COMPARISON_DEFINITIONS),
     ]
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>routegraph: {html.escape(comparison.model)}</title><style>{_STYLE}</style></head>"
-        f"<body>{''.join(parts)}</body></html>\n"
-    )
+    page = document(f"routegraph: {comparison.model}", parts)
     with atomic_open(path, "w") as stream:
         stream.write(page)
 

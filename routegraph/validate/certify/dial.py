@@ -17,7 +17,8 @@ from routegraph.validate.certify.result import FORMAT
 from routegraph.validate.measure.item import Item
 from routegraph.validate.models.load import Loaded, fingerprint
 from routegraph.validate.plan import Plan
-from routegraph.validate.predict.forecast import SHARES, dialled, spendable
+from routegraph.validate.predict.forecast import dialled
+from routegraph.validate.predict.result import from_cells
 from routegraph.validate.predict.run import predict_item, without_answer
 from routegraph.validate.presses.deployed import check_deployable
 from routegraph.validate.prompts.asking import frame
@@ -52,6 +53,8 @@ class Dial:
         How many prompts it was certified on.
     version : str
         Of routegraph.
+    predicted : tuple of float
+        Ratios that were predicted; empty: those that are tried.
     """
 
     policy: str
@@ -65,6 +68,17 @@ class Dial:
     against: str
     prompts: int
     version: str = __version__
+    predicted: tuple[float, ...] = ()
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """Ratios that were predicted, of which the dial takes `ratios`; with tries, all of them matter."""
+        return self.predicted or self.ratios
+
+    @property
+    def tries(self) -> int:
+        """How many ratios are tried, as `predict` was told."""
+        return int(self.asked.get("tries", 0))
 
     @property
     def plan(self) -> Plan:
@@ -72,7 +86,7 @@ class Dial:
         told = self.asked
         plan = Plan(
             [self.policy],
-            self.ratios,
+            self.grid,
             question_aware=bool(told.get("question_aware")),
             chat="on" if told.get("chat") else "off",
             **{
@@ -123,11 +137,10 @@ class Dial:
 
     def ratio_of(self, model: Loaded, item: Item, plan: Plan) -> float:
         """Return the ratio of a prompt that is tokens already and was checked; see `ratio`."""
-        shares = predict_item(model, item, plan)["shares"]
-        lost = np.full((1, len(self.ratios)), np.nan)
-        if shares is not None:
-            lost = np.array([shares[name] for name in SHARES]).mean(axis=0)
-        return float(self.ratios[dialled(spendable(lost), np.array([self.threshold]))[0, 0]])
+        cell = predict_item(model, item, plan, self.tries)
+        found = from_cells({**self.asked, "policies": [self.policy], "ratios": self.grid}, [cell])
+        spent = found.spent[0, :, [self.grid.index(ratio) for ratio in self.ratios]].T
+        return float(self.ratios[dialled(spent, np.array([self.threshold]))[0, 0]])
 
     def press(
         self, question: str = "", answer_prefix: str = "", *, task: str = "", tokenizer: Any = None
@@ -224,6 +237,7 @@ def load_dial(path: str | os.PathLike[str], policy: str | None = None) -> Dial:
             against=str(told["against"]),
             prompts=int(told["prompts"]),
             version=str(document["version"]),
+            predicted=tuple(float(ratio) for ratio in setup["predicted"]),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{name!r} is a certificate that lacks or mistakes {error}; certify again") from None

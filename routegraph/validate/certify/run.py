@@ -213,7 +213,8 @@ def _setup(measured: Answers, predicted: Forecast) -> dict[str, Any]:
     return {
         "weights": str(ours.get("weights", "")),
         "ratios": measured.ratios.tolist(),
-        "asked": {name: theirs[name] for name in ASKED if name in theirs},
+        "predicted": predicted.ratios.tolist(),
+        "asked": {name: theirs[name] for name in (*ASKED, "tries") if name in theirs},
         "unlike": unlike,
     }
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from routegraph.stats.bootstrap import interval, resample_weights
 from routegraph.stats.certified import holm, sign_flips
 from routegraph.stats.intervals import Interval, interval_dict
-from routegraph.stats.paired import paired_difference, sign_test
+from routegraph.stats.paired import mcnemar, paired_difference
 from routegraph.tables import Block, Heading, points, words
 from routegraph.validate.measure.answers import Answers
 from routegraph.validate.measure.reading import short
@@ -127,7 +127,7 @@ def compared(found: Answers, policies: Sequence[str] | None = None, seed: int = 
     """Return every pair of policies beside each other, on the same items right at ratio 0.
 
     Over all ratios above 0 the difference is that of the shares still right, mean over them; 95 % by bootstrap over
-    items, p-values by random signs, corrected for the number of pairs (Holm). At each ratio: 95 % by Newcombe, exact
+    items, p-values by random signs, corrected for the number of pairs (Holm). At each ratio: 95 % by Tango, exact
     sign tests, corrected for the number of pairs times ratios (Holm), so that all that is shown holds together.
 
     Parameters
@@ -145,14 +145,18 @@ def compared(found: Answers, policies: Sequence[str] | None = None, seed: int = 
     if len(right) < 2 or not pairs or not len(places):
         return ()
     weights = resample_weights(len(right), _RESAMPLES, np.random.default_rng(seed))
-    both = [(right[:, found.place_of(one)], right[:, found.place_of(two)]) for one, two in pairs]
-    apart = [one.astype(float) - two for one, two in both]
+    apart = [
+        right[:, found.place_of(one)].astype(float) - right[:, found.place_of(two)] for one, two in pairs
+    ]
+    flips = [
+        [(int((each > 0).sum()), int((each < 0).sum())) for each in table.T] for table in apart
+    ]  # items right under the first alone, under the second alone, at each ratio
     overall = holm([sign_flips(table.mean(axis=1), seed=seed) for table in apart])
-    raw = np.array([sign_test((table > 0).sum(axis=0), (table < 0).sum(axis=0)) for table in apart])
+    raw = np.array([[mcnemar(*pair) for pair in row] for row in flips])
     corrected = holm(raw.ravel()).reshape(raw.shape)
     made = []
-    for (one, two), (mine, theirs), table, p, own in zip(pairs, both, apart, overall, corrected, strict=True):
-        values, lows, highs = paired_difference(mine, theirs)
+    for (one, two), row, table, p, own in zip(pairs, flips, apart, overall, corrected, strict=True):
+        values, lows, highs = np.array([paired_difference(*pair, len(right)) for pair in row]).T
         run = widest_run(np.where(own < LEVEL, np.sign(values), 0.0), values)
         nowhere = Interval(np.nan, np.nan, np.nan)
         made.append(

@@ -188,7 +188,7 @@ MEASURE_DEFINITIONS = {
     "chat": "asked through the tokenizer's chat template: the context and the question are the user's turn, and what "
     "the template puts first is cache rows, too",
     "policies": "pairs on the items right at ratio 0: share still right of one minus that of two, mean over the ratios "
-    "above 0 (bootstrap, random signs, Holm over pairs) and `at` each (Newcombe's interval, exact sign test, Holm over "
+    "above 0 (bootstrap, random signs, Holm over pairs) and `at` each (Tango's interval, exact sign test, Holm over "
     "pairs times ratios); run: the most ratios in a row with one verdict, chosen after the fact",
     "areas": "area under the accuracy curve of all items over that of a curve at 1, straight lines between ratios; "
     "95 % bootstrap over items",

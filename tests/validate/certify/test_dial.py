@@ -18,6 +18,7 @@ from routegraph.validate.measure.item import Item, evicted
 from routegraph.validate.measure.run import measure
 from routegraph.validate.models.load import Loaded, fingerprint, load
 from routegraph.validate.plan import Plan
+from routegraph.validate.predict.forecast import dialled
 from routegraph.validate.predict.run import predict, without_answer
 from routegraph.validate.presses.kvpress_fixes import kvpress
 from routegraph.validate.presses.prefill import attention_modules, prefill
@@ -132,6 +133,23 @@ def test_the_file_is_the_certificate(made, dial, trained):
     assert dial.asked["chunk_length"] == dial.plan.chunk_length == 16
     assert dial.plan.max_new_tokens == 1
     assert routegraph.load_dial is load_dial
+
+
+def test_tried_ratios_are_tried_by_the_dial_too(trained, made, tmp_path):
+    """What is lost depends on all ratios predicted: the dial bisects among them, and takes those measured."""
+    more = {**ASKED, "ratios": [0.1, *ASKED["ratios"], 0.9]}
+    predicted = predict(trained, made["prompts"], tries=2, **more)
+    write_json(
+        tmp_path / "tried.json", certify(made["measured"], predicted, risk=0.3, confidence=0.7).to_dict()
+    )
+    dial = load_dial(tmp_path / "tried.json", "adakv")
+    assert (dial.tries, len(dial.grid), len(dial.ratios)) == (2, 7, 5)
+    places = [dial.grid.index(ratio) for ratio in dial.ratios]
+    spent = predicted.spent[:, 0][:, places]
+    wanted = np.array(dial.ratios)[dialled(spent, np.array([dial.threshold]))[0]]
+    assert [dial.ratio(trained, prompt) for prompt in made["prompts"][:8]] == wanted[:8].tolist()
+    untried = replace(dial, asked={**dial.asked, "tries": 0})
+    assert [untried.ratio(trained, prompt) for prompt in made["prompts"][:8]] != wanted[:8].tolist()
 
 
 def test_at_ratio_0_nothing_is_evicted(trained, made, dial):
