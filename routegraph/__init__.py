@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from routegraph.sim.sweep import sweep
     from routegraph.survival import Survival, eviction_rate, ger, n_kept
     from routegraph.trace import Trace
+    from routegraph.validate.certify.dial import load_dial
 
 _HOME = {
     "TokenGraph": "graph",
@@ -33,6 +34,7 @@ _HOME = {
     "simulate": "sim.simulation",
     "sweep": "sim.sweep",
     "Trace": "trace",
+    "load_dial": "validate.certify.dial",
 }
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "eviction_rate",
     "fit_critical",
     "ger",
+    "load_dial",
     "n_kept",
     "reach_thresholds",
     "reach_thresholds_each",

@@ -44,13 +44,17 @@ class Source:
         return f"routegraph_loaded_{whole}_{Path(self.path).stem}"
 
 
-def load(path: str | os.PathLike[str]) -> list[str]:
+def load(
+    path: str | os.PathLike[str], register: Callable[[types.ModuleType], None] | None = None
+) -> list[str]:
     """Run a Python file and register what it declares.
 
     Parameters
     ----------
     path : path
-        File with functions decorated by `policy`, `ensemble`, `observable`, ... Loaded before: nothing is done.
+        File with functions decorated by `policy`, `ensemble`, `observable`, ... Loaded before: it is not run again.
+    register : callable, optional
+        Called with the file's module, to register what the file does not register itself.
 
     Returns
     -------
@@ -70,7 +74,7 @@ def load(path: str | os.PathLike[str]) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is no text"
         raise ValueError(f"plug-in file {name!r} cannot be read: {why}") from None
-    return _run(Source(name, text))
+    return _run(Source(name, text), register)
 
 
 def loaded() -> tuple[Source, ...]:
@@ -96,9 +100,13 @@ def fingerprints(functions: Iterable[Callable[..., Any]]) -> dict[str, str]:
     return {name: digest(sorted(found)) for name, found in texts.items()}
 
 
-def _run(source: Source) -> list[str]:
+def _run(source: Source, register: Callable[[types.ModuleType], None] | None = None) -> list[str]:
     if _loaded.get(source.module) == source:
-        return []
+        if register is None:
+            return []
+        with registry.registering(source.path) as names:
+            _registered(register, sys.modules[source.module], source)
+        return names
     module = types.ModuleType(source.module)
     module.__file__ = source.path
     before = sys.modules.get(source.module)
@@ -107,6 +115,8 @@ def _run(source: Source) -> list[str]:
         # What a file prints is no part of a result.
         with registry.registering(source.path) as names, contextlib.redirect_stdout(sys.stderr):
             exec(compile(source.text, source.path, "exec"), module.__dict__)
+            if register is not None:
+                register(module)
         if not names:
             raise ValueError(
                 "it registers nothing; decorate a function with @policy, @ensemble, @observable, ..."
@@ -121,6 +131,16 @@ def _run(source: Source) -> list[str]:
         ) from None
     _loaded[source.module] = source
     return names
+
+
+def _registered(
+    register: Callable[[types.ModuleType], None], module: types.ModuleType, source: Source
+) -> None:
+    """Register more of a module that is there; ValueError in one sentence that names the file."""
+    try:
+        register(module)
+    except ValueError as error:
+        raise ValueError(f"plug-in file {source.path!r} cannot be loaded: {error}") from None
 
 
 def _why(error: BaseException, path: str) -> str:

@@ -36,22 +36,28 @@ def certify(
     ] = "gold",
     tokens: Annotated[
         int,
-        count("Say how much cache is left of a context of so many tokens; reads the model's configuration."),
+        count(
+            "Say how much cache is left of a context of so many tokens, by default the mean of those measured."
+        ),
     ] = 0,
     seed: Seed = 0,
     json_: Json = False,
     plot: Plot = None,
     out: Out = None,
 ) -> None:
-    """Say which ratio to deploy, with a guarantee."""
+    """Say which ratio to deploy, with a guarantee.
+
+    With --predict, --out FILE keeps the dial as well: in Python, load_dial(FILE).press() is a press of kvpress's.
+    """
     check_outputs(plot, out)
+    from routegraph.validate.certify.memory import cache_row_at_hand
     from routegraph.validate.certify.run import certify as certified
     from routegraph.validate.measure.result import Measured
     from routegraph.validate.predict.result import Predicted
 
     measured = Measured.load(cells)
     row_bytes = 0
-    if tokens > 0:
+    if tokens > 0 and not cache_row_at_hand(measured.settings):
         from routegraph.validate.models.load import cache_row
 
         settings = measured.settings

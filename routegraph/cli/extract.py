@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from routegraph.cli.options import Device, Dtype, Model, Threads, count, takes
+from routegraph.cli.options import Device, Dtype, Model, Presses, Threads, count, takes, with_presses
 from routegraph.cli.terminal import note, progress
 from routegraph.validate.prompts.asking import Asks
 
@@ -31,6 +31,7 @@ def extract(
             "expected_attention, both ways; repeatable.",
         ),
     ] = None,
+    press: Presses = None,
     chunk_length: Annotated[int, count("Rows of a chunk, where chunks are scored one by one.")] = 64,
     limit: Annotated[int | None, count("Only the first N prompts.")] = None,
     graphs: Annotated[
@@ -61,7 +62,7 @@ def extract(
             device=device,
             progress=advance,
             graphs=graphs,
-            scorers=scorer or DEFAULT_SCORERS,
+            scorers=with_presses(scorer or DEFAULT_SCORERS, press),
             **options,
         )
     rows = sum(trace.n_context for trace in traces)

@@ -16,10 +16,12 @@ from routegraph.cli.options import (
     Length,
     Plot,
     Policies,
+    Presses,
     Ratios,
     Threads,
     count,
     takes,
+    with_presses,
 )
 from routegraph.cli.terminal import check_outputs, console, draw, note, print_json, progress
 from routegraph.validate.plan import Plan
@@ -44,6 +46,7 @@ def measure(
         typer.Option(metavar="NAME", help="A task, a file of prompts, or 'bundled'; repeatable."),
     ] = None,
     policy: Policies = None,
+    press: Presses = None,
     ratio: Ratios = None,
     keep: Keep = None,
     n: Items = None,
@@ -84,6 +87,7 @@ def measure(
             ("MODEL", model),
             ("--task", task),
             ("--policy", policy),
+            ("--press", press),
             ("--ratio", ratio),
             ("--keep", keep),
         )
@@ -106,7 +110,7 @@ def measure(
     from routegraph.validate.tasks import load_task
 
     asked = {
-        "policy_names": policy or measuring.MEASURED_POLICIES,
+        "policy_names": with_presses(policy or measuring.MEASURED_POLICIES, press),
         "ratios": ratio or None,
         "keep": keep or (),
         **options,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -86,6 +86,15 @@ Policies = Annotated[
         help=method_help("chunk, adakv, topk, snapkv, knorm, random, streaming by default"),
     ),
 ]
+Presses = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--press",
+        metavar="FILE.py:CLASS",
+        help="A kvpress press of your own, which runs this file: it takes part as a method under its class's name; "
+        "repeatable.",
+    ),
+]
 Ratios = Annotated[
     list[float] | None,
     typer.Option(
@@ -103,6 +112,17 @@ Keep = Annotated[
     ),
 ]
 Length = Annotated[int | None, count("Length of a task's contexts in tokens; the task's own by default.")]
+
+
+def with_presses(names: Sequence[str], press: list[str] | None) -> list[str]:
+    """Return names of methods or scorers, and those of a user's own presses that none of them goes by already."""
+    if not press:
+        return list(names)
+    from routegraph.validate.presses.own import own_presses
+
+    made = own_presses(press)
+    told = {part for name in names for part in (name.partition("/")[0], name.partition("@")[2])}
+    return [*names, *(name for name in made if name not in told)]
 
 
 def ratios_of(ratio: list[float] | None, keep: list[int] | None, n: int) -> list[float] | None:

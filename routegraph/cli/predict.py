@@ -16,12 +16,14 @@ from routegraph.cli.options import (
     Model,
     Plot,
     Policies,
+    Presses,
     Ratios,
     Tasks,
     Threads,
     count,
     share,
     takes,
+    with_presses,
 )
 from routegraph.cli.terminal import check_outputs, console, draw, note, print_json, progress
 from routegraph.validate.plan import JUDGING, Plan
@@ -38,6 +40,7 @@ def predict(
         ),
     ],
     policy: Policies = None,
+    press: Presses = None,
     ratio: Ratios = None,
     measured: Annotated[
         Path | None,
@@ -81,7 +84,7 @@ def predict(
     from routegraph.validate.tasks import load_task
 
     asked: dict[str, Any] = {
-        "policy_names": policy or MEASURED_POLICIES,
+        "policy_names": with_presses(policy or MEASURED_POLICIES, press),
         "ratios": ratio or None,
         **options,
     }

@@ -100,7 +100,7 @@ class Plan(Asks):
         """Return what a result depends on, as JSON-ready values."""
         from routegraph.validate.models.load import fingerprint
 
-        loaded = self._loaded()
+        loaded = self.loaded_files()
         return {
             **({"plugins": loaded} if loaded else {}),
             "model": model.name,
@@ -116,7 +116,7 @@ class Plan(Asks):
             "seed": self.seed,
         }
 
-    def _loaded(self) -> dict[str, str]:
+    def loaded_files(self) -> dict[str, str]:
         """Return the loaded files that the policies and their scorers come from, with their digests."""
         from routegraph.policies import policies
 

@@ -60,7 +60,7 @@ def kvpress_reply(
 
     @contextmanager
     def pressing(network: Any) -> Iterator[None]:
-        with press(network), prefill._rotary(network):
+        with press(network), prefill.rotary(network):
             yield
 
     try:

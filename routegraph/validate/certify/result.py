@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +13,30 @@ from routegraph import plot
 from routegraph._version import __version__
 from routegraph.stats.intervals import Interval, interval_dict
 from routegraph.stats.proportions import wilson
-from routegraph.tables import Grid, Page, Shown, many, note, words
+from routegraph.tables import Block, Grid, Heading, Page, Shown, many, note, points, words
+from routegraph.validate.measure.pairs import HEADING, PAIRS_NOTE, Pair, area_sentence, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: What the JSON document of a certificate calls itself.
+FORMAT = "routegraph certificate"
+
 HARM = {
     "gold": "answers that are right with the full cache and not right under the eviction",
     "own": "replies that state something else than with the full cache",
+}
+
+#: What the keys of the JSON document mean.
+DEFINITIONS = {
+    "certified": "the last setting of fixed-sequence testing (Learn then Test), a ratio or a share of support lost; "
+    "null: none. The confidence is shared out among all rows",
+    "dial": "what takes for each prompt the largest ratio, of those measured, up to which no more of its reply's "
+    "support is lost than `certified`; routegraph.load_dial reads it from this document",
+    "broke": "prompts that break at each setting, by `against`",
+    "cache_bytes": "keys and values of a context of so many tokens, sliding windows not counted off; null: not known",
+    "policies": PAIRS_NOTE,
+    "areas": "area under the accuracy curve of all prompts over that of a curve at 1; 95 % bootstrap over prompts",
 }
 
 
@@ -59,32 +76,6 @@ class Certified:
         return self.ratio > 0
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two policies beside each other.
-
-    Attributes
-    ----------
-    one, two : str
-    difference : Interval
-        Share still right of one minus that of two, mean over the ratios.
-    p_value : float
-        Corrected for the number of pairs.
-    """
-
-    one: str
-    two: str
-    difference: Interval
-    p_value: float
-
-    @property
-    def words(self) -> str:
-        """The verdict: worse, better, or that these items do not tell."""
-        if self.p_value >= 0.05:
-            return "not told apart by these items"
-        return f"{self.one} is {'better' if self.difference.value > 0 else 'worse'} than {self.two}"
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Certificate(Shown):
     """What may be deployed.
@@ -101,8 +92,15 @@ class Certificate(Shown):
         Prompts that would do if none of them broke.
     rows : tuple of Certified
     pairs : tuple of Pair
+    areas : mapping of policy to Interval
+        Area under the curve of all answers that are right, up to the last ratio.
     tokens, row_bytes : int
-        Length of a context whose cache is told, and what the model's cache takes for each token; 0: none is told.
+        Length of a context whose cache is told, and what the model's cache takes for each token; 0: not known.
+    seed : int
+        Of the comparison of policies.
+    setup : mapping, optional
+        What a dial needs besides: `weights`, `ratios`, how prompts were `asked`, and `unlike`, why it cannot be used;
+        None where nothing predicted was given.
     """
 
     model: str
@@ -114,14 +112,22 @@ class Certificate(Shown):
     needed: int
     rows: tuple[Certified, ...]
     pairs: tuple[Pair, ...] = ()
+    areas: Mapping[str, Interval] = field(default_factory=dict)
     tokens: int = 0
     row_bytes: int = 0
+    seed: int = 0
+    setup: Mapping[str, Any] | None = field(default=None)
 
     @property
     def best(self) -> Certified | None:
         """The certified setting of the largest mean ratio, of equal ones that which broke least; None without one."""
         held = [row for row in self.rows if row.holds]
         return max(held, key=lambda row: (row.ratio, -row.counts[row.last])) if held else None
+
+    @property
+    def last_ratio(self) -> float:
+        """The largest ratio that was measured."""
+        return float(next(row for row in self.rows if not row.dial).settings[-1])
 
     @property
     def answer(self) -> str:
@@ -143,7 +149,7 @@ class Certificate(Shown):
                 f"{self.prompts} prompts break already at ratio {row.means[first]:.2f}; {100 * self.risk:g} % may."
             )
         broke = f"{best.counts[best.last]} of {self.prompts} broke"
-        if self.tokens:
+        if self.tokens and self.row_bytes:
             whole = self.tokens * self.row_bytes
             left = f"{_size((1 - best.ratio) * whole)} of {_size(whole)}"
             broke += f"; {left} of cache are left at {self.tokens:,} tokens"
@@ -162,8 +168,14 @@ class Certificate(Shown):
     def page(self) -> Page:
         """Return the answer, every policy, and policies beside each other."""
         grids = [self._grid()]
+        shown: list[Block] = []
         if self.pairs:
             grids.append(self._pair_grid())
+            shown = [
+                Heading(HEADING),
+                words(area_sentence(list(self.areas.items()), self.last_ratio)),
+                points(verdicts(self.pairs)),
+            ]
         return Page(
             (
                 words(
@@ -171,11 +183,13 @@ class Certificate(Shown):
                     f"{HARM[self.against]}."
                 ),
                 *grids,
+                *shown,
                 note(
                     "Certified: Learn then Test, settings from the safest on, exact binomial p-values; the confidence "
                     "is shared out among all rows, so that whichever is chosen keeps the guarantee. It is for prompts "
                     "drawn as these were, and for no others. 'One at a time': every prompt at the largest ratio at "
-                    "which no more of its support is lost than the setting. [.., ..]: 95 %."
+                    "which no more of its support is lost than the setting. [.., ..]: 95 %.",
+                    *([PAIRS_NOTE] if self.pairs else []),
                 ),
                 words(self.answer),
             )
@@ -240,8 +254,11 @@ class Certificate(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values."""
+        whole = self.tokens * self.row_bytes if self.row_bytes else None
         return {
+            "format": FORMAT,
             "version": __version__,
+            "seed": self.seed,
             "parameters": {
                 "model": self.model,
                 "prompts": self.prompts,
@@ -250,19 +267,19 @@ class Certificate(Shown):
                 "risk": self.risk,
                 "confidence": self.confidence,
                 "prompts_needed": self.needed,
-                **(
-                    {"tokens": self.tokens, "cache_bytes": self.tokens * self.row_bytes}
-                    if self.tokens
-                    else {}
-                ),
+                "tokens": self.tokens,
+                "cache_bytes": whole,
             },
+            "definitions": DEFINITIONS,
             "answer": self.answer,
+            "dial": None if self.setup is None else dict(self.setup),
             "results": [
                 {
                     "policy": row.policy,
                     "dial": row.dial,
                     "certified": float(row.settings[row.last]) if row.holds else None,
                     "mean_ratio": row.ratio,
+                    "cache_bytes_left": None if whole is None else round((1 - row.ratio) * whole),
                     "settings": row.settings.tolist(),
                     "mean_ratios": row.means.tolist(),
                     "broke": row.counts.tolist(),
@@ -270,19 +287,17 @@ class Certificate(Shown):
                 }
                 for row in self.rows
             ],
-            "policies": [
-                {
-                    "one": pair.one,
-                    "two": pair.two,
-                    "difference": interval_dict(pair.difference),
-                    "p_value": pair.p_value,
-                    "verdict": pair.words,
-                }
-                for pair in self.pairs
+            "policies": [pair.to_dict() for pair in self.pairs],
+            "areas": [
+                {"policy": policy, "from": 0.0, "to": self.last_ratio, **interval_dict(area)}
+                for policy, area in self.areas.items()
             ],
         }
 
 
 def _size(n_bytes: float) -> str:
     """Return a number of bytes in words."""
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
+    for least, unit, name in ((1e8, 1e9, "GB"), (1e6, 1e6, "MB")):
+        if n_bytes >= least:
+            return f"{n_bytes / unit:.1f} {name}"
+    return f"{n_bytes / 1e3:.0f} kB"

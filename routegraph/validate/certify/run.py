@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.options import check_whole
-from routegraph.stats.bootstrap import interval, resample_weights
-from routegraph.stats.certified import check_share, fixed_sequence, holm, p_values, sign_flips, trials_needed
-from routegraph.validate.certify.result import Certificate, Certified, Pair
+from routegraph.stats.certified import check_share, fixed_sequence, p_values, trials_needed
+from routegraph.validate.certify.memory import cache_row_at_hand
+from routegraph.validate.certify.result import Certificate, Certified
 from routegraph.validate.graders.words import normalise, statement
 from routegraph.validate.measure.answers import Answers
+from routegraph.validate.measure.pairs import areas, compared
 from routegraph.validate.predict.forecast import Forecast, dialled
 
 Floats = NDArray[np.float64]
@@ -23,7 +24,6 @@ Flags = NDArray[np.bool_]
 AGAINST = ("gold", "own")
 #: Thresholds of the dial: how much of its support a reply may lose.
 THRESHOLDS = np.round(np.arange(0.0, 1.0001, 0.01), 2)
-_RESAMPLES = 1000
 
 
 def certify(
@@ -57,8 +57,8 @@ def certify(
         "gold": a prompt breaks where its answer is right at ratio 0 and not right at the setting; "own": where the
         reply states something else than with the full cache, for which no answers are needed.
     tokens, row_bytes : int
-        Length of a context of which to say how much cache is left, and what the model's cache takes for each token:
-        see `cache_row`.
+        Length of a context of which to say how much cache is left, by default the mean of those measured, and what the
+        model's cache takes for each token, by default as far as that is known without asking anybody: see `cache_row`.
     seed : int
         Of the comparison of policies.
 
@@ -107,8 +107,11 @@ def certify(
         needed=trials_needed(risk, level),
         rows=tuple(rows),
         pairs=compared(measured, chosen, seed),
-        tokens=tokens,
-        row_bytes=row_bytes,
+        areas={name: area for name, area in areas(measured, seed).items() if name in chosen},
+        tokens=tokens or round(float(measured.n_context.mean())),
+        row_bytes=row_bytes or cache_row_at_hand(measured.settings),
+        seed=seed,
+        setup=None if predicted is None else _setup(measured, predicted),
     )
 
 
@@ -132,25 +135,6 @@ def harmed(measured: Answers, against: str) -> Flags:
         shape
     )
     return np.asarray(said != said[:, :, :1])
-
-
-def compared(measured: Answers, policies: Sequence[str], seed: int = 0) -> tuple[Pair, ...]:
-    """Return every pair of policies beside each other, on the same items right at ratio 0.
-
-    The difference is that of the shares still right, mean over the ratios above 0; 95 % by bootstrap over items,
-    p-values by random signs, corrected for the number of pairs (Holm).
-    """
-    right = measured.right[measured.right[:, 0, 0]][:, :, 1:].mean(axis=2)
-    pairs = list(combinations(policies, 2))
-    if len(right) < 2 or not pairs:
-        return ()
-    apart = [right[:, measured.place_of(one)] - right[:, measured.place_of(two)] for one, two in pairs]
-    weights = resample_weights(len(right), _RESAMPLES, np.random.default_rng(seed))
-    corrected = holm([sign_flips(values, seed=seed) for values in apart])
-    return tuple(
-        Pair(one, two, interval(weights @ values, float(values.mean())), float(p))
-        for (one, two), values, p in zip(pairs, apart, corrected, strict=True)
-    )
 
 
 def last_certified(
@@ -196,6 +180,43 @@ def _certified(
     values = p_values(counts, len(harm), risk)
     ratio = 0.0 if last is None else float(means[last])
     return Certified(name, dial, settings, means, counts, values, last or 0, ratio)
+
+
+#: Settings that say how prompts were asked; of the last one a dial knows only what evicts.
+ASKED = (
+    "dtype",
+    "question_aware",
+    "asked_again",
+    "chat",
+    "system",
+    "ask",
+    "prefix",
+    "stop",
+    "max_new_tokens",
+    "chunk_length",
+    "seed",
+    "plugins",
+)
+
+
+def _setup(measured: Answers, predicted: Forecast) -> dict[str, Any]:
+    """Return what a dial needs to be turned: see `Certificate.setup`."""
+    ours, theirs = measured.settings, predicted.settings
+    unlike = ""
+    for name in ASKED[:-1]:
+        if ours.get(name) != theirs.get(name):
+            unlike = (
+                f"prompts were measured with {name} {ours.get(name)!r} and predicted with {theirs.get(name)!r}; do "
+                "both in one way"
+            )
+            break
+    return {
+        "weights": str(ours.get("weights", "")),
+        "ratios": measured.ratios.tolist(),
+        "predicted": predicted.ratios.tolist(),
+        "asked": {name: theirs[name] for name in (*ASKED, "tries") if name in theirs},
+        "unlike": unlike,
+    }
 
 
 def _spent(measured: Answers, predicted: Forecast, chosen: Sequence[str]) -> Floats:

@@ -30,7 +30,7 @@ COMMANDS = {MEASUREMENT: "measure", PREDICTION: "predict"}
 #: Settings that earlier versions did not record, and what these versions did.
 FORMERLY: dict[str, Any] = {"grader": FORMER, "metrics": True}
 #: Settings that follow from others: a folder of an earlier version that lacks them is continued.
-IMPLIED = frozenset(("family",))
+IMPLIED = frozenset(("family", "cache_row"))
 
 
 @dataclass(frozen=True)

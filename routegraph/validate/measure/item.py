@@ -22,7 +22,7 @@ from routegraph.validate.models.load import Loaded
 from routegraph.validate.plan import Plan
 from routegraph.validate.presses import prefill
 from routegraph.validate.presses.scorers import ScoreTable, check_table, fitting_chunk, score_tables
-from routegraph.validate.prompts.prompt import Prompt, occurrences
+from routegraph.validate.prompts.prompt import Prompt, Span, occurrences
 from routegraph.validate.prompts.tokens import Asked, UnfitPromptError, tell_set_aside, tokenise, unfit
 from routegraph.validate.prompts.verdict import normalise
 
@@ -71,6 +71,12 @@ class Item:
             raise ValueError(
                 f"the tokenizer of model {model.name!r} tells no character offsets; use a fast one"
             ) from error
+        return cls.of(model, prompt, asked, plan, spans)
+
+    @classmethod
+    def of(cls, model: Loaded, prompt: Prompt, asked: Asked, plan: Plan, spans: Sequence[Span] = ()) -> Item:
+        """Check a prompt that is tokens already; `spans`: where its answer stands. Errors as of `read`."""
+        what = f"prompt {prompt.id!r}"
         top = max(int(ids.max(initial=0)) for ids in (asked.context, asked.question, asked.answer))
         known = int(model.model.config.vocab_size)
         if top >= known:

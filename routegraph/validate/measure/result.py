@@ -19,6 +19,7 @@ from routegraph.tables import Page, Shown
 from routegraph.validate.measure.answers import KINDS, LEAST, Answers
 from routegraph.validate.measure.cells import Cells, cliffs_of, read_cell, read_run, unsealed
 from routegraph.validate.measure.metrics import METRICS
+from routegraph.validate.measure.pairs import areas_dict, compared
 from routegraph.validate.measure.reading import reading
 from routegraph.validate.measure.tables import measured_page
 
@@ -110,6 +111,8 @@ class Measured(Shown, Answers):
             },
             "answer": " ".join(reading(self)),
             "results": [self._curve_dict(policy, task) for policy in self.policies for task in groups],
+            "policies": [pair.to_dict() for pair in compared(self)],
+            "areas": areas_dict(self),
             "auc": [
                 {
                     "policy": policy or "all",
@@ -184,6 +187,11 @@ MEASURE_DEFINITIONS = {
     "is asked again afterwards",
     "chat": "asked through the tokenizer's chat template: the context and the question are the user's turn, and what "
     "the template puts first is cache rows, too",
+    "policies": "pairs on the items right at ratio 0: share still right of one minus that of two, mean over the ratios "
+    "above 0 (bootstrap, random signs, Holm over pairs) and `at` each (Tango's interval, exact sign test, Holm over "
+    "pairs times ratios); run: the most ratios in a row with one verdict, chosen after the fact",
+    "areas": "area under the accuracy curve of all items over that of a curve at 1, straight lines between ratios; "
+    "95 % bootstrap over items",
     "set_aside": "prompts that cannot be asked, or do not fit the model or a scorer",
 }
 

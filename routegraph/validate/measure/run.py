@@ -117,6 +117,7 @@ def measure(
     settings = {
         **plan.settings(model),
         "dtype": str(model.model.dtype).removeprefix("torch."),
+        "cache_row": model.cache_row,
         "carriers": carriers,
         "eps": list(EPS),
         "metrics": bool(metrics or carriers),

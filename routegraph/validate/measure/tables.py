@@ -10,6 +10,7 @@ from routegraph.tables import Grid, Page, interval, note, points, spanned, words
 from routegraph.validate.graders import FORMER
 from routegraph.validate.measure.answers import KINDS, LEAST, Answers, Rates
 from routegraph.validate.measure.metrics import METRICS
+from routegraph.validate.measure.pairs import PAIRS_NOTE, pair_blocks
 from routegraph.validate.measure.reading import NOTE, other_unit, reading
 
 FOOTNOTE = (
@@ -33,13 +34,15 @@ AUC_FOOTNOTE = (
 def measured_page(found: Answers) -> Page:
     """Return what to make of the answers, the rates at every ratio, critical ratios; the metrics where measured."""
     metrics = (auc_grid(found.auc_table()), note(AUC_FOOTNOTE)) if found.metrics else ()
+    pairs = pair_blocks(found)
     return Page(
         (
             words(*reading(found), header(found)),
             points(f"{name}: {told}." for name, told in found.methods.items()),
             *rate_grids(found),
             critical_grid(found),
-            note(NOTE, FOOTNOTE, *([BUDGETS] if found.keep else [])),
+            *pairs,
+            note(NOTE, FOOTNOTE, *([PAIRS_NOTE] if pairs else []), *([BUDGETS] if found.keep else [])),
             *metrics,
         )
     )

@@ -22,7 +22,7 @@ from routegraph.validate.models.cache import DownloadError
 from routegraph.validate.models.families import check_family, known_family
 from routegraph.validate.models.limits import max_context
 from routegraph.validate.models.quiet import quiet
-from routegraph.validate.models.size import ITEM, check_fits, folder_parameters
+from routegraph.validate.models.size import cache_bytes, check_fits, folder_parameters
 from routegraph.validate.models.sources import (
     MODELS,
     ModelSource,
@@ -65,6 +65,11 @@ class Loaded:
     n_query_heads: int
     head_dim: int
     max_context: int
+
+    @property
+    def cache_row(self) -> int:
+        """Bytes that its cache takes for each token; sliding windows are not counted off."""
+        return int(2 * self.n_layers * self.n_heads * self.head_dim * self.model.dtype.itemsize)
 
     @property
     def local(self) -> dict[str, Any]:
@@ -253,7 +258,7 @@ def cache_row(model: str | Path, dtype: str = "float32") -> int:
     with quiet(), _in_one_line(name):
         config = AutoConfig.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
     n_layers, n_heads, _, head_dim = shape_of(config)
-    return 2 * n_layers * n_heads * head_dim * ITEM[dtype]
+    return cache_bytes(n_layers, n_heads, head_dim, 1, dtype)
 
 
 def shape_of(config: Any) -> tuple[int, int, int, int]:

@@ -7,10 +7,40 @@ import math
 import struct
 from pathlib import Path
 
+from routegraph.options import check_whole
 from routegraph.sim.memory import available
 
 #: Bytes a parameter takes.
 ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def cache_bytes(
+    n_layers: int, n_heads: int, head_dim: int, n_tokens: int, dtype: str = "float32", ratio: float = 0.0
+) -> int:
+    """Return how many bytes a cache takes: keys and values of all layers and KV heads.
+
+    Parameters
+    ----------
+    n_layers, n_heads, head_dim : int
+        Layers, KV heads a layer, width of a head.
+    n_tokens : int
+    dtype : {"float32", "bfloat16", "float16"}
+    ratio : float
+        Share of the rows that are gone, in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the dtype is unknown, or a number out of range.
+    """
+    if dtype not in ITEM:
+        raise ValueError(f"unknown dtype {dtype!r}; choose from: {', '.join(ITEM)}")
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"ratio must be in [0, 1], got {ratio}")
+    for name, value in (("n_layers", n_layers), ("n_heads", n_heads), ("head_dim", head_dim)):
+        check_whole(name, value, 1)
+    check_whole("n_tokens", n_tokens, 0)
+    return round(2 * n_layers * n_heads * head_dim * ITEM[dtype] * n_tokens * (1 - ratio))
 
 
 def folder_parameters(folder: Path) -> int | None:

@@ -99,7 +99,7 @@ def predict(
         del settings[name]
     if tries:
         settings["tries"] = tries
-    items, aside = read_items(model, [_asked(prompt) for prompt in prompts], plan)
+    items, aside = read_items(model, [without_answer(prompt) for prompt in prompts], plan)
     kept = Cells.open(out, settings, PREDICTION)
     cells = kept.fill(
         [(digest(item.prompt.to_dict()), item.prompt.id) for item in items],
@@ -145,7 +145,7 @@ def predict_item(model: Loaded, item: Item, plan: Plan, tries: int = 0) -> dict[
     }
 
 
-def _asked(prompt: Prompt) -> Prompt:
+def without_answer(prompt: Prompt) -> Prompt:
     """Return a prompt that asks without a right answer where it has none: nothing is graded here."""
     if prompt.answerable and not normalise(prompt.answer):
         return replace(prompt, answerable=False)

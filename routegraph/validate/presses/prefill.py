@@ -178,7 +178,7 @@ def _chunks(n: int, length: int | None) -> list[slice]:
 @contextmanager
 def _hooked(model: Any, hook: Any) -> Iterator[None]:
     """Call `hook` after the attention of each layer."""
-    with _rotary(model):
+    with rotary(model):
         handles = [
             module.register_forward_hook(hook, with_kwargs=True) for module in attention_modules(model)
         ]
@@ -190,7 +190,7 @@ def _hooked(model: Any, hook: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _rotary(model: Any) -> Iterator[None]:
+def rotary(model: Any) -> Iterator[None]:
     """Let each attention module see the model's rotary embedding, as scorers expect, and put back what it had.
 
     Where layers of each kind have one of their own (Gemma-3), that is it; kvpress gives them all the same, and fails.

@@ -15,31 +15,42 @@ from routegraph.survival import check_ratio
 from routegraph.validate.presses.kvpress_fixes import kvpress
 from routegraph.validate.presses.prefill import (
     _hooked,
-    _rotary,
     attention_modules,
     cached_layer,
     plain_errors,
     prefill,
     prefill_scores,
+    rotary,
 )
 from routegraph.validate.presses.scorers import SCORERS
 
 Kept = NDArray[np.bool_]
 
 
-@contextmanager
-def patched_attention() -> Iterator[None]:
-    """Run with kvpress's attention functions, which honour the masks of AdaKV, and put the old ones back."""
+def honour_masks() -> None:
+    """Let all models attend by kvpress's attention functions from here on, as importing kvpress by itself does.
+
+    They honour the masks of AdaKV, which go on counting while replies are decoded.
+    """
     kvpress()
     from kvpress.attention_patch import attention_patch
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+    for name, function in dict(ALL_ATTENTION_FUNCTIONS.items()).items():
+        # Already wrapped where the caller imported kvpress before routegraph did.
+        if not function.__qualname__.startswith(attention_patch.__name__):
+            ALL_ATTENTION_FUNCTIONS[name] = attention_patch(function)
+
+
+@contextmanager
+def patched_attention() -> Iterator[None]:
+    """Run with kvpress's attention functions, which honour the masks of AdaKV, and put the old ones back."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    kvpress()
     before = dict(ALL_ATTENTION_FUNCTIONS.items())
     try:
-        for name, function in before.items():
-            # Already wrapped where the caller imported kvpress before routegraph did.
-            if not function.__qualname__.startswith(attention_patch.__name__):
-                ALL_ATTENTION_FUNCTIONS[name] = attention_patch(function)
+        honour_masks()
         yield
     finally:
         for name, function in before.items():
@@ -110,7 +121,7 @@ def reference_kept(model: Any, input_ids: Any, press: Any) -> Kept:
 
     does.compress = recording
     try:
-        with patched_attention(), plain_errors(press), _rotary(model), press(model), _rotary(model):
+        with patched_attention(), plain_errors(press), rotary(model), press(model), rotary(model):
             prefill(model, input_ids)
     finally:
         del does.compress

@@ -154,7 +154,8 @@ def _save(training: Training, folder: Path) -> dict[str, Any]:
     import torch
     import transformers
 
-    from routegraph import __version__, plot
+    from routegraph import plot
+    from routegraph._version import __version__
 
     state = training.state
     if not finished(training):

@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from routegraph.validate.certify.run import certify, compared, harmed, last_certified
 from routegraph.validate.measure.answers import Answers
+from routegraph.validate.models.load import cache_row
 from routegraph.validate.predict.calibration import Calibration
 from routegraph.validate.predict.forecast import Forecast, dialled
 from tests.helpers.commands import run
@@ -170,8 +171,23 @@ def test_how_much_cache_is_left():
     found = certify(answers(uneven()), risk=0.15, tokens=32_768, row_bytes=24_576)
     assert found.answer.endswith("(40 of 400 broke; 0.2 GB of 0.8 GB of cache are left at 32,768 tokens).")
     assert found.to_dict()["parameters"]["cache_bytes"] == 32_768 * 24_576
+    assert found.to_dict()["results"][0]["cache_bytes_left"] == round(0.2 * 32_768 * 24_576)
     with pytest.raises(ValueError, match="tokens must be a whole number of at least 0, got -1"):
         certify(answers(uneven()), tokens=-1)
+
+
+def test_how_much_cache_is_left_at_the_mean_length_where_that_is_known():
+    known = certify(answers(uneven(), cache_row=24_576), risk=0.15)
+    assert known.answer.endswith("(40 of 400 broke; 492 kB of 2.5 MB of cache are left at 100 tokens).")
+    shipped = certify(answers(uneven(), model="llama-tiny"), risk=0.15)
+    assert shipped.row_bytes == cache_row("llama-tiny") == 2 * 4 * 2 * 32 * 4
+    half = certify(answers(uneven(), model="llama-tiny", dtype="bfloat16"), risk=0.15)
+    assert half.row_bytes == cache_row("llama-tiny", "bfloat16") == 1024
+    unknown = certify(answers(uneven()), risk=0.15)
+    assert "cache" not in unknown.answer
+    told = unknown.to_dict()
+    assert (told["parameters"]["tokens"], told["parameters"]["cache_bytes"]) == (100, None)
+    assert told["results"][0]["cache_bytes_left"] is None
 
 
 def test_document_page_and_figure():
@@ -179,6 +195,7 @@ def test_document_page_and_figure():
     told = json.loads(json.dumps(found.to_dict()))
     assert told["results"][1]["dial"] is True
     assert told["answer"] == found.answer
+    assert {"format", "version", "seed", "parameters", "definitions", "dial", "areas"} <= told.keys()
     assert found.summary().replace("\n", " ").rstrip().endswith("One ratio for all prompts: p0 at 0.2.")
     assert found.plot().axes[0].lines[0].get_label() == "p0"
 

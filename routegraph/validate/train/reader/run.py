@@ -231,7 +231,7 @@ def _finish(adapted: Any, base: str, recipe: Recipe, state: State, folder: Path)
     import transformers
     from safetensors.torch import save_file
 
-    from routegraph import __version__
+    from routegraph._version import __version__
 
     config = adapted.peft_config["default"]
     config.base_model_name_or_path, config.inference_mode = base, True
