@@ -1,10 +1,11 @@
-"""One self-contained HTML page from a simulation and a comparison: words, tables, figures."""
+"""One self-contained HTML page from a simulation and a comparison: the answer, then tables and figures."""
 
 from __future__ import annotations
 
 import html
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from routegraph import plot
 from routegraph._version import __version__
@@ -13,20 +14,32 @@ from routegraph.sim.result import Simulation
 from routegraph.tables import Page, note, words
 from routegraph.validate.claims import tables as claims_tables
 from routegraph.validate.claims.case import Claim
-from routegraph.validate.claims.figures import plot_claims
-from routegraph.validate.compare.figures import plot_comparison
+from routegraph.validate.claims.figures import claims_words, plot_claims
+from routegraph.validate.compare.figures import panel_words, plot_comparison
 from routegraph.validate.compare.result import COMPARISON_DEFINITIONS, Comparison
 from routegraph.validate.compare.tables import policy_blocks
+from routegraph.validate.measure.beside import beside_blocks, example
 from routegraph.validate.measure.result import Measured
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
-h1{font-size:1.6rem}h2{font-size:1.25rem;margin-top:2.2rem;border-top:1px solid #ddd;padding-top:1rem}
-table{border-collapse:collapse;margin:1rem 0;font-size:.9rem}caption{text-align:left;font-weight:600;padding:.3rem 0}
-td,th{padding:.2rem .7rem;border-bottom:1px solid #eee;text-align:left}.r{text-align:right;
-font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}figure{margin:1rem 0}
+html{color-scheme:light}body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:1.5rem auto;padding:0 1rem;
+color:#222;background:#fff;overflow-wrap:anywhere}
+h1{font-size:1.6rem;line-height:1.25}h2{font-size:1.25rem;margin-top:2.2rem;border-top:1px solid #ddd;padding-top:1rem}
+.answer{border:2px solid #0072B2;border-radius:.4rem;padding:.2rem 1rem;margin:1rem 0;background:#f3f8fc}
+.scroll{overflow-x:auto;margin:1rem 0}table{border-collapse:collapse;font-size:.9rem;overflow-wrap:normal}
+caption{text-align:left;font-weight:600;padding:.3rem 0}
+td,th{padding:.2rem .7rem .2rem 0;border-bottom:1px solid #eee;text-align:left;vertical-align:top}
+th{white-space:pre-line}td{min-width:3.5rem}.r{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+.replies td{min-width:11rem}.replies td:first-child{min-width:4rem}
+figure{margin:1rem 0;display:flex;flex-wrap:wrap;gap:1rem}
+figure svg{flex:1 1 18rem;min-width:0;max-width:32rem;height:auto}
 .note{color:#555;font-size:.9rem}dt{font-weight:600}dd{margin:0 0 .4rem 1.5rem}code{background:#f4f4f4;padding:0 .2rem}
 """
+#: Size of a panel in inches, so that its letters can be read on a telephone.
+_PANEL = {"width": 4.0, "height": 3.2}
 
 
 def write_report(
@@ -35,8 +48,9 @@ def write_report(
     comparison: Comparison,
     judged: Sequence[Claim] = (),
     measured: Sequence[Measured] = (),
+    asked: Measured | None = None,
 ) -> None:
-    """Write the page, atomically.
+    """Write the page, atomically: what was found, one question's replies, and only then tables and figures.
 
     Parameters
     ----------
@@ -50,50 +64,79 @@ def write_report(
         The paper's claims with their verdicts.
     measured : sequence of Measured
         What they were judged on, for the figure.
+    asked : Measured, optional
+        Of the same model: one question of it is shown with its replies, one that is right with nothing removed.
     """
     parts = [
         "<h1>How far can this KV cache be compressed before its routes break?</h1>",
-        f"<p class=note>routegraph {__version__}. Everything on this page is inside this one file.</p>",
+        f"<div class=answer>{Page((words(*comparison.answer),)).to_html()}</div>",
+        *_replies(asked),
         *_comparison(comparison),
         *_claims(judged, measured),
         *([] if simulation is None else _simulation(simulation)),
         "<h2>Definitions</h2><dl>",
         *(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in COMPARISON_DEFINITIONS.items()),
         "</dl>",
+        f"<p class=note>routegraph {__version__}. Everything on this page is inside this one file.</p>",
     ]
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>routegraph: {html.escape(comparison.model)}</title><style>{_STYLE}</style></head>"
-        f"<body>{''.join(parts)}</body></html>\n"
+        f"<body>{_boxed(''.join(parts))}</body></html>\n"
     )
     with atomic_open(path, "w") as stream:
         stream.write(page)
 
 
+def _boxed(page: str) -> str:
+    """Return a page of which every table scrolls in a box of its own where it is too wide."""
+    box = '<div class=scroll tabindex=0 role=group aria-label="table"><table>'
+    return page.replace("<table>", box).replace("</table>", "</table></div>")
+
+
+def _figure(made: Figure, described: Sequence[tuple[str, str]]) -> str:
+    return f"<figure>{''.join(plot.to_panels(made, described))}</figure>"
+
+
 def _simulation(result: Simulation) -> list[str]:
+    seen = " ".join(result.answer[:3])
+    shown = [
+        (f"Simulated {what}, by compression ratio", seen)
+        for what in ("fraction of tokens gone", "fraction of tokens that the query still reaches")
+    ]
     return [
         "<h2>A simulated token-attention graph</h2>",
-        f"<figure>{plot.to_svg(result.plot())}</figure>",
+        _figure(result.plot(plot.figure(1, 2, **_PANEL)[1]), shown),
         result.page().to_html(),
     ]
+
+
+def _replies(asked: Measured | None) -> list[str]:
+    item = None if asked is None else example(asked)
+    if asked is None or item is None:
+        return []
+    shown = Page(tuple(beside_blocks(asked, item))).to_html()
+    return ["<h2>A real question under compression</h2>", f"<div class=replies>{shown}</div>"]
 
 
 def _claims(judged: Sequence[Claim], measured: Sequence[Measured]) -> list[str]:
     if not judged:
         return []
     shown = [found for found in measured if found.answerable.any()]
-    figure = [f"<figure>{plot.to_svg(plot_claims(shown))}</figure>"] if shown else []
-    return ["<h2>The paper's claims</h2>", *figure, *claims_tables.to_html(judged, measured)]
+    figure = [_figure(plot_claims(shown), claims_words(shown))] if shown else []
+    first, *parts = claims_tables.to_html(judged, measured)
+    return ["<h2>The paper's claims</h2>", first, *figure, *parts]
 
 
 def _comparison(result: Comparison) -> list[str]:
     parts = ["<h2>A real model, theory and simulation side by side</h2>"]
     parts.append(Page((words(result.question),)).to_html())
     for found in result.policies.values():
+        axes = plot.figure(2 if found.reach else 1, 2, **_PANEL)[1]
         parts += [
             f"<h3>Policy {html.escape(found.policy)}</h3>",
-            f"<figure>{plot.to_svg(plot_comparison(found, result.model))}</figure>",
+            _figure(plot_comparison(found, result.model, axes), panel_words(found)),
             Page(tuple(policy_blocks(found, result.has_measured))).to_html(),
         ]
     return [*parts, Page((note(*result.notes),)).to_html()]
