@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -30,16 +31,16 @@ color:#222;background:#fff;overflow-wrap:anywhere}
 h1{font-size:1.6rem;line-height:1.25}h2{font-size:1.25rem;margin-top:2.2rem;border-top:1px solid #ddd;padding-top:1rem}
 .answer{border:2px solid #0072B2;border-radius:.4rem;padding:.2rem 1rem;margin:1rem 0;background:#f3f8fc}
 .scroll{overflow-x:auto;margin:1rem 0}table{border-collapse:collapse;font-size:.9rem;overflow-wrap:normal}
-caption{text-align:left;font-weight:600;padding:.3rem 0}
+.title{font-weight:600;margin:1.2rem 0 0}.title+.scroll{margin-top:.3rem}
 td,th{padding:.2rem .7rem .2rem 0;border-bottom:1px solid #eee;text-align:left;vertical-align:top}
 th{white-space:pre-line}td{min-width:3.5rem}.r{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-.replies td{min-width:11rem}.replies td:first-child{min-width:4rem}
+.replies td{min-width:7rem}.replies td:first-child{min-width:3.5rem}
 figure{margin:1rem 0;display:flex;flex-wrap:wrap;gap:1rem}
 figure svg{flex:1 1 18rem;min-width:0;max-width:32rem;height:auto}
 .note{color:#555;font-size:.9rem}dt{font-weight:600}dd{margin:0 0 .4rem 1.5rem}code{background:#f4f4f4;padding:0 .2rem}
 """
 #: Size of a panel in inches, so that its letters can be read on a telephone.
-_PANEL = {"width": 4.0, "height": 3.2}
+_PANEL = {"width": 3.6, "height": 3.0}
 
 
 def write_report(
@@ -90,9 +91,16 @@ def write_report(
 
 
 def _boxed(page: str) -> str:
-    """Return a page of which every table scrolls in a box of its own where it is too wide."""
-    box = '<div class=scroll tabindex=0 role=group aria-label="table"><table>'
-    return page.replace("<table>", box).replace("</table>", "</table></div>")
+    """Return a page of which every table scrolls in a box of its own where it is too wide, below its title."""
+
+    def box(found: re.Match[str]) -> str:
+        title = found["title"] or ""
+        above = f"<p class=title>{title}</p>" if title else ""
+        name = title.replace('"', "&quot;") or "table"
+        return f'{above}<div class=scroll tabindex=0 role=group aria-label="{name}"><table>'
+
+    page = re.sub(r"<table>(<caption>(?P<title>.*?)</caption>)?", box, page)
+    return page.replace("</table>", "</table></div>")
 
 
 def _figure(made: Figure, described: Sequence[tuple[str, str]]) -> str:
@@ -124,7 +132,7 @@ def _claims(judged: Sequence[Claim], measured: Sequence[Measured]) -> list[str]:
     if not judged:
         return []
     shown = [found for found in measured if found.answerable.any()]
-    figure = [_figure(plot_claims(shown), claims_words(shown))] if shown else []
+    figure = [_figure(plot_claims(shown, **_PANEL), claims_words(shown))] if shown else []
     first, *parts = claims_tables.to_html(judged, measured)
     return ["<h2>The paper's claims</h2>", first, *figure, *parts]
 

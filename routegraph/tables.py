@@ -166,10 +166,11 @@ def written(text: str, encoding: str = "utf-8") -> str:
 
 
 def _character(one: str, encoding: str) -> str:
-    for form in (one, _WRITTEN.get(one, "?"), unicodedata.normalize("NFKD", one)):
-        kept = form.encode(encoding, "ignore").decode(encoding)
-        if kept and form != "?":
-            return kept
+    parts = unicodedata.normalize("NFKD", one).replace("\u2044", "/")  # a fraction's own stroke
+    bare = "".join(part for part in parts if not unicodedata.combining(part))
+    for form in (one, _WRITTEN.get(one), bare):
+        if form and form.encode(encoding, "ignore").decode(encoding) == form:
+            return form
     return "?"
 
 

@@ -23,17 +23,18 @@ _COLOURS = {"chunk": "blue", "adakv": "red", BASELINE: "black"}
 _SHOWN = (0, 0.5, 0.8, 0.9, 0.95, 0.99)
 
 
-def plot_claims(measured: Sequence[Measured]) -> Figure:
+def plot_claims(measured: Sequence[Measured], width: float = 4.4, height: float = 2.8) -> Figure:
     """Draw, a row a measurement, what became of the items right at ratio 0: still right, wrong, and their GER.
 
     Items of groups above the floor; of a measurement at floor all answerable ones, which its title says. Bands:
-    Wilson's 95 % intervals; for GER two standard errors over items. Dotted: cliffs that code builds in.
+    Wilson's 95 % intervals; for GER two standard errors over items. Dotted: cliffs that code builds in. `width` and
+    `height` are those of a panel, in inches.
     """
     shown = [found for found in measured if found.answerable.any()]
     if not shown:
         raise ValueError("no measurement has answerable items: there is nothing to draw")
     with plot.style():
-        made, axes = plot.figure(len(shown), 3, width=4.4, height=2.8)
+        made, axes = plot.figure(len(shown), 3, width=width, height=height)
         for row, found in zip(np.reshape(axes, (len(shown), 3)), shown, strict=True):
             right = standing(found).right
             known = found.only(found.answerable) if right is None else right

@@ -103,9 +103,11 @@ def _agreement(told: Sequence[PolicyComparison]) -> str:
             continue
         largest = max(abs(gap.value) for gap in known)
         error = "more than chance explains" if any(map(_beyond, known)) else "no more than chance explains"
-        some = f" (as far as both have one, {len(known)} of {len(gaps)})" if len(known) < len(gaps) else ""
-        parts.append(f"{source} comes within {largest:.3f} of these ratios{some}, {error}")
-    return f"On prompts that they were not fitted to, {', and '.join(parts)}."
+        some = f"as far as both have one, {len(known)} of {len(gaps)}, " if len(known) < len(gaps) else ""
+        of = "" if any("comes within" in part for part in parts) else " of these ratios"
+        verb = "comes within" if of else "within"
+        parts.append(f"{source} {verb} {largest:.3f}{of} ({some}{error})")
+    return f"On prompts that they were not fitted to, {' and '.join(parts)}."
 
 
 def _beyond(gap: Interval) -> bool:
