@@ -108,7 +108,7 @@ def _figure(made: Figure, described: Sequence[tuple[str, str]]) -> str:
 
 
 def _simulation(result: Simulation) -> list[str]:
-    seen = " ".join(result.answer[:3])
+    seen = " ".join(result.answer)
     shown = [
         (f"Simulated {what}, by compression ratio", seen)
         for what in ("fraction of tokens gone", "fraction of tokens that the query still reaches")

@@ -187,7 +187,7 @@ class Simulation(Shown):
 
     @property
     def answer(self) -> list[str]:
-        """What was found, in sentences."""
+        """What was found, in three sentences."""
         return _reading(self)
 
     def page(self) -> Page:
@@ -199,7 +199,7 @@ class Simulation(Shown):
                 Heading("Asked"),
                 words(_question(self)),
                 *_grids(self),
-                note(_footnote(self)),
+                note(_footnote(self), *_agreement(self.parameters)),
             )
         )
 
@@ -322,7 +322,6 @@ def _reading(result: Simulation) -> list[str]:
         _never_half(result, grid)
         if math.isnan(half.value)
         else f"Half of the context is out of reach from ratio {interval(half)} on (95 % interval).",
-        *_agreement(p),
     ]
 
 
