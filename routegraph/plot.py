@@ -118,7 +118,8 @@ def to_svg(made: Figure, title: str, description: str) -> str:
 def to_panels(made: Figure, described: Sequence[tuple[str, str]]) -> list[str]:
     """Return every panel of a figure as an <svg> element of its own, its legend below it: legible on a telephone.
 
-    The figure is spent thereby.
+    A panel without data is left out, one without a title is called by what stands before the colon of `title`. The
+    figure is spent thereby.
 
     Parameters
     ----------
@@ -134,7 +135,11 @@ def to_panels(made: Figure, described: Sequence[tuple[str, str]]) -> list[str]:
         for ax in made.axes:
             ax.set_visible(False)
         for ax, (title, description) in zip(made.axes, described, strict=True):
+            if not ax.has_data():
+                continue
             ax.set_visible(True)
+            if not ax.get_title(loc="left"):
+                ax.set_title(title.partition(":")[0], loc="left")
             _legend_below(ax)
             box = ax.get_tightbbox()
             assert box is not None

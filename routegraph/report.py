@@ -108,10 +108,13 @@ def _figure(made: Figure, described: Sequence[tuple[str, str]]) -> str:
 
 
 def _simulation(result: Simulation) -> list[str]:
-    seen = " ".join(result.answer)
+    lost, *reached = result.answer
     shown = [
-        (f"Simulated {what}, by compression ratio", seen)
-        for what in ("fraction of tokens gone", "fraction of tokens that the query still reaches")
+        ("Simulated fraction of tokens gone, by compression ratio", lost),
+        (
+            "Simulated fraction of tokens that the query still reaches, by compression ratio",
+            " ".join(reached),
+        ),
     ]
     return [
         "<h2>A simulated token-attention graph</h2>",

@@ -35,7 +35,7 @@ def cell(number):
         "answer": "Ann",
         "answers": [],
     }
-    prompt |= {"answerable": True, "tags": [], "n_context": 200}
+    prompt |= {"answerable": True, "tags": [], "n_context": 140}
     told = {"right": [1, 1, 0], "abstained": [0, 0, 0], "replies": ["Ann", "Ann", "<b>Bob"]}
     return {"prompt": prompt, "protected": {"topk": {"n_sink": 4}}, "metrics": {}, **told}
 
@@ -71,7 +71,9 @@ class Outline(HTMLParser):
 @pytest.fixture(scope="module")
 def comparison():
     found = from_cells(SETTINGS, [cell(k) for k in range(4)])
-    return compare([traced(k) for k in range(4)], policy_names=["topk"], eps=[0.05], measured=found)
+    traces = [traced(k, n=140) for k in range(4)]
+    ratios = [0.3, 0.5, 0.7, 0.8, 0.9, 0.95]
+    return compare(traces, policy_names=["topk"], ratios=ratios, eps=[0.05], measured=found)
 
 
 @pytest.fixture(scope="module")
@@ -167,8 +169,15 @@ def test_words_for_every_panel_or_none(comparison):
         plot.to_panels(plot_comparison(found, "m"), panel_words(found)[:3])
 
 
+def test_a_panel_without_data_is_left_out_and_one_without_title_is_named():
+    made, axes = plot.figure(1, 2)
+    axes[0].plot([0, 1], [0, 1])
+    (only,) = plot.to_panels(made, [("model: share right", "It rises."), ("model: nothing", "Not measured.")])
+    assert only.count('id="axes_') == 1
+    assert axes[0].get_title(loc="left") == "model"
+
+
 def test_nothing_is_asked_without_an_answer(comparison, tmp_path):
-    never = {**cell(0), "right": [0, 0, 0]}
-    for asked in (None, from_cells(SETTINGS, [never])):
-        write_report(tmp_path / "r.html", None, comparison, asked=asked)
-        assert "A real question" not in (tmp_path / "r.html").read_text()
+    never = from_cells(SETTINGS, [{**cell(0), "right": [0, 0, 0]}])
+    write_report(tmp_path / "r.html", None, comparison, asked=never)
+    assert "A real question" not in (tmp_path / "r.html").read_text()

@@ -81,6 +81,12 @@ def test_an_example_is_right_at_first_and_lost_later(found):
     )
 
 
+def test_of_several_the_one_that_is_lost_halfway(found):
+    rows = [[[1, 1, 1, 1]] * 2, [[1, 0, 0, 0]] * 2, [[1, 1, 0, 0]] * 2, [[0, 1, 1, 0]] * 2]
+    made = synthetic(np.array(rows, dtype=bool), {}, ratios=RATIOS)
+    assert example(replace(made, cells=(found.cells[0],) * 4)) == 2
+
+
 def test_long_replies_end_between_words(found):
     long = replace(found, replies=(("word " * 30,) * 8,) * 2)
     assert said(long, 0, 0, 0).endswith('word ..."')
