@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from routegraph import simulate
 from routegraph.cli import demo
 from routegraph.trace import Trace
+from routegraph.validate.compare.run import compare
 from routegraph.validate.prompts.prompt import Prompt
 from tests.helpers.traces import synthetic_trace
 
@@ -42,6 +44,8 @@ def test_it_ends_in_what_was_found_and_where_it_is(monkeypatch, tmp_path, capsys
     from routegraph.validate.tasks import load_task
 
     monkeypatch.chdir(tmp_path)
+    small = simulate(64, [0.7, 0.9], n_layers=2, n_heads=2, replicates=3)
+    monkeypatch.setattr(demo, "simulate", lambda *_, **__: small)
     monkeypatch.setattr(demo, "load", lambda name, progress: load("llama-tiny"))
     monkeypatch.setattr(demo, "load_task", lambda name: load_task("words_two_hop", 2))
     monkeypatch.setattr(demo, "POLICIES", ("topk",))
@@ -51,12 +55,11 @@ def test_it_ends_in_what_was_found_and_where_it_is(monkeypatch, tmp_path, capsys
         Trace.save(out, traces, {})
 
     monkeypatch.setattr(demo, "extract_to_file", extract)
-    monkeypatch.setattr(demo, "compare", lambda read: compare(read))
-    from routegraph.validate.compare.run import compare as whole
 
-    def compare(read):
-        return whole(read, policy_names=["topk"], ratios=[0.5, 0.7, 0.8, 0.9])
+    def few(read):
+        return compare(read, policy_names=["topk"], ratios=[0.5, 0.7, 0.8, 0.9])
 
+    monkeypatch.setattr(demo, "compare", few)
     demo.main()
     out, err = capsys.readouterr()
     told = " ".join(out.split())
