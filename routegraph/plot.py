@@ -106,10 +106,11 @@ def save(made: Figure, path: str | os.PathLike[str]) -> None:
         made.savefig(stream, format=kind, metadata=_metadata(kind))
 
 
-def to_svg(made: Figure, title: str, description: str) -> str:
+def to_svg(made: Figure, title: str = "", description: str = "") -> str:
     """Return a figure as an <svg> element, ready to be placed in a page.
 
-    title, description : what it shows and what is to be seen, for readers who do not see it.
+    title, description : what it shows and what is to be seen, for readers who do not see it; without them the page must
+    tell.
     """
     with style():
         return _svg(made, title, description, None)
@@ -166,6 +167,8 @@ def _svg(made: Figure, title: str, description: str, box: Any) -> str:
     made.savefig(buffer, format="svg", metadata=_metadata("svg"), bbox_inches=box)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
+    if not title:
+        return text
     head, end, rest = text.partition(">")
     told = f"<title>{html.escape(title)}</title><desc>{html.escape(description)}</desc>"
     label = html.escape(f"{title}. {description}", quote=True)

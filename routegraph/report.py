@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from routegraph import plot
 from routegraph._version import __version__
 from routegraph.files import atomic_open
+from routegraph.html import definitions, document
 from routegraph.sim.result import Simulation
 from routegraph.tables import Page, note, words
 from routegraph.validate.claims import tables as claims_tables
@@ -25,20 +26,6 @@ from routegraph.validate.measure.result import Measured
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_STYLE = """
-html{color-scheme:light}body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:1.5rem auto;padding:0 1rem;
-color:#222;background:#fff;overflow-wrap:anywhere}
-h1{font-size:1.6rem;line-height:1.25}h2{font-size:1.25rem;margin-top:2.2rem;border-top:1px solid #ddd;padding-top:1rem}
-.answer{border:2px solid #0072B2;border-radius:.4rem;padding:.2rem 1rem;margin:1rem 0;background:#f3f8fc}
-.scroll{overflow-x:auto;margin:1rem 0}table{border-collapse:collapse;font-size:.9rem;overflow-wrap:normal}
-.title{font-weight:600;margin:1.2rem 0 0}.title+.scroll{margin-top:.3rem}
-td,th{padding:.2rem .7rem .2rem 0;border-bottom:1px solid #eee;text-align:left;vertical-align:top}
-th{white-space:pre-line}td{min-width:3.5rem}.r{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-.replies td{min-width:7rem}.replies td:first-child{min-width:3.5rem}
-figure{margin:1rem 0;display:flex;flex-wrap:wrap;gap:1rem}
-figure svg{flex:1 1 18rem;min-width:0;max-width:32rem;height:auto}
-.note{color:#555;font-size:.9rem}dt{font-weight:600}dd{margin:0 0 .4rem 1.5rem}code{background:#f4f4f4;padding:0 .2rem}
-"""
 #: Size of a panel in inches, so that its letters can be read on a telephone.
 _PANEL = {"width": 3.6, "height": 3.0}
 
@@ -75,17 +62,11 @@ def write_report(
         *_comparison(comparison),
         *_claims(judged, measured),
         *([] if simulation is None else _simulation(simulation)),
-        "<h2>Definitions</h2><dl>",
-        *(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in COMPARISON_DEFINITIONS.items()),
-        "</dl>",
+        "<h2>Definitions</h2>",
+        definitions(COMPARISON_DEFINITIONS),
         f"<p class=note>routegraph {__version__}. Everything on this page is inside this one file.</p>",
     ]
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>routegraph: {html.escape(comparison.model)}</title><style>{_STYLE}</style></head>"
-        f"<body>{_boxed(''.join(parts))}</body></html>\n"
-    )
+    page = document(f"routegraph: {comparison.model}", [_boxed("".join(parts))])
     with atomic_open(path, "w") as stream:
         stream.write(page)
 
@@ -97,14 +78,14 @@ def _boxed(page: str) -> str:
         title = found["title"] or ""
         above = f"<p class=title>{title}</p>" if title else ""
         name = title.replace('"', "&quot;") or "table"
-        return f'{above}<div class=scroll tabindex=0 role=group aria-label="{name}"><table>'
+        return f'{above}<div class=box tabindex=0 role=region aria-label="{name}"><table>'
 
     page = re.sub(r"<table>(<caption>(?P<title>.*?)</caption>)?", box, page)
     return page.replace("</table>", "</table></div>")
 
 
 def _figure(made: Figure, described: Sequence[tuple[str, str]]) -> str:
-    return f"<figure>{''.join(plot.to_panels(made, described))}</figure>"
+    return f"<figure class=panels>{''.join(plot.to_panels(made, described))}</figure>"
 
 
 def _simulation(result: Simulation) -> list[str]:

@@ -6,8 +6,9 @@ Its mean and covariance stand in routegraph/validate/predict/defaults.py.
 from __future__ import annotations
 
 from studies.judged_runs import runs
-from studies.predictor_judged import calibrations
+from studies.predicted_ratios import calibrations
 
 if __name__ == "__main__":
-    known = calibrations(runs())
-    print(known.words, known.mean.round(3).tolist(), known.covariance.round(3).tolist())
+    for tries in range(4):
+        known = calibrations(runs(), tries)
+        print(tries, known.words, known.mean.round(3).tolist(), known.covariance.round(3).tolist())

@@ -17,6 +17,8 @@ from studies.pages import DOCS, markdown, put_between
 
 BEGIN, END = "<!-- tables: written by studies/certificates.py -->", "<!-- end of tables -->"
 SPLITS, LEVEL, BOUNDS = 400, 0.1, (0.05, 0.1)
+#: One ratio for all; prompt by prompt, by support and with ratios tried; one ratio by expected harm.
+WAYS, TRIES = ("one", "dial", "tried", "expected"), 2
 #: Items that a half needs at least for anything to be certified at the smaller bound.
 LEAST = 45
 
@@ -27,9 +29,10 @@ def halves(run: Run, policy: str, bound: float) -> list[str]:
     ways = {
         "one": (harm, np.broadcast_to(run.ratios, harm.shape)),
         "dial": by_dial(harm, run.spent(policy), run.ratios),
+        "tried": by_dial(harm, run.spent(policy, TRIES), run.ratios),
     }
     n, rng = len(harm), np.random.default_rng(0)
-    seen: dict[str, list[tuple[float, float, float]]] = {"one": [], "dial": [], "expected": []}
+    seen: dict[str, list[tuple[float, float, float]]] = {way: [] for way in WAYS}
     for _ in range(SPLITS):
         order = rng.permutation(n)
         own, other = order[: n // 2], order[n // 2 :]
@@ -45,7 +48,7 @@ def halves(run: Run, policy: str, bound: float) -> list[str]:
         most = max(0, len(fine) - 1 if fine.all() else int(np.argmin(fine)) - 1)
         seen["expected"].append((harm[other, most].mean(), harm[:, most].mean(), run.ratios[most]))
     cells = []
-    for way in ("one", "dial", "expected"):
+    for way in WAYS:
         others, whole, ratios = np.array(seen[way]).T
         cells += [f"{(others > bound).mean():.2f}, {(whole > bound).mean():.2f}", f"{ratios.mean():.2f}"]
     return [run.name, policy, str(n), f"{bound:g}", *cells]
@@ -58,15 +61,13 @@ def certified_on(harm: NDArray[np.bool_], ratios: Floats, items: Any, bound: flo
 
 def means(rows: list[list[str]]) -> list[list[str]]:
     """Return the mean over runs of the rows of each policy and risk."""
-    made = []
+    made, firsts = [], range(0, 2 * len(WAYS), 2)
     for policy, bound in dict.fromkeys((row[1], row[3]) for row in rows):
         same = [row[4:] for row in rows if (row[1], row[3]) == (policy, bound)]
         table = np.array([[cell.split(", ")[-1] for cell in row] for row in same], dtype=float).mean(axis=0)
-        first = np.array([[row[k].split(", ")[0] for k in (0, 2, 4)] for row in same], dtype=float).mean(
-            axis=0
-        )
+        first = np.array([[row[k].split(", ")[0] for k in firsts] for row in same], dtype=float).mean(axis=0)
         cells = [f"{value:.2f}" for value in table]
-        for k, value in zip((0, 2, 4), first, strict=True):
+        for k, value in zip(firsts, first, strict=True):
             cells[k] = f"{value:.2f}, {cells[k]}"
         made.append([policy, bound, *cells])
     return made
@@ -75,7 +76,11 @@ def means(rows: list[list[str]]) -> list[list[str]]:
 def shift(run: Run, policy: str, bound: float) -> list[str]:
     """Return a row: certified on all tasks but one, looked at on that one; how many tasks break more than the risk."""
     harm = run.fails[:, run.policies.index(policy)]
-    ways = ((harm, np.broadcast_to(run.ratios, harm.shape)), by_dial(harm, run.spent(policy), run.ratios))
+    ways = (
+        (harm, np.broadcast_to(run.ratios, harm.shape)),
+        by_dial(harm, run.spent(policy), run.ratios),
+        by_dial(harm, run.spent(policy, TRIES), run.ratios),
+    )
     cells = []
     for broken, ratios in ways:
         risks = []
@@ -104,7 +109,7 @@ def main() -> None:
     }
     columns = [
         "run", "policy", "items", "risk", "one ratio: violations", "ratio", "dial: violations", "mean ratio",
-        "expected risk: violations", "ratio",
+        "dial, 2 tried: violations", "mean ratio", "expected risk: violations", "ratio",
     ]  # fmt: skip
     shifted = [
         shift(run, policy, bound)
@@ -117,7 +122,7 @@ def main() -> None:
         "### Pretrained models", "", markdown(columns, rows[False]), "",
         "### Tiny models, mean over models", "", markdown([columns[1], *columns[3:]], means(rows[True])), "",
         "### Certified on all tasks but one, used on that one: tasks in which more than the risk breaks", "",
-        markdown(["run", "policy", "risk", "one ratio", "dial"], shifted),
+        markdown(["run", "policy", "risk", "one ratio", "dial", "dial, 2 tried"], shifted),
     ]  # fmt: skip
     put_between(DOCS / "certify.md", BEGIN, "\n".join(parts), END)
 

@@ -10,6 +10,7 @@ import io
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,16 @@ from numpy.typing import NDArray
 
 from routegraph.files import atomic_open
 from routegraph.stats.auc import Auc, pooled_auc
+from routegraph.validate.predict.tries import between, bisected, likelihood_lost
 from studies.reply_forms import cells_of, tables
 
 Floats = NDArray[np.float64]
 
+#: Ends the names of runs whose items nobody had read when trying ratios was written down.
+OTHER_HALF = "-other"
 DATA = Path(__file__).parent / "judged_runs.npz"
-#: Of the measured metrics, those that stand beside.
-GER = ("ger_answer_model", "ger_answer_layer")
+#: Of the measured metrics, those that stand beside: told the answer, and of the first step under each eviction.
+GER, FIRST_STEP = ("ger_answer_model", "ger_answer_layer"), "logit_kl"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +42,12 @@ class Run:
     fails: NDArray[np.bool_]
     values: dict[str, Floats]
 
-    def auc(self, name: str, policy: str | None = None) -> Auc:
-        """Return how well one candidate tells the items that fail, within cells of a policy, ratio and task."""
-        return pooled_auc(name, self._cells(name, policy), len(self.tasks))
+    def auc(self, of: str | Floats, policy: str | None = None) -> Auc:
+        """Return how well a candidate, or values of one's own, tell the items that fail, within cells.
+
+        A cell is a policy, ratio and task; values are float64[n_items, n_policies, n_ratios].
+        """
+        return pooled_auc(of if isinstance(of, str) else "values", self._cells(of, policy), len(self.tasks))
 
     def mean_auc(self, name: str) -> float:
         """Return the mean over cells, each by itself."""
@@ -49,19 +56,38 @@ class Run:
         ]
         return float(np.nanmean(found)) if np.isfinite(found).any() else np.nan
 
-    def _cells(self, name: str, policy: str | None = None) -> Iterator[tuple[Any, Any, Any]]:
-        return cells_of(self.tasks, self.policies, self.values[name], self.fails, policy)
+    def _cells(self, of: str | Floats, policy: str | None = None) -> Iterator[tuple[Any, Any, Any]]:
+        values = self.values[of] if isinstance(of, str) else of
+        return cells_of(self.tasks, self.policies, values, self.fails, policy)
+
+    def lost(self, tries: int = 0) -> Floats:
+        """Return what `predict` goes by, with so many ratios of each policy tried."""
+        return _lost(self, tries)
+
+    def tried(self, tries: int) -> Floats:
+        """Return what is lost at the ratios that bisection tries, NaN elsewhere."""
+        full = likelihood_lost(self.values["forced_worst"][..., None])
+        return np.array(
+            [bisected(lambda places, one=one: [one[at] for at in places], *one.shape, tries) for one in full]
+        )
 
     def by_task(self) -> dict[str, NDArray[np.bool_]]:
         """Return which items each task has, bool[n_items]."""
         tasks = np.array(self.tasks)
         return {task: tasks == task for task in dict.fromkeys(self.tasks)}
 
-    def spent(self, policy: str) -> Floats:
+    def spent(self, policy: str, tries: int = 0) -> Floats:
         """Return what a dial goes by under a policy, float64[n_items, n_ratios]: nothing is lost at ratio 0."""
-        spent = self.values["support_lost"][:, self.policies.index(policy)].copy()
+        spent = self.lost(tries)[:, self.policies.index(policy)].copy()
         spent[:, 0] = 0
         return spent
+
+
+@cache
+def _lost(run: Run, tries: int) -> Floats:
+    if not tries:
+        return run.values["support_lost"]
+    return between((run.values["energy_worst"] + run.values["sources_lost"]) / 2, run.tried(tries))
 
 
 def collect(pairs: list[str]) -> None:
@@ -70,7 +96,7 @@ def collect(pairs: list[str]) -> None:
     for pair in pairs:
         name, folders = pair.split("=")
         found, values = tables(*(Path(one) for one in folders.split(",")))
-        values |= {own: found.metrics[own] for own in GER if own in found.metrics}
+        values |= {own: found.metrics[own] for own in (*GER, FIRST_STEP) if own in found.metrics}
         kept[f"{name}/policies"] = np.array(found.policies)
         kept[f"{name}/ratios"] = found.ratios
         kept[f"{name}/tasks"] = np.array(found.item_tasks)

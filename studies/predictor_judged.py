@@ -5,25 +5,19 @@ Writes the page's tables and figure from studies/judged_runs.npz; see `studies.j
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from routegraph import plot
-from routegraph.critical.points import crossing, crossing_interval, half_point
-from routegraph.stats.intervals import NOWHERE, Interval
-from routegraph.validate.predict.calibration import Calibration, fit, over_models, updated
-from studies.judged_runs import GER, Floats, Run, runs
+from routegraph.validate.predict.tries import between
+from studies.judged_runs import FIRST_STEP, GER, OTHER_HALF, Run, runs
 from studies.pages import DOCS, cell, markdown, put_between
+from studies.predicted_ratios import brier_table, cases, cases_table, draw, errors_table
 
 BEGIN, END = "<!-- tables: written by studies/predictor_judged.py -->", "<!-- end of tables -->"
-SHIPPED, CEILINGS = "support_lost", ("forced_sum", "forced_worst")
-#: Items that a case needs, right at ratio 0.
-LEAST = 10
-_DRAWS = 500
+SHIPPED, CEILINGS = "support_lost", ("forced_sum", "forced_worst", FIRST_STEP)
+#: Numbers of tried ratios that are judged, and the one that is recommended.
+TRIES, RECOMMENDED = (0, 1, 2, 3), 2
 
 
 def auc_table(chosen: list[Run], names: list[str]) -> str:
@@ -44,15 +38,29 @@ def auc_table(chosen: list[Run], names: list[str]) -> str:
     return markdown(["candidate", *(run.name for run in chosen)], rows)
 
 
+def tries_table(chosen: Sequence[Run]) -> str:
+    """Return AUC by how many ratios are tried, of bisection alone with as many as are recommended, and of all tried."""
+    rows = []
+    for run in chosen:
+        alone = between(np.broadcast_to(run.ratios, run.fails.shape), run.tried(RECOMMENDED))
+        values = [*(run.lost(tries) for tries in TRIES), alone, "forced_worst"]
+        rows.append([run.name, str(len(run.tasks)), *(cell(run.auc(one).auc) for one in values)])
+    columns = ["run", "items", *(f"{tries or 'none'} tried" for tries in TRIES), "2, no support", "all tried"]
+    return markdown(columns, rows)
+
+
 def policy_table(chosen: list[Run]) -> str:
-    """Return `support_lost` and the ceiling by policy."""
+    """Return `support_lost`, what two tries make of it and the ceiling, by policy."""
     rows = []
     for run in chosen:
         for policy in run.policies:
             own, top = run.auc(SHIPPED, policy), run.auc(CEILINGS[0], policy)
+            tried = run.auc(run.lost(RECOMMENDED), policy)
             if not np.isnan(own.auc.value):
-                rows.append([run.name, policy, cell(own.auc), cell(top.auc), f"{own.pairs:,}"])
-    return markdown(["run", "policy", f"`{SHIPPED}`", "ceiling", "pairs"], rows)
+                rows.append(
+                    [run.name, policy, *(cell(one.auc) for one in (own, tried, top)), f"{own.pairs:,}"]
+                )
+    return markdown(["run", "policy", f"`{SHIPPED}`", f"{RECOMMENDED} tried", "ceiling", "pairs"], rows)
 
 
 def tiny_table(chosen: list[Run]) -> str:
@@ -65,227 +73,13 @@ def tiny_table(chosen: list[Run]) -> str:
     return markdown(["model", *(f"`{name}`" for name in names[:-1]), "ceiling", "pairs"], rows)
 
 
-def calibrations(found: dict[str, Run]) -> Calibration:
-    """Return the calibration of the development models."""
-    return over_models(
-        [fit(*_flat(run)) for name, run in found.items() if name.startswith("dev-")], "four other models"
-    )
-
-
-def _flat(run: Run, items: Any = slice(None)) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return shares and answers of some items at all ratios above 0, an item a row."""
-    lost, fails = run.values[SHIPPED][items][:, :, 1:], run.fails[items][:, :, 1:]
-    return lost.reshape(len(lost), -1), fails.reshape(len(fails), -1)
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """A run, a policy and a task: the measured critical ratio and what was predicted of it."""
-
-    run: str
-    policy: str
-    task: str
-    items: int
-    measured: Interval
-    predicted: dict[str, Interval]
-
-
-def cases(found: dict[str, Run], known: Calibration) -> list[Case]:
-    """Return every case of the judged runs."""
-    made = []
-    for name, run in found.items():
-        if name.startswith("dev-"):
-            continue
-        own_ones = own_calibrations(run, known)
-        for task, here in run.by_task().items():
-            if here.sum() < LEAST:
-                continue
-            own = own_ones[task]
-            for p, policy in enumerate(run.policies):
-                half = half_point(run.ratios, (~run.fails[here, p]).astype(float))
-                if np.isnan(half.value):
-                    continue
-                lost = run.values[SHIPPED][here, p]
-                ways = {"other models": _critical(known, lost, run.ratios)}
-                if own is not None:
-                    ways["own model, other tasks"] = _critical(own, lost, run.ratios)
-                for metric in GER:
-                    if metric in run.values:
-                        curve = np.nanmean(run.values[metric][here, p], axis=0)
-                        ways[metric] = NOWHERE._replace(value=float(crossing(run.ratios, curve)))
-                made.append(Case(name, policy, task, int(here.sum()), half, ways))
-    for case in made:
-        others = [c.measured[0] for c in made if c.run != case.run and c.policy == case.policy]
-        same = [
-            c.measured[0] for c in made if c.run == case.run and c.policy == case.policy and c is not case
-        ]
-        for word, values in (("mean of other runs", others), ("mean of own other tasks", same)):
-            if values:
-                case.predicted[word] = NOWHERE._replace(value=float(np.mean(values)))
-    return made
-
-
-def _critical(known: Calibration, lost: Floats, ratios: Floats) -> Interval:
-    """Return the predicted critical ratio; a drawn curve that is not through by the last ratio counts as at 1."""
-    drawn = crossing(ratios, known.drawn_kept(lost, _DRAWS, np.random.default_rng(0)))
-    return crossing_interval(float(crossing(ratios, known.kept(lost))), np.where(np.isnan(drawn), 1.0, drawn))
-
-
-def own_calibrations(run: Run, known: Calibration) -> dict[str, Calibration | None]:
-    """Return, for every task, the calibration moved by the run's other tasks; None where there is no other."""
-    return {
-        task: None if here.all() else updated(known, *_flat(run, ~here), "other tasks")
-        for task, here in run.by_task().items()
-    }
-
-
-WAYS = ("other models", "own model, other tasks", *GER, "mean of other runs", "mean of own other tasks")
-
-
-def errors_table(made: list[Case]) -> str:
-    """Return how far each way of predicting critical ratios is off, over the cases for which it says something."""
-    rows = []
-    for way in WAYS:
-        given = [(case.measured, case.predicted[way]) for case in made if way in case.predicted]
-        apart = np.array([abs(m[0] - p[0]) for m, p in given if not np.isnan(p[0])])
-        silent = len(given) - len(apart)
-        ranged = [(m, p) for m, p in given if not np.isnan(p[1])]
-        holds = np.mean([p[1] <= m[0] <= p[2] for m, p in ranged]) if ranged else np.nan
-        meets = (
-            np.mean([p[1] <= np.nan_to_num(m[2], nan=1) and np.nan_to_num(m[1]) <= p[2] for m, p in ranged])
-            if ranged
-            else np.nan
-        )
-        rows.append(
-            [
-                f"`{way}`" if way in GER else way,
-                str(len(given)),
-                str(silent),
-                f"{np.median(apart):.3f}" if len(apart) else "-",
-                f"{(apart <= 0.08).sum() / len(given):.2f}" if len(given) else "-",
-                *("-" if np.isnan(one) else f"{one:.2f}" for one in (holds, meets)),
-                f"{np.median([p[2] - p[1] for _, p in ranged]):.2f}" if ranged else "-",
-            ]
-        )
-    columns = [
-        "predicted by",
-        "cases",
-        "no half point",
-        "median error",
-        "within .08",
-        "interval holds it",
-        "meets its interval",
-        "width",
-    ]
-    return markdown(columns, rows)
-
-
-def cases_table(made: list[Case]) -> str:
-    """Return every case of the pretrained runs."""
-
-    rows = [
-        [
-            case.run,
-            case.policy,
-            case.task,
-            str(case.items),
-            cell(case.measured),
-            *(cell(case.predicted.get(way, NOWHERE)) for way in WAYS[:4]),
-        ]
-        for case in made
-        if "tiny" not in case.run
-    ]
-    return markdown(["run", "policy", "task", "items", "measured", *(way for way in WAYS[:4])], rows)
-
-
-def brier_table(found: dict[str, Run], known: Calibration) -> str:
-    """Return Brier scores: other models', own other tasks', base rate of the cell."""
-    rows = []
-    for name, run in found.items():
-        if name.startswith("dev-"):
-            continue
-        lost, fails = run.values[SHIPPED][:, :, 1:], run.fails[:, :, 1:].astype(float)
-        own = np.full(lost.shape, np.nan)
-        base = np.empty(lost.shape)
-        own_ones = own_calibrations(run, known)
-        for task, here in run.by_task().items():
-            base[here] = fails[here].mean(axis=0)
-            if (used := own_ones[task]) is not None:
-                own[here] = used.risk(lost[here])
-        scores = [np.mean((risk - fails) ** 2) for risk in (known.risk(lost), own, base)]
-        rows.append(
-            [name, *("-" if np.isnan(one) else f"{one:.3f}" for one in scores), f"{fails.mean():.2f}"]
-        )
-    return markdown(
-        ["run", "other models", "own model, other tasks", "base rate of the cell", "share that breaks"], rows
-    )
-
-
-def draw(found: dict[str, Run], known: Calibration, made: list[Case], path: Path) -> None:
-    """Draw reliability curves, and predicted against measured critical ratios."""
-    with plot.style():
-        figure, (left, right) = plot.figure(1, 2, width=5.2, height=4.4)
-        groups = {"pretrained": lambda n: "tiny" not in n, "tiny": lambda n: "tiny" in n}
-        edges = np.linspace(0, 1, 11)
-        for (word, chosen), colour in zip(groups.items(), plot.COLOURS.values(), strict=False):
-            for own in (False, True):
-                risks, fails = [], []
-                for name, run in found.items():
-                    if name.startswith("dev-") or not chosen(name):
-                        continue
-                    own_ones = own_calibrations(run, known) if own else {}
-                    for task, here in run.by_task().items():
-                        used = own_ones[task] if own else known
-                        if used is None:
-                            continue
-                        lost, broken = _flat(run, here)
-                        risks.append(used.risk(lost).ravel())
-                        fails.append(broken.ravel())
-                if not risks:
-                    continue
-                risk, broke = np.concatenate(risks), np.concatenate(fails)
-                at = np.clip(np.digitize(risk, edges) - 1, 0, 9)
-                points = [
-                    (risk[at == k].mean(), broke[at == k].mean()) for k in range(10) if (at == k).sum() >= 20
-                ]
-                left.plot(
-                    *np.transpose(points),
-                    marker="o" if own else ".",
-                    ms=4,
-                    linestyle="-" if own else ":",
-                    color=colour,
-                    label=f"{word}: {'own model, other tasks' if own else 'other models'}",
-                )
-        left.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
-        left.set(xlabel="predicted chance to break", ylabel="share that broke")
-        left.set_title("a  Reliability", loc="left")
-        left.legend(loc="upper left", fontsize=7)
-        for word, chosen, colour in zip(groups, groups.values(), plot.COLOURS.values(), strict=False):
-            points = [
-                (c.measured[0], c.predicted["own model, other tasks"][0])
-                for c in made
-                if chosen(c.run) and "own model, other tasks" in c.predicted
-            ]
-            right.plot(*np.transpose(points), linestyle="", marker="o", ms=4, color=colour, label=word)
-        right.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
-        right.set(
-            xlabel="measured critical ratio",
-            ylabel="predicted, from the own model's other tasks",
-            xlim=(0, 1),
-            ylim=(0, 1),
-        )
-        right.set_title("b  Critical ratios", loc="left")
-        right.legend(loc="upper left")
-        plot.save(figure, path)
-
-
 def main() -> None:
     """Write the tables and the figure."""
     found = runs()
-    known = calibrations(found)
-    made = cases(found, known)
+    made = {tries: cases(found, tries) for tries in TRIES}
     judged = [run for name, run in found.items() if not name.startswith("dev-")]
     pretrained, tiny = ([run for run in judged if ("tiny" in run.name) == wanted] for wanted in (False, True))
+    seen = [run for run in pretrained if not run.name.endswith(OTHER_HALF)]
     names = [
         SHIPPED,
         *(n for n in pretrained[0].values if n not in (SHIPPED, *CEILINGS, *GER, "random")),
@@ -293,38 +87,39 @@ def main() -> None:
         *GER,
         *CEILINGS,
     ]
-    real = [case for case in made if "tiny" not in case.run]
-    parts = [
-        "### Pretrained models",
+    groups = {
+        "items nobody had read": lambda name: name.endswith(OTHER_HALF),
+        "the other pretrained runs": lambda name: "tiny" not in name and not name.endswith(OTHER_HALF),
+        "tiny models": lambda name: "tiny" in name,
+    }
+    parts = ["### A few ratios tried", "", tries_table([*pretrained, *tiny])]
+    for words, chosen in groups.items():
+        some = {tries: [case for case in made[tries] if chosen(case.run)] for tries in TRIES}
+        parts += ["", f"### Critical ratios, {words}", "", errors_table(some)]
+    parts += [
         "",
-        auc_table(pretrained, names),
+        "### Chances: Brier scores, none and two tried",
+        "",
+        brier_table(found, (0, RECOMMENDED)),
         "",
         "### By policy",
         "",
         policy_table(pretrained),
         "",
+        "### All candidates, pretrained models",
+        "",
+        auc_table(seen, names),
+        "",
         "### Tiny models",
         "",
         tiny_table(tiny),
         "",
-        "### Critical ratios, pretrained models",
+        "### Every case of the pretrained models, two tried",
         "",
-        errors_table(real),
-        "",
-        "### Critical ratios, tiny models",
-        "",
-        errors_table([c for c in made if "tiny" in c.run]),
-        "",
-        "### Chances: Brier scores",
-        "",
-        brier_table(found, known),
-        "",
-        "### Every case of the pretrained models",
-        "",
-        cases_table(made),
+        cases_table(made[RECOMMENDED]),
     ]
     put_between(DOCS / "predictor.md", BEGIN, "\n".join(parts), END)
-    draw(found, known, made, DOCS / "predictor.svg")
+    draw(found, made, RECOMMENDED, DOCS / "predictor.svg")
 
 
 if __name__ == "__main__":

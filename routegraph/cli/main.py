@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from routegraph.cli import (
+    audit,
     certify,
     claims,
     compare,
@@ -68,6 +69,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict.predict,
     "measure": measure.measure,
     "certify": certify.certify,
+    "audit": audit.audit,
     "extract": extract.extract,
     "inspect": inspect.inspect,
     "compare": compare.compare,

@@ -19,6 +19,7 @@ from routegraph.cli.options import (
     Ratios,
     Tasks,
     Threads,
+    count,
     share,
     takes,
 )
@@ -47,8 +48,15 @@ def predict(
     ] = None,
     within: Annotated[
         float | None,
-        share("Say which ratio each prompt may take so that no more of its support is lost: see certify."),
+        share("Say which ratio each prompt may take so that its reply loses no more: see certify."),
     ] = None,
+    tries: Annotated[
+        int,
+        count(
+            "Ratios of every policy that are tried, by bisection: the reply is read again with what is left of the "
+            "cache. 2 tell far more than the full cache."
+        ),
+    ] = 0,
     n: Items = None,
     length: Length = None,
     dtype: Dtype = "float32",
@@ -60,9 +68,10 @@ def predict(
 ) -> None:
     """Predict which answers break, and at which ratio.
 
-    From the full cache alone: nothing is decoded under an eviction, and no right answers are needed.
+    From the full cache, or a few tried ratios: nothing is decoded under an eviction, and no right answers are needed.
     """
     check_outputs(plot, None)
+    from routegraph.options import check_whole
     from routegraph.tables import many
     from routegraph.validate.measure.cells import PREDICTION, check_folder
     from routegraph.validate.measure.result import Measured
@@ -77,6 +86,7 @@ def predict(
         **options,
     }
     planned(keep=(), **asked)  # refuses what it must before anything is loaded
+    check_whole("tries", tries, 0)
     if within is not None and not 0 <= within <= 1:
         raise ValueError(f"within must be in [0, 1], got {within}")
     check_folder(out, PREDICTION)
@@ -88,6 +98,7 @@ def predict(
             load(model, dtype=dtype, device=device, progress=advance),
             prompts,
             out,
+            tries=tries,
             measured=beside,
             progress=advance,
             **asked,

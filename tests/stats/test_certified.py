@@ -1,5 +1,8 @@
 """Certified settings: exact p-values, the fixed sequence, and that the guarantee holds where risks lie at the bound."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, false_discovery_control, permutation_test
 
 from routegraph.stats.certified import fixed_sequence, holm, p_values, sign_flips, trials_needed
+
+DATA = Path(__file__).parent.parent / "data"
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.floats(0.01, 0.99))
@@ -70,3 +75,20 @@ def test_sign_flips_agree_with_a_permutation_test():
 def test_bad_input(call):
     with pytest.raises(ValueError, match=r"must be in \(0, 1\), got"):
         call()
+
+
+def test_p_values_and_settings_are_mapies():
+    """MAPIE 1.6.0 on the same losses (studies.mapie_values), where its float arithmetic leaves the counts alone."""
+    told = json.loads((DATA / "mapie.json").read_text(encoding="utf-8"))["rows"]
+    same = 0
+    for row in told:
+        own = p_values(row["counts"], row["n"], row["risk"])
+        # It multiplies the mean risk by n and rounds up: 3.0000000000000004 harmed are 4 there.
+        whole = np.ceil(np.array(row["counts"]) / row["n"] * row["n"]) == row["counts"]
+        np.testing.assert_allclose(own[whole], np.array(row["p"])[whole], rtol=1e-9, atol=1e-12)
+        if whole.all():
+            same += 1
+            for level, certified in row["certified"].items():
+                assert certified["fixed_sequence"] == list(range(fixed_sequence(own, float(level))))
+                assert certified["bonferroni_holm"] == np.flatnonzero(holm(own) <= float(level)).tolist()
+    assert same >= 100

@@ -16,10 +16,11 @@ from routegraph.validate.eviction import legend
 from routegraph.validate.measure.answers import Answers
 from routegraph.validate.predict.calibration import Calibration, updated
 from routegraph.validate.predict.defaults import OTHER_MODELS
+from routegraph.validate.predict.tries import between
 
 Floats = NDArray[np.float64]
 
-#: The shares that `support_lost` is the mean of.
+#: The shares that `support_lost` is the mean of; where ratios are tried, the last one is not read.
 SHARES = ("routes", "sources", "dependence")
 #: Draws of calibration and items behind an interval.
 _DRAWS = 500
@@ -38,10 +39,12 @@ class Forecast:
     n_context : int64[n_items]
     replies, statements : tuple of str
         The model's own replies with the full cache, and the part of each that answers.
-    shares : float64[3, n_items, n_policies, n_ratios]
+    shares : float64[3 or 2, n_items, n_policies, n_ratios]
         Of `SHARES`, what is lost, in [0, 1]; NaN of a prompt that gets an empty reply, which has nothing to lose.
     calibration : Calibration
-        What makes chances of them.
+        What makes chances of what is lost.
+    tried : float64[n_items, n_policies, n_ratios], optional
+        Share of its likelihood that a reply loses at the ratios that were tried, NaN elsewhere; None where none was.
     cliffs : mapping of policy to mapping of str to float
         Ratios at which the code of a policy, not physics, builds in a cliff.
     aside : tuple of (str, str)
@@ -55,7 +58,8 @@ class Forecast:
     replies: tuple[str, ...]
     statements: tuple[str, ...]
     shares: Floats
-    calibration: Calibration = OTHER_MODELS
+    calibration: Calibration = OTHER_MODELS[0]
+    tried: Floats | None = None
     cliffs: Mapping[str, Mapping[str, float]] | None = None
     aside: tuple[tuple[str, str], ...] = ()
 
@@ -79,14 +83,32 @@ class Forecast:
         """Whose scores and which cut every policy is, in words."""
         return legend(self.policies, int(self.settings["chunk_length"]))
 
+    @property
+    def tries(self) -> int:
+        """How many ratios of every policy were tried."""
+        return int(self.settings.get("tries", 0))
+
+    @property
+    def what(self) -> str:
+        """What `lost` is a share of: the "support" of a reply or, where ratios were tried, its "likelihood"."""
+        return "likelihood" if self.tries else "support"
+
     @cached_property
-    def lost(self) -> Floats:
-        """`support_lost`, the mean of the three shares, float64[n_items, n_policies, n_ratios]; NaN without a reply."""
+    def support_lost(self) -> Floats:
+        """The mean of the shares, float64[n_items, n_policies, n_ratios]; NaN without a reply."""
         return np.asarray(self.shares.mean(axis=0))
 
     @cached_property
+    def lost(self) -> Floats:
+        """What a reply loses, float64[n_items, n_policies, n_ratios]; NaN without a reply.
+
+        `support_lost`; where ratios were tried, the share of its likelihood, between them along its support.
+        """
+        return self.support_lost if self.tried is None else between(self.support_lost, self.tried)
+
+    @cached_property
     def spent(self) -> Floats:
-        """`support_lost` as a dial goes by it: 0 at ratio 0; without a reply, infinite at any other."""
+        """`lost` as a dial goes by it: 0 at ratio 0; without a reply, infinite at any other."""
         spent = np.where(np.isnan(self.lost), np.inf, self.lost)
         spent[..., 0] = 0.0
         return np.asarray(spent)
@@ -131,13 +153,13 @@ class Forecast:
         return crossing(self.ratios, self.risk[:, self.policies.index(policy)])
 
     def dial(self, policy: str, threshold: float) -> Floats:
-        """Return the largest ratio of each prompt up to which no more of its support is lost, float64[n_items].
+        """Return the largest ratio of each prompt up to which it loses no more, float64[n_items].
 
         Parameters
         ----------
         policy : str
         threshold : float
-            Share of its support that a reply may lose, in [0, 1]: what `certify` certifies. A prompt without a reply
+            Share that a reply may lose (see `lost`), in [0, 1]: what `certify` certifies. A prompt without a reply
             takes ratio 0.
 
         Raises
@@ -202,7 +224,7 @@ class Forecast:
         return replace(self, calibration=updated(self.calibration, np.array(lost), np.array(breaks), words))
 
     def _lost(self, policy: str, task: str | None) -> Floats:
-        """Return `support_lost` of the prompts of a task that have a reply, float64[n, n_ratios]."""
+        """Return what the prompts of a task lose that have a reply, float64[n, n_ratios]."""
         chosen = [task is None or own == task for own in self.item_tasks]
         lost = self.lost[chosen, self.policies.index(policy)]
         return np.asarray(lost[~np.isnan(lost).any(axis=1)])
@@ -230,7 +252,7 @@ def dialled(lost: Floats, thresholds: Floats) -> NDArray[np.int64]:
     Parameters
     ----------
     lost : float64[n_items, n_ratios]
-        Support lost at every ratio, the first one 0, where nothing is.
+        What is lost at every ratio, the first one 0, where nothing is.
     thresholds : float64[n_thresholds]
     """
     worst = np.maximum.accumulate(lost, axis=1)

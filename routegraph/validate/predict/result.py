@@ -12,9 +12,10 @@ import numpy as np
 
 from routegraph import plot
 from routegraph._version import __version__
-from routegraph.stats.intervals import interval_dict, listed
+from routegraph.stats.intervals import interval_dict, listed, unlisted
 from routegraph.tables import Page, Shown
 from routegraph.validate.measure.cells import PREDICTION, cliffs_of, read_cell, read_run
+from routegraph.validate.predict.defaults import OTHER_MODELS
 from routegraph.validate.predict.forecast import SHARES, Forecast
 from routegraph.validate.predict.tables import predicted_page
 
@@ -42,7 +43,7 @@ class Predicted(Shown, Forecast):
     def page(self, within: float | None = None) -> Page:
         """Return what is to be expected at every ratio, critical ratios, and which prompts break first.
 
-        within : share of its support that a reply may lose; then the ratio of each prompt as well.
+        within : share that a reply may lose; then the ratio of each prompt as well.
         """
         return predicted_page(self, within)
 
@@ -73,7 +74,7 @@ class Predicted(Shown, Forecast):
             "parameters": {**self.settings, "ratios": self.ratios.tolist(), "prompts": len(self.ids)},
             "set_aside": [{"id": name, "why": why} for name, why in self.aside],
             "definitions": {
-                **PREDICT_DEFINITIONS,
+                **(TRIED_DEFINITIONS if self.tries else PREDICT_DEFINITIONS),
                 **{f"policy {name}": told for name, told in self.methods.items()},
             },
             "calibration": {
@@ -87,7 +88,8 @@ class Predicted(Shown, Forecast):
                     "id": name,
                     "task": self.item_tasks[i],
                     "statement": self.statements[i],
-                    "support_lost": [listed(row) for row in self.lost[i]],
+                    "support_lost": [listed(row) for row in self.support_lost[i]],
+                    **({"likelihood_lost": [listed(row) for row in self.lost[i]]} if self.tries else {}),
                     "risk": [listed(row) for row in self.risk[i]],
                     **({} if within is None else {"dial": {p: float(own[i]) for p, own in dials.items()}}),
                 }
@@ -120,16 +122,32 @@ PREDICT_DEFINITIONS = {
     "half_point": "ratio at which `kept` falls through one half; nine_tenths: through .9",
 }
 
+TRIED_DEFINITIONS = {
+    **PREDICT_DEFINITIONS,
+    "support_lost": "mean of two shares of what the model's own reply with the full cache rests on: what slots give to "
+    "its rows over all routes (worst row), its attention to the tokens it repeats",
+    "likelihood_lost": "share of its likelihood that the token of the own reply that loses most loses, 1 - exp(-fall "
+    "of log p); read at the ratios that were tried, interpolated along support_lost between them",
+    "risk": "chance that the answer is lost, 1 / (1 + exp(-(a + b logit(likelihood_lost)))); a and b from "
+    "`calibration`",
+}
+
 
 def from_cells(settings: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> Predicted:
     """Return the result that cells make up; ValueError if there is none."""
     if not cells:
         raise ValueError("nothing has been predicted yet: there is no cell")
     shape = (len(settings["policies"]), len(settings["ratios"]))
-    nothing = np.full((len(SHARES), *shape), np.nan)
+    tries = int(settings.get("tries", 0))
+    names = SHARES[:2] if tries else SHARES
+    nothing = np.full((len(names), *shape), np.nan)
     prompts = [cell["prompt"] for cell in cells]
     shares = [
-        nothing if cell["shares"] is None else np.array([cell["shares"][name] for name in SHARES])
+        nothing if cell["shares"] is None else np.array([cell["shares"][name] for name in names])
+        for cell in cells
+    ]
+    trials = [
+        nothing[0] if "tried" not in cell else np.array([unlisted(row) for row in cell["tried"]])
         for cell in cells
     ]
     return Predicted(
@@ -140,6 +158,8 @@ def from_cells(settings: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) 
         replies=tuple(str(cell["reply"]) for cell in cells),
         statements=tuple(str(cell["statement"]) for cell in cells),
         shares=np.stack(shares, axis=1),
+        calibration=OTHER_MODELS[min(tries, len(OTHER_MODELS) - 1)],
+        tried=np.stack(trials) if tries else None,
         cliffs={policy: cliffs_of(cells, policy) for policy in settings["policies"]},
     )
 

@@ -1,7 +1,8 @@
 """Which answers will break, prompt by prompt, from the full cache alone: nothing is decoded under an eviction.
 
 One prompt is one cell: one prefill of its context, the model's own reply with the full cache, a few passes over that
-reply, and then every policy at every ratio at once. What it takes hardly depends on how many of them there are.
+reply, and then every policy at every ratio at once. What it takes hardly depends on how many of them there are. On
+request a few ratios of every policy are tried: the reply is read again with what is left of the cache.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from routegraph.files import digest
-from routegraph.options import check_names, takes
+from routegraph.options import check_names, check_whole, takes
+from routegraph.stats.intervals import listed
 from routegraph.validate.decoding.decode import decode
 from routegraph.validate.graders.words import normalise
 from routegraph.validate.measure.cells import PREDICTION, Cells
@@ -28,6 +30,7 @@ from routegraph.validate.predict.reply import stated
 from routegraph.validate.predict.result import Predicted, from_cells
 from routegraph.validate.predict.sources import sources_of
 from routegraph.validate.predict.support import read_support
+from routegraph.validate.predict.tries import try_ratios
 from routegraph.validate.prompts.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ def predict(
     *,
     policy_names: Sequence[str] = MEASURED_POLICIES,
     ratios: Sequence[float] | None = None,
+    tries: int = 0,
     measured: Measured | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -62,6 +66,9 @@ def predict(
         See `Method.named`.
     ratios : sequence of float
         Compression ratios in [0, 1), `MEASURED_RATIOS` by default; 0 is always among them.
+    tries : int
+        Ratios of every policy that are tried, by bisection: see `routegraph.validate.predict.tries`. Two tell what
+        the full cache cannot; each takes one pass over question and reply.
     measured : Measured, optional
         Answers of the same model, under some of these policies and ratios, to some of these prompts: the chances are
         calibrated on them. Without, they are what other models had.
@@ -77,29 +84,33 @@ def predict(
     Raises
     ------
     ValueError
-        If no prompt can be asked; if the tokenizer does not fit the model; if a policy or ratio is unknown; if `out`
-        holds what was predicted with other settings; if `measured` is of another model or of none of these prompts.
+        If no prompt can be asked; if the tokenizer does not fit the model; if a policy or ratio is unknown, or the
+        number of tries out of range; if `out` holds what was predicted with other settings; if `measured` is of
+        another model or of none of these prompts.
     """
     if not prompts:
         raise ValueError("at least one prompt is needed")
     check_names("predict", Plan, options, JUDGING)
+    check_whole("tries", tries, 0)
     plan = planned(policy_names, ratios, (), **options)
     model = load(model, progress=progress)
     settings = {**plan.settings(model), "dtype": str(model.model.dtype).removeprefix("torch.")}
     for name in JUDGING:
         del settings[name]
+    if tries:
+        settings["tries"] = tries
     items, aside = read_items(model, [_asked(prompt) for prompt in prompts], plan)
     kept = Cells.open(out, settings, PREDICTION)
     cells = kept.fill(
         [(digest(item.prompt.to_dict()), item.prompt.id) for item in items],
-        lambda k: predict_item(model, items[k], plan),
+        lambda k: predict_item(model, items[k], plan, tries),
         progress,
     )
     found = replace(from_cells(kept.settings, cells), aside=aside)
     return found if measured is None else found.calibrated(measured)
 
 
-def predict_item(model: Loaded, item: Item, plan: Plan) -> dict[str, Any]:
+def predict_item(model: Loaded, item: Item, plan: Plan, tries: int = 0) -> dict[str, Any]:
     """Return the cell of one prompt, without its seal."""
     asked, prompt = item.asked, item.prompt
     n = len(asked.context)
@@ -111,11 +122,15 @@ def predict_item(model: Loaded, item: Item, plan: Plan) -> dict[str, Any]:
     told: dict[str, Any] = {"shares": None}
     if len(reply):
         sources = asked.positions(sources_of(prompt.context, said))
-        support = read_support(model, cache, asked.question, reply, sources)
+        support = read_support(model, cache, asked.question, reply, sources, with_dependence=not tries)
         survivals = [eviction.survivals(ratios) for eviction in evictions]
         distinct, which = distinct_variants(survivals, ratios)
-        shares = support.shares(distinct)[:, which].reshape(len(SHARES), len(evictions), len(ratios))
-        told = {"shares": dict(zip(SHARES, np.round(shares, 6).tolist(), strict=True))}
+        shape = (len(evictions), len(ratios))
+        shares = np.round(support.shares(distinct)[:, which].reshape(-1, *shape), 6)
+        told = {"shares": dict(zip(SHARES, shares.tolist(), strict=False))}
+        if tries:
+            lost = try_ratios(model, cache, asked.question, reply, distinct, which.reshape(shape), tries)
+            told["tried"] = [listed(row) for row in np.round(lost, 6)]
     return {
         "prompt": {
             "id": prompt.id,

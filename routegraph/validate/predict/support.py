@@ -40,16 +40,16 @@ class Support:
         What each slot gives to each row that the reply's tokens are read from.
     sources : float32[n_layers, n_heads, n_context]
         Attention of these rows to the tokens that the reply is a copy of; 0 elsewhere.
-    dependence : float32[n_layers, n_heads, n_context]
-        Of what each slot gives at the reply's critical point, the positive part.
+    dependence : float32[n_layers, n_heads, n_context] or None
+        Of what each slot gives at the reply's critical point, the positive part; None where that was not read.
     """
 
     routes: NDArray[np.float32]
     sources: NDArray[np.float32]
-    dependence: NDArray[np.float32]
+    dependence: NDArray[np.float32] | None
 
     def shares(self, alive: Alive) -> NDArray[np.float64]:
-        """Return the shares lost of routes, sources and dependence.
+        """Return the shares lost of routes, sources and, where that was read, dependence.
 
         Parameters
         ----------
@@ -58,31 +58,32 @@ class Support:
 
         Returns
         -------
-        float64[3, n_variants]
+        float64[3, n_variants] or float64[2, n_variants]
             In [0, 1]; of nothing, nothing can be lost.
         """
-        parts = np.concatenate([self.routes, self.sources[None], self.dependence[None]])
+        further = [self.sources] if self.dependence is None else [self.sources, self.dependence]
+        parts = np.concatenate([self.routes, further])
         given = parts.reshape(len(parts), -1).astype(float)
         left = np.concatenate(
             [given @ block.reshape(len(block), -1).T for block in _blocks(alive)], axis=1
-        )  # [n_rows + 2, n_variants]
+        )  # [len(parts), n_variants]
         whole = given.sum(axis=1, keepdims=True)
         lost = np.clip(1 - np.divide(left, whole, out=np.ones_like(left), where=whole > 0), 0.0, 1.0)
-        return np.stack([lost[:-2].max(axis=0), lost[-2], lost[-1]])
+        return np.concatenate([lost[: len(self.routes)].max(axis=0, keepdims=True), lost[len(self.routes) :]])
 
     def lost(self, alive: Alive) -> NDArray[np.float64]:
-        """Return `support_lost`, the mean of the three shares, float64[n_variants]; `alive` as in `shares`."""
+        """Return `support_lost`, the mean of the shares, float64[n_variants]; `alive` as in `shares`."""
         return np.asarray(self.shares(alive).mean(axis=0))
 
 
-def support_of(reads: ReplyReads, dependence: Dependence, sources: Ids, n_heads: int) -> Support:
+def support_of(reads: ReplyReads, dependence: Dependence | None, sources: Ids, n_heads: int) -> Support:
     """Return what a reply rests on.
 
     Parameters
     ----------
     reads : ReplyReads
         By squared lengths (``energy=True``).
-    dependence : Dependence
+    dependence : Dependence or None
     sources : int64[n]
         Tokens of the context where the reply's words stand; empty: the ten that give the reply most.
     n_heads : int
@@ -90,15 +91,16 @@ def support_of(reads: ReplyReads, dependence: Dependence, sources: Ids, n_heads:
     """
     if not len(sources):
         sources = flow_sources(reads)
-    by_head = reads.attention.sum(axis=0).reshape(
-        len(dependence.parts), n_heads, -1, reads.attention.shape[-1]
-    )
-    read = np.zeros_like(dependence.parts)
+    n_context = reads.attention.shape[-1]
+    by_head = reads.attention.sum(axis=0).reshape(-1, n_heads, reads.attention.shape[2] // n_heads, n_context)
+    read = np.zeros((len(by_head), n_heads, n_context), dtype=np.float32)
     read[..., sources] = by_head.sum(axis=2)[..., sources]
-    return Support(reads.flow, read, np.maximum(dependence.parts, 0.0))
+    return Support(reads.flow, read, None if dependence is None else np.maximum(dependence.parts, 0.0))
 
 
-def read_support(model: Loaded, cache: Any, question: Ids, reply: Ids, sources: Ids) -> Support:
+def read_support(
+    model: Loaded, cache: Any, question: Ids, reply: Ids, sources: Ids, with_dependence: bool = True
+) -> Support:
     """Run question and reply over a context's full cache, and return what the reply rests on.
 
     Parameters
@@ -110,6 +112,8 @@ def read_support(model: Loaded, cache: Any, question: Ids, reply: Ids, sources: 
         Tokens after the context; of the reply, those up to the end of its first statement: see `stated`.
     sources : int64[n]
         See `support_of`, and `sources_of` for where they come from.
+    with_dependence : bool
+        Of the three, that takes most of the time.
 
     Raises
     ------
@@ -117,7 +121,8 @@ def read_support(model: Loaded, cache: Any, question: Ids, reply: Ids, sources: 
         If question or reply has no tokens.
     """
     reads = read_reply(model, cache, question, reply, energy=True)
-    return support_of(reads, read_dependence(model, cache, question, reply), sources, model.n_heads)
+    dependence = read_dependence(model, cache, question, reply) if with_dependence else None
+    return support_of(reads, dependence, sources, model.n_heads)
 
 
 def flow_sources(reads: ReplyReads, n: int = _SOURCES) -> Ids:

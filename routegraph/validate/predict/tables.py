@@ -12,9 +12,8 @@ from routegraph.validate.prompts.tokens import set_aside
 _FIRST = 5
 
 FOOTNOTE = (
-    "Predicted from the full cache: nothing was decoded under an eviction. An answer is what the model says with the "
-    "full cache, right or wrong; it holds where it is still given. [.., ..]: 95 %, over prompts and over how much "
-    "answers of other models, or of the measured prompts, bear to lose."
+    "An answer is what the model says with the full cache, right or wrong; it holds where it is still given. [.., ..]: "
+    "95 %, over prompts and over how much answers of other models, or of the measured prompts, bear to lose."
 )
 
 
@@ -28,8 +27,17 @@ def predicted_page(found: Forecast, within: float | None = None) -> Page:
             kept_grid(found),
             first_grid(found),
             *dial,
-            note(FOOTNOTE),
+            note(f"{_source(found)} {FOOTNOTE}"),
         )
+    )
+
+
+def _source(found: Forecast) -> str:
+    if not found.tries:
+        return "Predicted from the full cache: nothing was decoded under an eviction."
+    return (
+        f"Nothing was decoded under an eviction; each reply was read again with what is left of the cache at up to "
+        f"{many(found.tries, 'ratio')} of every policy."
     )
 
 
@@ -86,8 +94,10 @@ def first_grid(found: Forecast) -> Grid:
 
 
 def dial_grid(found: Forecast, within: float) -> Grid:
-    """Return the largest ratio of each prompt up to which no more of its support is lost, a column a policy."""
+    """Return the largest ratio of each prompt up to which its reply loses no more, a column a policy."""
     own = {policy: found.dial(policy, within) for policy in found.policies}
     rows = [[name, *(f"{ratios[i]:g}" for ratios in own.values())] for i, name in enumerate(found.ids)]
     rows.append(["mean", *(f"{ratios.mean():.2f}" for ratios in own.values())])
-    return Grid(["prompt", *own], rows, f"Ratio up to which at most {within:g} of a reply's support is lost")
+    return Grid(
+        ["prompt", *own], rows, f"Ratio up to which at most {within:g} of a reply's {found.what} is lost"
+    )

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from routegraph.validate.decoding.decode import decode, score
+from routegraph.validate.measure.item import Item, evicted
 from routegraph.validate.measure.result import Measured
-from routegraph.validate.measure.run import measure
+from routegraph.validate.measure.run import measure, planned
 from routegraph.validate.models.load import Loaded, load
 from routegraph.validate.predict.calibration import Calibration
 from routegraph.validate.predict.result import Predicted
@@ -68,6 +70,54 @@ def test_it_tells_the_answers_that_break_with_no_answer_told(trained, prompts, f
         low, high = own.band(policy)
         wide_low, wide_high = found[0].band(policy)
         assert (high - low).mean() < (wide_high - wide_low).mean()
+
+
+def test_tried_ratios_are_those_of_the_evicted_cache_and_tell_more(trained, prompts, found, tmp_path):
+    """Against the pass over question and reply with each kept set by itself; nothing else of the cell is tried."""
+    tried = predict(trained, prompts, tmp_path / "tried", tries=2, **ASKED)
+    support = found[0].shares[:2].mean(axis=0)
+    np.testing.assert_allclose(tried.support_lost, support, atol=1e-6)
+    known = ~np.isnan(tried.tried)
+    assert (known.sum(axis=2) == 3).all()  # ratio 0 and two more
+    np.testing.assert_array_equal(tried.lost[known], tried.tried[known])
+    plan = planned(ASKED["policy_names"], ASKED["ratios"], (), chunk_length=16, max_new_tokens=1)
+    for i, prompt in enumerate(prompts[:3]):
+        item = Item.read(trained, prompt, plan)
+        cache, evictions = evicted(trained, item, plan.seed)
+        survivals = [eviction.survivals(plan.ratios) for eviction in evictions]
+        kept = np.stack(
+            [[s.alive(ratio) for s, ratio in zip(row, plan.ratios, strict=True)] for row in survivals]
+        )
+        full = np.ones_like(kept[0, :1])
+        own = decode(trained, cache, item.asked.question, full, 1).token_ids[0]
+        for k, r in zip(*np.nonzero(known[i]), strict=True):
+            both = np.concatenate([full, kept[k, r : r + 1]])
+            likely = score(trained, cache, item.asked.question, own, both).log_probabilities
+            lost = 1 - np.exp(min(0.0, (likely[1] - likely[0]).min()))
+            assert tried.tried[i, k, r] == pytest.approx(lost, abs=1e-5)
+    measured = measure(trained, prompts, **ASKED)
+    broke = measured.fails[:, :, 1:]
+    apart = [
+        one.lost[:, :, 1:][broke].mean() - one.lost[:, :, 1:][~broke].mean() for one in (found[0], tried)
+    ]
+    assert apart[1] > apart[0] + 0.1
+    assert "each reply was read again" in " ".join(tried.page().to_text().split())
+    assert "at most 0.5 of a reply's likelihood is lost" in " ".join(tried.page(0.5).to_text().split())
+    told = json.loads(json.dumps(tried.to_dict()))
+    assert told["prompts"][0]["likelihood_lost"][0][0] == 0
+    assert "likelihood_lost" in told["definitions"]["risk"]
+    loaded = Predicted.load(tmp_path / "tried")
+    order = [tried.ids.index(name) for name in loaded.ids]
+    np.testing.assert_array_equal(loaded.lost, tried.lost[order])
+    assert (
+        loaded.calibration.mean.tolist()
+        == tried.calibration.mean.tolist()
+        != found[0].calibration.mean.tolist()
+    )
+    with pytest.raises(ValueError, match="tries"):
+        predict(trained, prompts, tmp_path / "tried", tries=3, **ASKED)
+    with pytest.raises(ValueError, match="tries"):
+        predict(trained, prompts, tmp_path / "tried", **ASKED)
 
 
 def test_answers_that_were_wrong_with_the_full_cache_calibrate_nothing(trained, prompts, found):
@@ -224,6 +274,7 @@ def test_command_line(capsys, tmp_path, prompts):
         (["--ratio", "1"], "ratio must be in [0, 1), got 1.0"),
         (["--policy", "topp"], "unknown policy 'topp'"),
         (["--grader", "exact"], "No such option: --grader"),
+        (["--tries", "-1"], "tries must be a whole number of at least 0, got -1"),
         (["--within", "1.5"], "within must be in [0, 1], got 1.5"),
         (["--measured", "nowhere"], "'nowhere' is no folder of routegraph measure"),
     ],

@@ -108,7 +108,7 @@ def _csv(text: str, name: str) -> Table:
     delimiter = max(_DELIMITERS, key=header_line.count)
     rows, broken = [], []
     try:
-        with _any_size():
+        with any_size():
             # Strict: a quote that is never closed would else swallow the rest of the file.
             lines = [
                 line
@@ -134,7 +134,7 @@ def _csv(text: str, name: str) -> Table:
 
 
 @contextmanager
-def _any_size() -> Iterator[None]:
+def any_size() -> Iterator[None]:
     """Let CSV fields be as long as contexts are; the limit is the csv module's, so it is put back."""
     before = csv.field_size_limit(sys.maxsize)
     try:

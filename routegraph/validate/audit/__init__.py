@@ -1,0 +1,1 @@
+"""An audit of result folders: compressed and uncompressed runs side by side, item by item."""
