@@ -16,7 +16,8 @@ table{border-collapse:collapse;margin:.3rem 0;font-size:.9rem}caption{text-align
 td,th{padding:.2rem .7rem .2rem 0;border-bottom:1px solid #eee;text-align:left;vertical-align:top}
 th{white-space:pre-line}.r{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 svg{max-width:100%;height:auto}figure{margin:1rem 0}
-.panels{display:flex;flex-wrap:wrap;gap:1rem}.panels svg{flex:1 1 18rem;min-width:0;max-width:32rem}
+.panels{display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start}
+.panels svg{flex:1 1 max(18rem,40%);min-width:0;max-width:32rem}
 .note{color:#555;font-size:.9rem}dt{font-weight:600}dd{margin:0 0 .4rem 1.5rem}code{background:#f4f4f4;padding:0 .2rem}
 .scroll,.box{overflow-x:auto;margin:0 0 1rem}.scroll td,.scroll th{white-space:nowrap}.box td{min-width:3.5rem}
 .title{font-weight:600;margin:1.2rem 0 0}.replies td{min-width:7rem}.replies td:first-child{min-width:3.5rem}
