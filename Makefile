@@ -7,7 +7,7 @@ export NO_MKDOCS_2_WARNING := 1
 .PHONY: help demo test lint docs pages notebooks fuzz bench verify zoo paper clean
 
 help:
-	@echo "make demo    simulate, read a real model, compare; ends in a table and demo/report.html"
+	@echo "make demo    simulate, ask and read a real model, compare; ends in what was found and demo/report.html"
 	@echo "make test    the ordinary test run (CI)"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make docs    this documentation as a site, built strictly into site/"

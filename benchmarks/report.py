@@ -267,7 +267,7 @@ def markdown(results: Results, command: str) -> str:
         fits.append([name, f"{slope:.2f}", edges])
     parts.append(_table(["stored graph against", "exponent of time", "ns an edge"], fits))
     parts.append("\n".join(f"- {line}" for line in bounds(results)) + "\n")
-    parts.append("![speed](speed.svg)\n")
+    parts.append("![Time of routegraph and of its peers, by size, lanes and length](speed.svg)\n")
     return "\n".join(parts)
 
 

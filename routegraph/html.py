@@ -8,14 +8,20 @@ from collections.abc import Iterable
 from routegraph.tables import Grid, Heading, Page
 
 STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
-h1{font-size:1.6rem}h2{font-size:1.25rem;margin-top:2.2rem;border-top:1px solid #ddd;padding-top:1rem}
-table{border-collapse:collapse;margin:1rem 0;font-size:.9rem}caption{text-align:left;font-weight:600;padding:.3rem 0}
-td,th{padding:.2rem .7rem;border-bottom:1px solid #eee;text-align:left}.r{text-align:right;
-font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}figure{margin:1rem 0}
+html{color-scheme:light}body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:1.5rem auto;padding:0 1rem;
+color:#222;background:#fff}
+h1{font-size:1.6rem;line-height:1.25}h2{font-size:1.25rem;margin-top:2.2rem;border-top:1px solid #ddd;padding-top:1rem}
+.answer{border:2px solid #0072B2;border-radius:.4rem;padding:.2rem 1rem;margin:1rem 0;background:#f3f8fc}
+table{border-collapse:collapse;margin:.3rem 0;font-size:.9rem}caption{text-align:left;font-weight:600;padding:.3rem 0}
+td,th{padding:.2rem .7rem .2rem 0;border-bottom:1px solid #eee;text-align:left;vertical-align:top}
+th{white-space:pre-line}.r{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+svg{max-width:100%;height:auto}figure{margin:1rem 0}
+.panels{display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start}
+.panels svg{flex:1 1 max(18rem,40%);min-width:0;max-width:32rem}
 .note{color:#555;font-size:.9rem}dt{font-weight:600}dd{margin:0 0 .4rem 1.5rem}code{background:#f4f4f4;padding:0 .2rem}
-.scroll{overflow-x:auto}.scroll td,.scroll th{white-space:nowrap}.answer{font-size:1.1rem}
-p,li,dd,h1,h2,figcaption{overflow-wrap:anywhere}
+.scroll,.box{overflow-x:auto;margin:0 0 1rem}.scroll td,.scroll th{white-space:nowrap}.box td{min-width:3.5rem}
+.title{font-weight:600;margin:1.2rem 0 0}.replies td{min-width:7rem}.replies td:first-child{min-width:3.5rem}
+p,li,dt,dd,h1,h2,h3,figcaption,summary{overflow-wrap:anywhere}
 """
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,13 +106,73 @@ def save(made: Figure, path: str | os.PathLike[str]) -> None:
         made.savefig(stream, format=kind, metadata=_metadata(kind))
 
 
-def to_svg(made: Figure) -> str:
-    """Return a figure as an <svg> element, ready to be placed in a page."""
-    buffer = io.StringIO()
+def to_svg(made: Figure, title: str = "", description: str = "") -> str:
+    """Return a figure as an <svg> element, ready to be placed in a page.
+
+    title, description : what it shows and what is to be seen, for readers who do not see it; without them the page must
+    tell.
+    """
     with style():
-        made.savefig(buffer, format="svg", metadata=_metadata("svg"))
+        return _svg(made, title, description, None)
+
+
+def to_panels(made: Figure, described: Sequence[tuple[str, str]]) -> list[str]:
+    """Return every panel of a figure as an <svg> element of its own, its legend below it: legible on a telephone.
+
+    A panel without data is left out, one without a title is called by what stands before the colon of `title`. The
+    figure is spent thereby.
+
+    Parameters
+    ----------
+    made : Figure
+    described : sequence of (str, str)
+        Of every panel, in the order of the axes, what it shows and what is to be seen.
+    """
+    panels = []
+    with style():
+        made.draw_without_rendering()
+        made.set_layout_engine("none")
+        made.suptitle("")
+        for ax in made.axes:
+            ax.set_visible(False)
+        for ax, (title, description) in zip(made.axes, described, strict=True):
+            if not ax.has_data():
+                continue
+            ax.set_visible(True)
+            if not ax.get_title(loc="left"):
+                ax.set_title(title.partition(":")[0], loc="left")
+            _legend_below(ax)
+            box = ax.get_tightbbox()
+            assert box is not None
+            inches = box.padded(4).transformed(made.dpi_scale_trans.inverted())
+            panels.append(_svg(made, title, description, inches))
+            ax.set_visible(False)
+    return panels
+
+
+def _legend_below(ax: Axes) -> None:
+    if (former := ax.get_legend()) is not None:
+        former.remove()
+    handles, labels = ax.get_legend_handles_labels()
+    box = ax.get_tightbbox()
+    if labels and box is not None:
+        below = ax.transAxes.inverted().transform((0, box.y0))[1]
+        columns = 2 if max(map(len, labels)) < 22 else 1
+        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, below), "ncols": columns}
+        ax.legend(handles, labels, frameon=False, borderaxespad=0.2, **place)
+
+
+def _svg(made: Figure, title: str, description: str, box: Any) -> str:
+    buffer = io.StringIO()
+    made.savefig(buffer, format="svg", metadata=_metadata("svg"), bbox_inches=box)
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    text = text[text.index("<svg") :]
+    if not title:
+        return text
+    head, end, rest = text.partition(">")
+    told = f"<title>{html.escape(title)}</title><desc>{html.escape(description)}</desc>"
+    label = html.escape(f"{title}. {description}", quote=True)
+    return f'{head} role="img" aria-label="{label}"{end}{told}{rest}'
 
 
 def _metadata(kind: str) -> dict[str, Any] | None:

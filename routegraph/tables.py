@@ -5,10 +5,13 @@ from __future__ import annotations
 import html
 import io
 import math
-from collections.abc import Iterable
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -24,24 +27,9 @@ class Grid:
     title: str = ""
     right_from: int = 1
 
-    def to_rich(self) -> Table:
-        """Return the table for a terminal."""
-        made = Table(
-            title=Text(self.title) if self.title else None,
-            title_justify="left",
-            title_style="bold",
-            header_style="bold",
-            box=None,
-            padding=(0, 1, 0, 0),
-        )
-        for position, column in enumerate(self.columns):
-            right = position >= self.right_from
-            made.add_column(
-                Text(column), justify="right" if right else "left", no_wrap=right or position == 0
-            )
-        for row in self.rows:
-            made.add_row(*map(Text, row))  # a model's reply may hold what rich takes for markup
-        return made
+    def to_rich(self) -> Drawn:
+        """Return the table for a terminal: it never cuts a word, however narrow that is."""
+        return Drawn(self)
 
     def to_html(self) -> str:
         """Return the table as HTML."""
@@ -61,6 +49,135 @@ class Grid:
         """Return the table as Markdown, without its title; a bar in a cell, which would end it, becomes a stroke."""
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
         return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A table on a terminal: as wide as that allows, and a row below the other where that is too narrow.
+
+    Attributes
+    ----------
+    grid : Grid
+    """
+
+    grid: Grid
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Yield the first form of the table in which every word is whole."""
+        grid = _written(self.grid, console.encoding)
+        words = Counter(_words_of(grid))
+        for widths in (None, _fair_widths(grid, options.max_width)):
+            table = _table(grid, widths)
+            lines = console.render_lines(table, options.update(width=options.max_width), pad=False)
+            if Counter(" ".join("".join(part.text for part in line) for line in lines).split()) == words:
+                yield table
+                return
+        yield from _stacked(grid)
+
+
+def _table(grid: Grid, widths: Sequence[int] | None) -> Table:
+    made = Table(
+        title=Text(grid.title) if grid.title else None,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=None,
+        padding=(0, 1, 0, 0),
+    )
+    for position, column in enumerate(grid.columns):
+        right = position >= grid.right_from
+        made.add_column(
+            Text(column),
+            justify="right" if right else "left",
+            no_wrap=right or position == 0,
+            width=widths[position] if widths else None,
+        )
+    for row in grid.rows:
+        made.add_row(*map(Text, row))  # a model's reply may hold what rich takes for markup
+    return made
+
+
+def _stacked(grid: Grid) -> Iterator[RenderableType]:
+    """Yield every row as a line with its first cell, and below it a line a column."""
+    if grid.title:
+        yield Text(grid.title, style="bold", overflow="fold")
+    for row in grid.rows:
+        for position, (column, cell) in enumerate(zip(grid.columns, row, strict=True)):
+            if cell:
+                told = f"{_line(column)}: {_line(cell)}" if column else _line(cell)
+                style, indent = ("", 2) if position else ("bold", 0)
+                yield Padding(Text(told, style=style, overflow="fold"), (0, 0, 0, indent))
+
+
+def _line(cell: str) -> str:
+    return ", ".join(cell.splitlines())
+
+
+def _words_of(grid: Grid) -> list[str]:
+    return " ".join([grid.title, *grid.columns, *(cell for row in grid.rows for cell in row)]).split()
+
+
+def _fair_widths(grid: Grid, room: int) -> list[int] | None:
+    """Return widths that fit into `room` and cut no word, as even as that goes; None where there are none."""
+    need, want = [], []
+    for position, column in enumerate(grid.columns):
+        lines = [
+            line for cell in (column, *(row[position] for row in grid.rows)) for line in cell.splitlines()
+        ]
+        want.append(max((Text(line).cell_len for line in lines), default=0))
+        whole = position == 0 or position >= grid.right_from
+        parts = lines if whole else [word for line in lines for word in line.split()]
+        need.append(max((Text(part).cell_len for part in parts), default=0))
+    room -= len(need)  # a blank after every column
+    if sum(need) > room:
+        return None
+    widths = need
+    for level in range(room + 1):
+        more = [max(least, min(most, level)) for least, most in zip(need, want, strict=True)]
+        if sum(more) > room:
+            break
+        widths = more
+    return widths
+
+
+#: How characters are written where a terminal has them not.
+_WRITTEN = {
+    "±": "+-",
+    "×": "x",
+    "…": "...",
+    "–": "-",
+    "—": "-",
+    "−": "-",
+    "→": "->",
+    "≤": "<=",
+    "≥": ">=",
+    "≈": "~",
+}
+_WRITTEN |= dict.fromkeys("‘’‚", "'") | dict.fromkeys("“”„", '"') | dict.fromkeys("•·", "*") | {"\u00a0": " "}
+
+
+def written(text: str, encoding: str = "utf-8") -> str:
+    """Return a text with the characters that an encoding has, others as near as it goes ("+-" for "±", "e" for "é")."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return "".join(_character(one, encoding) for one in text)
+    return text
+
+
+def _character(one: str, encoding: str) -> str:
+    parts = unicodedata.normalize("NFKD", one).replace("\u2044", "/")  # a fraction's own stroke
+    bare = "".join(part for part in parts if not unicodedata.combining(part))
+    for form in (one, _WRITTEN.get(one), bare):
+        if form and form.encode(encoding, "ignore").decode(encoding) == form:
+            return form
+    return "?"
+
+
+def _written(grid: Grid, encoding: str) -> Grid:
+    rows = [[written(cell, encoding) for cell in row] for row in grid.rows]
+    columns = [written(column, encoding) for column in grid.columns]
+    return Grid(columns, rows, written(grid.title, encoding), grid.right_from)
 
 
 @dataclass(frozen=True)
@@ -108,6 +225,11 @@ def many(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def all_of(count: int, noun: str) -> str:
+    """Return what all of several are called: "all 8 heads", or "the only head"."""
+    return f"the only {noun}" if count == 1 else f"all {count} {noun}s"
+
+
 def spanned(values: Iterable[int]) -> str:
     """Return the least and the most of some numbers: "3 to 8", or "3"."""
     found = list(values)
@@ -136,12 +258,14 @@ class Page:
             if isinstance(block, Grid):
                 console.print(block.to_rich())
             elif isinstance(block, Heading):
-                console.print(block.text, style="bold", markup=False, highlight=False)
+                console.print(
+                    written(block.text, console.encoding), style="bold", markup=False, highlight=False
+                )
             else:
                 for sentence in block.sentences:
                     mark = "- " if block.points else ""
                     console.print(
-                        f"{mark}{sentence}",
+                        written(f"{mark}{sentence}", console.encoding),
                         style="dim" if block.note else None,
                         highlight=False,
                         markup=False,
@@ -168,6 +292,9 @@ class Shown:
     def summary(self) -> str:
         """Return the result in words and tables, plain text."""
         return self.page().to_text()
+
+    def __str__(self) -> str:
+        return self.summary()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: summary() tells it in words, plot() draws it>"
@@ -234,7 +361,4 @@ def signed(found: Interval, digits: int = 3) -> str:
 def show(console: Console, sentences: list[str], style: str | None = None) -> None:
     """Print sentences, a line each."""
     for sentence in sentences:
-        console.print(sentence, highlight=False, style=style)
-
-
-# --- simulate ---------------------------------------------------------------------------------------
+        console.print(written(sentence, console.encoding), highlight=False, style=style)

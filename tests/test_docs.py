@@ -48,3 +48,20 @@ def test_commands_that_pages_name_are_commands():
         named |= {(page.name, name) for name in re.findall(r"^routegraph ([a-z]+)\b", shown, re.M)}
     assert {name for _, name in named} >= {"simulate", "sweep", "fit", "measure", "compare"}
     assert not {(page, name) for page, name in named if name not in known}
+
+
+def test_every_image_says_what_it_shows():
+    """In Markdown and in HTML; words, not a file's name."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "papers").rglob("*.md")]
+    pages += [*(ROOT / "benchmarks").rglob("*.md"), *(ROOT / "examples").rglob("*.py")]
+    shown = {
+        (page.name, words, target)
+        for page in pages
+        for words, target in re.findall(r"!\[([^\]]*)\]\(([^)\s]*)", page.read_text("utf-8"))
+    }
+    assert len(shown) > 20
+    assert not {one for one in shown if len(one[1].split()) < 4}
+    tags = [
+        (page.name, tag) for page in pages for tag in re.findall(r"<img\b[^>]*>", page.read_text("utf-8"))
+    ]
+    assert not [one for one in tags if not re.search(r"alt=\"[^\"]{12,}\"", one[1])]

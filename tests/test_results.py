@@ -41,6 +41,7 @@ def result(kind):
 
 def test_every_result_has_the_same_shape(result):
     assert len(result.summary().splitlines()) > 3
+    assert str(result) == result.summary()
     assert "[bold]" not in result.summary()
     json.dumps(result.to_dict(), allow_nan=False)
     assert "<table>" in result._repr_html_()

@@ -122,5 +122,5 @@ def report(
     judged, given = claims_of_files(measured, [trace], probes or (), seed) if measured else ([], [])
     beside = next((one for one in given if not mismatch(one.settings, traces, weights)), None)
     found = run_comparison(traces, measured=beside, weights=weights, seed=seed)
-    write_report(out, None, found, judged, given)
+    write_report(out, None, found, judged, given, beside)
     note(f"wrote {out}")

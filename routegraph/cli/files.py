@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -49,40 +49,102 @@ def registries() -> tuple[Registry, ...]:
     return policies, ensembles, profiles, observables, measures, SCORERS, families, tasks, formats, graders
 
 
-def list_(json_: Json = False) -> None:
+def list_(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="WORD",
+            help="Show only a kind (policy, task, grader, ...), or what has every WORD in its name or in what it does.",
+        ),
+    ] = None,
+    json_: Json = False,
+) -> None:
     """Show what is registered: policies, tasks, graders and the rest.
 
     Each with what it does, its parameters, and where it comes from.
     """
-    from routegraph.validate.presses.methods import vocabulary
-
-    methods = vocabulary()
+    told = _found(_registered(), [one.lower() for one in words or ()])
     if json_:
-        told = {
-            registry.kind: {
-                name: {
-                    "summary": registry.summary(name),
-                    "parameters": registry.parameters(name),
-                    "from": registry.origin(name),
-                }
-                for name in registry
-            }
-            for registry in registries()
-        }
-        print_json({**told, "method": {one.name: one.to_dict() for one in methods}})
+        print_json(told)
         return
     from routegraph.tables import Grid
 
-    for registry in registries():
-        rows = []
-        for name in registry:
-            parameters = ", ".join(f"{k}={v}" for k, v in registry.parameters(name).items())
-            rows.append([name, registry.summary(name), parameters, registry.origin(name)])
-        columns = [registry.kind, "what it does", "parameters", "from"]
-        console().print(Grid(columns, rows, right_from=4).to_rich())
-        console().print()
-    rows = [[one.name, one.words, one.press] for one in methods if one.built_in]
-    console().print(Grid(["method", "whose scores, which cut", "kvpress"], rows, right_from=3).to_rich())
+    grids = []
+    for kind, entries in told.items():
+        if kind == METHOD:
+            from routegraph.validate.presses.methods import vocabulary
+
+            built_in = {one.name for one in vocabulary() if one.built_in}
+            rows = [[n, e["summary"], e["kvpress"] or ""] for n, e in entries.items() if n in built_in]
+            grid = Grid([kind, "whose scores, which cut", "kvpress"], rows, right_from=3)
+        else:
+            rows = [
+                [
+                    name,
+                    one["summary"],
+                    ", ".join(f"{k}={v}" for k, v in one["parameters"].items()),
+                    one["from"],
+                ]
+                for name, one in entries.items()
+            ]
+            grid = Grid([kind, "what it does", "parameters", "from"], rows, right_from=4)
+        if rows:
+            grids.append(grid)
+    screen = console()
+    for position, grid in enumerate(grids):
+        if position:
+            screen.print()
+        screen.print(grid.to_rich())
+
+
+METHOD = "method"
+
+
+def _registered() -> dict[str, dict[str, dict[str, Any]]]:
+    """Return everything that is registered, by kind and name; last what methods mean."""
+    from routegraph.validate.presses.methods import vocabulary
+
+    told = {
+        registry.kind: {
+            name: {
+                "summary": registry.summary(name),
+                "parameters": registry.parameters(name),
+                "from": registry.origin(name),
+            }
+            for name in registry
+        }
+        for registry in registries()
+    }
+    return {**told, METHOD: {one.name: one.to_dict() for one in vocabulary()}}
+
+
+def _found(
+    told: dict[str, dict[str, dict[str, Any]]], wanted: list[str]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the entries that have every word: a kind's own name, or letters of the name or the summary.
+
+    Raises
+    ------
+    ValueError
+        If nothing has.
+    """
+    kinds = {form: kind for kind in told for form in (kind, f"{kind}s", f"{kind[:-1]}ies")}
+    asked = [kinds[one] for one in wanted if one in kinds]
+    words = [one for one in wanted if one not in kinds]
+    found = {}
+    for kind in dict.fromkeys(asked) or told:
+        some = {
+            name: entry
+            for name, entry in told[kind].items()
+            if all(
+                word in f"{name} {entry['summary']} {entry.get('kvpress') or ''}".lower() for word in words
+            )
+        }
+        if some or not words:
+            found[kind] = some
+    if not any(found.values()):
+        raise ValueError(f"nothing registered has {' '.join(wanted)!r}; kinds are: {', '.join(told)}")
+    return found
 
 
 def replay(

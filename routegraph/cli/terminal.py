@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import codecs
+import io
 import json
 import os
 import sys
@@ -113,6 +115,22 @@ def compiling() -> str:
     return "compiling, once: a few seconds"
 
 
+def write_anywhere() -> None:
+    """Let a terminal that lacks a character show another one: what was computed is never lost to that."""
+
+    def replaced(error: UnicodeError) -> tuple[str, int]:
+        from routegraph.tables import written
+
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        return written(error.object[error.start : error.end], error.encoding), error.end
+
+    codecs.register_error("routegraph.written", replaced)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="routegraph.written")
+
+
 #: Exit status of a command that was interrupted (128 + SIGINT), typer's as well.
 INTERRUPTED = 130
 
@@ -120,6 +138,7 @@ INTERRUPTED = 130
 def run(app: typer.Typer, arguments: list[str] | None) -> None:
     """Run an app and exit; exit status 0 done, 2 bad input, 1 failure, 130 interrupted, one plain line on stderr."""
     command = typer.main.get_command(app)
+    write_anywhere()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

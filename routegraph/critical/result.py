@@ -140,6 +140,9 @@ class CriticalFit:
         told += [("method", self.method), ("verdict", self.verdict)]
         return told
 
+    def __str__(self) -> str:
+        return self.summary()
+
     def summary(self) -> str:
         """Return the result in words and tables, plain text."""
         if self.sizes:

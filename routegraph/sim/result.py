@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph import plot, policies
+from routegraph import policies
 from routegraph._version import __version__
 from routegraph.critical.points import Susceptibility, half_point, susceptibility
 from routegraph.files import read_result, write_json
 from routegraph.policies import declared, is_nested
 from routegraph.protection import Protection, structural_cliffs
+from routegraph.sim.figures import draw_simulation
 from routegraph.sim.measures import measures as measure_registry
 from routegraph.sim.observables import Sample, observables
 from routegraph.sim.parameters import Parameters, definitions, from_document
@@ -25,7 +26,7 @@ from routegraph.sim.predict import DRAWS, predict
 from routegraph.sim.run import Progress, run_cell, run_measures
 from routegraph.stats.intervals import NOWHERE, listed, standard_error
 from routegraph.survival import Survival, check_ratios, n_kept
-from routegraph.tables import Grid, Heading, Page, Shown, interval, note, number, points, words
+from routegraph.tables import Grid, Heading, Page, Shown, all_of, interval, many, note, number, points, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -184,22 +185,37 @@ class Simulation(Shown):
             "results": rows,
         }
 
+    @property
+    def answer(self) -> list[str]:
+        """What was found, in three sentences."""
+        return _reading(self)
+
     def page(self) -> Page:
-        """Return the result in words and tables: what was asked, what came out, what theory says, what it means."""
+        """Return the result in words and tables: what was found, what was asked, what came out, what theory says."""
         return Page(
             (
+                Heading("Found"),
+                points(self.answer),
                 Heading("Asked"),
                 words(_question(self)),
                 *_grids(self),
-                Heading("What it means"),
-                points(_reading(self)),
-                note(_footnote(self)),
+                note(_footnote(self), *_agreement(self.parameters)),
             )
         )
 
     def plot(self, ax: Any = None) -> Figure:
-        """Draw retention and accessibility against the ratio; `ax`: a pair of axes to draw on."""
-        return plot_simulation(self, ax)
+        """Draw retention and accessibility against the ratio; `ax`: a pair of axes to draw on.
+
+        Theory is dashed; bands are one standard error over replicates.
+        """
+        p = self.parameters
+        n = p.n_tokens
+        grid = np.linspace(0, 1 - 1 / n, 400).tolist() if self.nested else self.ratios
+        title = (
+            f"{p.ensemble} reads, {p.policy} eviction: n = {n}, {p.n_layers} layers x {p.n_heads} heads, degree "
+            f"{p.degree}, correlation {p.score_correlation:g}, {p.prune}, {many(self.replicates, 'replicate')}"
+        )
+        return draw_simulation(self.estimate, self.theory, grid, self.ratios, title, ax)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `to_dict` as JSON, atomically: what ``simulate --out`` writes."""
@@ -247,12 +263,14 @@ def _question(result: Simulation) -> str:
         agreement = f"scores of one token correlated between its slots by the depth profile {p.profile!r}"
     else:
         agreement = "scores as options alter them"
+    drawn = f"{many(p.n_answers, 'answer token')} {'is' if p.n_answers == 1 else 'are'} drawn"
     return (
-        f"A context of {p.n_tokens:,} cached tokens, a model of {p.n_layers} layers x {p.n_heads} KV heads: every "
-        f"token has {p.n_layers * p.n_heads} slots (layer, head). Slots lose the given fraction of their rows "
-        f"{order}, {agreement}. Each token reads {p.degree} key(s) in every layer and head ({p.ensemble} reads); "
-        f"one query follows the context. {p.n_answers} answer tokens are drawn; {result.replicates} replicates, "
-        f"seed {result.seed}."
+        f"A context of {p.n_tokens:,} cached tokens, a model of {many(p.n_layers, 'layer')} x "
+        f"{many(p.n_heads, 'KV head')}: every "
+        f"token has {many(p.n_layers * p.n_heads, 'slot')} (layer, head). Slots lose the given fraction of their rows "
+        f"{order}, {agreement}. Each token reads {many(p.degree, 'key')} in every layer and head ({p.ensemble} reads); "
+        f"one query follows the context. {drawn}; "
+        f"{many(result.replicates, 'replicate')}, seed {result.seed}."
     )
 
 
@@ -291,21 +309,34 @@ def _reading(result: Simulation) -> list[str]:
         if lost == 0
         else f"{lost:.1%} of the answer tokens are gone from every slot"
     )
+    answers = f"the answer token in {row['reach_any']:.0%} of the replicates"
+    if p.n_answers > 1:
+        answers = (
+            f"some answer token in {row['reach_any']:.0%} of the replicates, all {p.n_answers} of them in "
+            f"{row['reach_all']:.0%}"
+        )
     return [
         f"Retention at ratio {result.ratios[-1]:g}: {whole}; in a single layer {row['ger_layer']:.1%} are gone "
-        f"from all {p.n_heads} heads.",
-        f"Accessibility: the query still reaches {row['reach_fraction']:.1%} of the context; some answer "
-        f"token in {row['reach_any']:.0%} of the replicates, all {p.n_answers} of them in "
-        f"{row['reach_all']:.0%}.",
-        "Half of the context is in reach, or out of it, at every ratio looked at."
+        f"from {all_of(p.n_heads, 'head')}.",
+        f"Accessibility: the query still reaches {row['reach_fraction']:.1%} of the context; {answers}.",
+        _never_half(result, grid)
         if math.isnan(half.value)
         else f"Half of the context is out of reach from ratio {interval(half)} on (95 % interval).",
-        *_agreement(p),
     ]
+
+
+def _never_half(result: Simulation, grid: Sequence[float]) -> str:
+    """Return on which side of one half the reach stays at the ratios looked at."""
+    mean = result.curves("reach_fraction", grid[-1:]).mean()
+    side = "More than half" if mean > 0.5 else "Less than half" if mean < 0.5 else "Half"
+    at = f"at ratio {grid[0]:g}" if len(grid) == 1 else "at every ratio looked at"
+    return f"{side} of the context is in reach {at}."
 
 
 def _agreement(p: Parameters) -> list[str]:
     """Return what to know about how far the heads agree, where the policy looks at their scores."""
+    if p.n_layers * p.n_heads == 1:
+        return []
     if declared(p.policy).scores is None and declared(p.policy).draws != "orders":
         return []
     if p.independent:
@@ -327,8 +358,8 @@ def _footnote(result: Simulation) -> str:
         )
     draws = "" if result._columns["ger"][3][0] is None else f" (of theory over {DRAWS:,} draws)"
     return (
-        f"± is one standard error over {result.replicates} replicates{draws}; < and > are 95 % bounds where none or "
-        f"all were counted; - where no theory applies. Pruning {p.prune!r}, "
+        f"± is one standard error over {many(result.replicates, 'replicate')}{draws}; < and > are 95 % bounds "
+        f"where none or all were counted; - where no theory applies. Pruning {p.prune!r}, "
         f"{'with' if p.residual else 'without'} residual edges; {last}"
     )
 
@@ -341,66 +372,3 @@ def _trials(result: Simulation, name: str) -> int:
     if name.startswith("reach"):
         return result.replicates
     return result.replicates * (p.n_answers if name.startswith("ger") else p.n_tokens)
-
-
-_LOST = {
-    "ger": ("GER, all slots", "blue"),
-    "ger_layer": ("GER, mean over layers", "orange"),
-    "eviction_rate_layer": ("eviction rate, mean over layers", "sky"),
-}
-
-
-_REACHED = {
-    "reach_any": ("any answer token", "green"),
-    "reach_answers": ("answer tokens", "purple"),
-    "reach_all": ("all answer tokens", "red"),
-    "reach_fraction": ("context tokens", "black"),
-}
-
-
-def plot_simulation(simulation: Simulation, axes: Any = None) -> Figure:
-    """Draw retention and accessibility against the ratio, theory as dashed lines.
-
-    Parameters
-    ----------
-    simulation : Simulation
-        Result of `simulate`; bands are one standard error over replicates.
-    axes : pair of Axes, optional
-        Where to draw; a new figure by default.
-    """
-    with plot.style():
-        return _draw(simulation, plot.figure(1, 2)[1] if axes is None else axes)
-
-
-def _draw(simulation: Simulation, axes: Any) -> Figure:
-    grid = (
-        np.linspace(0, 1 - 1 / simulation.parameters.n_tokens, 400)
-        if simulation.nested
-        else simulation.ratios
-    )
-    for ax, names, title, label in (
-        (axes[0], _LOST, "Retention: what is lost", "fraction of tokens gone"),
-        (axes[1], _REACHED, "Accessibility: what the query still reaches", "fraction reached"),
-    ):
-        for name, (text, colour) in names.items():
-            mean, error = simulation.estimate(name, grid)
-            plot.band(ax, grid, mean, error, color=plot.COLOURS[colour], label=text)
-            theory = simulation.theory(name, grid)
-            if theory is not None:
-                ax.plot(grid, theory, color=plot.COLOURS[colour], linestyle="--", linewidth=1)
-        for ratio in simulation.ratios:
-            ax.axvline(ratio, color="0.6", linestyle=":", linewidth=1)
-        ax.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="compression ratio", ylabel=label, title=title)
-        ax.legend(loc="upper left" if names is _LOST else "lower left")
-    axes[0].plot([], [], color="0.3", linestyle="--", linewidth=1, label="theory")
-    axes[0].legend(loc="upper left")
-    made: Figure = axes[0].figure
-    p = simulation.parameters
-    made.suptitle(
-        f"{p.ensemble} reads, {p.policy} eviction: n = {p.n_tokens}, {p.n_layers} layers x {p.n_heads} heads, "
-        f"degree {p.degree}, correlation {p.score_correlation:g}, {p.prune}, {simulation.replicates} replicates",
-        fontsize="small",
-        x=0.01,
-        ha="left",
-    )
-    return made

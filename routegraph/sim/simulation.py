@@ -60,7 +60,7 @@ def simulate(
     The options are the fields of `routegraph.sim.parameters.Parameters`.
     """
     check_names("simulate", Parameters, options)
-    ratios = check_ratios(ratio)
+    ratios = list(dict.fromkeys(check_ratios(ratio)))
     check_whole("replicates", replicates, low=1)
     check_whole("seed", seed, low=0)
     chosen = {

@@ -30,6 +30,16 @@ def standard_error(curves: Curve) -> Curve:
     return np.asarray(curves.std(axis=0, ddof=1) / np.sqrt(len(curves)))
 
 
+def none_of(value: float) -> float | None:
+    """Return a number as JSON has it; NaN becomes None."""
+    return None if np.isnan(value) else float(value)
+
+
+def of_none(value: float | None) -> float:
+    """Return what `none_of` made of a number; None becomes NaN."""
+    return float("nan") if value is None else float(value)
+
+
 def listed(values: Curve) -> list[float | None]:
     """Return values as a list; NaN becomes None."""
     return [None if np.isnan(value) else float(value) for value in values]

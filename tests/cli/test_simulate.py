@@ -22,9 +22,30 @@ def test_json_is_the_python_result_and_nothing_else(capsys):
 def test_the_table_says_what_was_asked_and_what_it_means(capsys):
     status, out, _ = run(capsys, *SMALL, "--ratio", 0.5, "--seed", 3)
     assert status == 0
-    for part in ("64 cached tokens", "ger_layer", "theory", "What it means", "columns", "seed 3", "±"):
+    for part in ("64 cached tokens", "ger_layer", "theory", "Found", "columns", "seed 3", "±"):
         assert part in out
+    assert out.startswith("Found\n- Retention at ratio 0.5: "), "the answer stands first"
     assert "< 0.089" in out  # none of 4 * 8 answer tokens: 1 - .05^(1/32)
+
+
+def test_words_fit_one_of_everything(capsys):
+    """Red before: "all 1 heads", "all 1 of them", "reads 1 key(s)", and a table twice of a ratio given twice."""
+    one = ["--n-layers", "1", "--n-heads", "1", "--n-answers", "1", "--replicates", "2", "--policy", "topk"]
+    status, out, _ = run(capsys, "simulate", "--n-tokens", "64", *one, "--ratio", 0.5, "--ratio", 0.5)
+    assert status == 0
+    told = " ".join(out.split())
+    assert "gone from the only head" in told
+    assert "1 answer token is drawn" in told
+    assert "a model of 1 layer x 1 KV head" in told
+    assert "Real heads agree" not in told
+    assert not [bad for bad in ("all 1 ", "(s)", "1 slots", "1 tokens") if bad in told]
+    assert told.count("ratio 0.5, keep 32") == 1
+
+
+def test_half_that_is_in_reach_at_every_ratio_is_said_so(capsys):
+    few = ["simulate", "--n-tokens", "64", "--degree", "4", "--replicates", "2", "--policy", "pyramid"]
+    out = run(capsys, *few, "--ratio", 0.1, "--ratio", 0.2)[1]
+    assert "Half of the context is in reach, or out of it" not in out
 
 
 def test_plot_and_out_are_written_whole(capsys, tmp_path):
@@ -102,7 +123,7 @@ def test_every_policy_reads_well(capsys):
         extra = ["--set", "window=8"] if policy in ("pyramid", "snapkv") else []
         status, out, _ = run(capsys, *SMALL, "--ratio", 0.5, "--ratio", 0.9, "--policy", policy, *extra)
         assert status == 0
-        assert "What it means" in out
+        assert "Found" in out
 
 
 def test_profiles_and_measures_are_shown(capsys):

@@ -36,6 +36,16 @@ def test_compare_prints_tables_or_json(capsys, trace_file):
     assert json.loads(out)["parameters"]["split"] == "random"
 
 
+def test_compare_in_a_narrow_terminal_cuts_nothing(capsys, trace_file, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    status, out, _ = run(capsys, "compare", trace_file, "--policy", "topk")
+    assert status == 0
+    assert "…" not in out
+    assert max(map(len, out.splitlines())) <= 40
+    assert "  half point: 0." in out
+    assert "read off, evictable" in out
+
+
 def test_compare_draws_and_writes(capsys, trace_file, tmp_path):
     figure, document = tmp_path / "c.svg", tmp_path / "c.json"
     arguments = [
@@ -83,6 +93,28 @@ def test_registries_are_listed(capsys):
 
 
 @pytest.mark.parametrize(
+    ("words", "kinds", "names"),
+    [
+        (["policy"], {"policy"}, {"adakv", "topk", "streaming"}),
+        (["Policies", "pyramid"], {"policy"}, {"pyramid"}),
+        (["grader", "letter"], {"grader"}, {"all_of"}),
+        (["pyramidkvpress"], {"method"}, {"pyramidkv"}),
+        (["policy", "ensemble"], {"policy", "ensemble"}, {"topk", "window"}),
+    ],
+)
+def test_what_is_registered_is_filtered(capsys, words, kinds, names):
+    status, out, _ = run(capsys, "list", *words, "--json")
+    assert status == 0
+    listed = json.loads(out)
+    assert set(listed) == kinds
+    assert {name for entries in listed.values() for name in entries} >= names
+    shown = run(capsys, "list", *words)[1]
+    assert all(name in shown for name in names)
+    assert ("lattice" in shown) == ("ensemble" in kinds)
+    assert "kvzap" not in shown or "method" in kinds
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["compare", "missing.npz"], ["missing.npz"]),
@@ -96,6 +128,8 @@ def test_registries_are_listed(capsys):
         (["compare", "TRACE", "--split", "halves"], ["'halves'", "alternate, random"]),
         (["compare", "TRACE", "--ratio", "x"], ["'x'"]),
         (["compare", "TRACE", "--eps", "2"], ["eps", "2.0"]),
+        (["list", "nothing like it"], ["'nothing like it'", "kinds are: policy, ensemble"]),
+        (["list", "ensemble", "topk"], ["'ensemble topk'"]),
         (["inspect", "missing.npz"], ["no file or folder", "missing.npz"]),
         (["model", "get", "gpt5"], ["gpt5", "smollm2"]),
         (["extract", "nosuchmodel", "--prompts", "bundled", "--out", "o.npz"], ["nosuchmodel", "smollm2"]),

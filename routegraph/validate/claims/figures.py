@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,17 +23,18 @@ _COLOURS = {"chunk": "blue", "adakv": "red", BASELINE: "black"}
 _SHOWN = (0, 0.5, 0.8, 0.9, 0.95, 0.99)
 
 
-def plot_claims(measured: Sequence[Measured]) -> Figure:
+def plot_claims(measured: Sequence[Measured], width: float = 4.4, height: float = 2.8) -> Figure:
     """Draw, a row a measurement, what became of the items right at ratio 0: still right, wrong, and their GER.
 
     Items of groups above the floor; of a measurement at floor all answerable ones, which its title says. Bands:
-    Wilson's 95 % intervals; for GER two standard errors over items. Dotted: cliffs that code builds in.
+    Wilson's 95 % intervals; for GER two standard errors over items. Dotted: cliffs that code builds in. `width` and
+    `height` are those of a panel, in inches.
     """
     shown = [found for found in measured if found.answerable.any()]
     if not shown:
         raise ValueError("no measurement has answerable items: there is nothing to draw")
     with plot.style():
-        made, axes = plot.figure(len(shown), 3, width=4.4, height=2.8)
+        made, axes = plot.figure(len(shown), 3, width=width, height=height)
         for row, found in zip(np.reshape(axes, (len(shown), 3)), shown, strict=True):
             right = standing(found).right
             known = found.only(found.answerable) if right is None else right
@@ -50,6 +51,43 @@ def plot_claims(measured: Sequence[Measured]) -> Figure:
             row[2].set_title("solid: all slots; dashed: by layer", loc="left")
     result: Figure = made
     return result
+
+
+def claims_words(measured: Sequence[Measured]) -> list[tuple[str, str]]:
+    """Return, for every panel of `plot_claims`, what it shows and what is to be seen, in words."""
+    told = []
+    for found in measured:
+        if not found.answerable.any():
+            continue
+        right = standing(found).right
+        known = found.only(found.answerable) if right is None else right
+        policies = [name for name in _COLOURS if name in found.policies]
+        for kind, what in (("accuracy", "still right"), ("wrong", "wrong")):
+            rates = {name: known.rates(kind, name).rate for name in policies}
+            told.append((_panel_title(found, f"fraction of replies {what}"), _ends(found, rates)))
+        curves = {
+            name: np.array(known.mean_of(values[:, found.place_of(name)])["mean"], dtype=float)
+            for name in policies
+            if (values := found.metrics.get("ger_answer_layer")) is not None
+        }
+        title = _panel_title(found, "GER of the answer's tokens, over all slots and by layer")
+        told.append((title, f"By layer: {_ends(found, curves)}" if curves else "It was not measured."))
+    return told
+
+
+def _panel_title(found: Measured, what: str) -> str:
+    return f"{label(found)}: {what}, by compression ratio"
+
+
+def _ends(found: Measured, curves: Mapping[str, Array]) -> str:
+    """Return the first, the middle and the last value of curves, in words."""
+    last = len(found.ratios) - 1
+    at = list(dict.fromkeys((0, last // 2, last)))
+    told = [
+        f"{name} {', '.join(f'{curve[k]:.2f} at ratio {found.ratios[k]:g}' for k in at)}"
+        for name, curve in curves.items()
+    ]
+    return f"{'; '.join(told) or 'nothing'}."
 
 
 def _draw_rate(ax: Axes, found: Measured, kind: str, policy: str) -> None:
@@ -70,7 +108,8 @@ def _draw_ger(ax: Axes, found: Measured, policy: str) -> None:
         curve = found.mean_of(values[:, place])
         mean, error = (np.array(curve[part], dtype=float) for part in ("mean", "stderr"))
         colour = plot.COLOURS[_COLOURS[policy]]
-        plot.band(ax, 1 - found.ratios, mean, 2 * error, color=colour, linestyle=style, marker=".")
+        look = {"linestyle": style, "marker": ".", "label": policy if axis == "model" else None}
+        plot.band(ax, 1 - found.ratios, mean, 2 * error, color=colour, **look)
 
 
 def _finish(ax: Any, found: Measured) -> None:

@@ -17,6 +17,7 @@ from routegraph.validate.claims.case import RESAMPLES, RULE, Case, Claim, share_
 from routegraph.validate.claims.hops import multi_hop
 from routegraph.validate.claims.items import asked_again, family_counts, family_of, label, standing
 from routegraph.validate.claims.probes import read_probes
+from routegraph.validate.claims.tables import claims_sentence
 from routegraph.validate.claims.together import together
 from routegraph.validate.measure.result import Measured
 
@@ -114,6 +115,7 @@ def to_dict(
         },
         "families": family_counts([found for found in measured if asked_again(found)]),
         "definitions": {"verdict": RULE},
+        "answer": claims_sentence(judged),
         "results": [claim.to_dict() for claim in judged],
     }
 

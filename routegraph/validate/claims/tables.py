@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from routegraph.tables import Grid, show
+from routegraph.tables import Grid, many, show
 from routegraph.validate.claims import shapes
-from routegraph.validate.claims.case import RULE, Claim
+from routegraph.validate.claims.case import FAILS, HOLDS, MIXED, RULE, UNDECIDED, UNTESTABLE, Claim
 from routegraph.validate.claims.items import asked_again, family_counts
 from routegraph.validate.measure.result import Measured
+
+VERDICTS = (HOLDS, FAILS, MIXED, UNDECIDED, UNTESTABLE)
 
 
 def summary_grid(judged: Sequence[Claim]) -> Grid:
@@ -47,8 +49,24 @@ def case_grid(claim: Claim) -> Grid:
     return Grid(["case", "verdict", "figure", f"beside it: {claim.baseline}"], rows, title, right_from=4)
 
 
+def claims_sentence(judged: Sequence[Claim]) -> str:
+    """Return in one sentence how many claims hold, and which do not."""
+    named = {word: [c.id for c in judged if c.verdict == word] for word in VERDICTS}
+    told = [f"{len(ids)} {_verb(word, len(ids))} ({', '.join(ids)})" for word, ids in named.items() if ids]
+    return f"Of {many(len(judged), 'claim')} of the paper {', '.join(told)}."
+
+
+def _verb(verdict: str, count: int) -> str:
+    if verdict in (HOLDS, FAILS):
+        plural = {HOLDS: "hold", FAILS: "do not hold"}[verdict]
+        return verdict if count == 1 else plural
+    return f"{'is' if count == 1 else 'are'} {verdict}"
+
+
 def claims(console: Console, judged: Sequence[Claim], measured: Sequence[Measured] = ()) -> None:
     """Print the claims, what was judged and its curves' shapes, then the cases of each claim."""
+    show(console, [claims_sentence(judged)])
+    console.print()
     console.print(short_grid(judged, measured).to_rich())
     for grid in shapes.grids(measured):
         console.print()
@@ -67,7 +85,8 @@ def claims(console: Console, judged: Sequence[Claim], measured: Sequence[Measure
 
 def to_html(judged: Sequence[Claim], measured: Sequence[Measured] = ()) -> list[str]:
     """Return the claims as parts of a page: the summary, shapes of curves, then a table of the cases of each claim."""
-    parts = [short_grid(judged, measured).to_html(), summary_grid(judged).to_html(), _note(RULE)]
+    parts = [f"<p>{_text(claims_sentence(judged))}</p>"]
+    parts += [short_grid(judged, measured).to_html(), summary_grid(judged).to_html(), _note(RULE)]
     parts += [grid.to_html() for grid in shapes.grids(measured)]
     for claim in judged:
         parts += [f"<details><summary>{_text(f'{claim.id}, case by case')}</summary>"]

@@ -8,6 +8,7 @@ import numpy as np
 
 from routegraph import plot
 from routegraph.choices import PRUNING
+from routegraph.tables import all_of, interval
 from routegraph.validate.compare.failure import Failure
 from routegraph.validate.compare.policy import PolicyComparison
 from routegraph.validate.compare.reach import TOKENS
@@ -26,7 +27,7 @@ _LINES: dict[str, dict[str, Any]] = {
 }
 
 
-_TITLES = {"model": "gone from all {slots} slots", "layer": "gone from all {slots} heads of a layer (mean)"}
+_TITLES = {"model": ("slot", ""), "layer": ("head", " of a layer (mean)")}
 
 
 #: Colour of each threshold of reach, the smallest first.
@@ -61,6 +62,45 @@ def plot_comparison(found: PolicyComparison, model: str, axes: Any = None) -> Fi
             f"{model}, policy {found.policy} on {found.scorer}", fontsize="medium", x=0.01, ha="left"
         )
     return made
+
+
+def panel_words(found: PolicyComparison) -> list[tuple[str, str]]:
+    """Return, for every panel of `plot_comparison`, what it shows and what is to be seen, in words."""
+    told = [
+        (
+            f"{found.policy}: fraction of tokens {_title(found, over)}, by compression ratio",
+            _seen(found, over),
+        )
+        for over in found.axes
+    ]
+    if not found.reach:
+        return told
+    for prune in PRUNING:
+        seen = [
+            f"over reads of weight above {reach.eps:g}: {interval(reach.half(), 3)} read off, "
+            f"{interval(reach.half('simulated'), 3)} simulated, {interval(reach.half('uniform'), 3)} by uniform reads"
+            for reach in found.reach
+            if reach.prune == prune and reach.tokens == TOKENS[0]
+        ]
+        title = f"{found.policy}: fraction of context tokens reached from the last token, pruning {prune}"
+        told.append((title, f"Ratio at which half are out of reach, {'; '.join(seen)}."))
+    return told
+
+
+def _seen(found: PolicyComparison, over: str) -> str:
+    axis = found.axes[over]
+    by = ", ".join(f"{interval(axis.half(name), 3)} by {name}" for name in _LINES)
+    seen = [
+        "Ratio at which half of the evictable tokens are gone: "
+        f"{interval(axis.half('evictable tokens'), 3)} read off, {by}."
+    ]
+    if "answer tokens" in axis.observed:
+        seen.append(f"Half of the answer tokens are gone at {interval(axis.half('answer tokens'), 3)}.")
+    if found.measured is not None and found.measured.known:
+        seen.append(
+            f"Half of the right answers are lost at {interval(found.measured.critical('accuracy'), 3)}."
+        )
+    return " ".join(seen)
 
 
 def _draw_reach(ax: Axes, found: PolicyComparison, prune: str) -> None:
@@ -143,4 +183,5 @@ def _draw_failures(ax: Axes, measured: Failure) -> None:
 
 
 def _title(found: PolicyComparison, over: str) -> str:
-    return _TITLES[over].format(slots=found.axes[over].slots)
+    noun, more = _TITLES[over]
+    return f"gone from {all_of(found.axes[over].slots, noun)}{more}"

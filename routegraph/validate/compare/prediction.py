@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from routegraph.critical.points import crossing, half_point
 from routegraph.stats import intervals
 from routegraph.stats.bootstrap import interval, resample_weights
-from routegraph.stats.intervals import Interval, interval_dict, listed, standard_error
+from routegraph.stats.intervals import Interval, interval_dict, listed, none_of, standard_error
 from routegraph.theory import ger as theory
 
 Curve = NDArray[np.float64]
@@ -56,9 +56,9 @@ def judged(ratios: Curve) -> NDArray[np.bool_]:
 
 
 def rmse(ratios: Curve, prediction: Prediction, read: Curve) -> float:
-    """Return the root mean square difference of the mean curves over the judged ratios."""
-    difference = prediction.mean - read.mean(axis=0)
-    return float(np.sqrt(np.mean(difference[judged(ratios)] ** 2)))
+    """Return the root mean square difference of the mean curves over the judged ratios; NaN where there is none."""
+    apart = (prediction.mean - read.mean(axis=0))[judged(ratios)]
+    return float(np.sqrt(np.mean(apart**2))) if len(apart) else float("nan")
 
 
 def difference(ratios: Curve, prediction: Prediction, read: Curve, seed: int = 0) -> Interval:
@@ -104,7 +104,7 @@ def predicted_dict(ratios: Curve, predictions: Mapping[str, tuple[Prediction, Cu
             "stderr": None if prediction.stderr is None else listed(prediction.stderr),
             "half_point": interval_dict(half_point(ratios, prediction.mean[None])),
             "minus_read_off": interval_dict(difference(ratios, prediction, read)),
-            "rmse": rmse(ratios, prediction, read),
+            "rmse": none_of(rmse(ratios, prediction, read)),
         }
         for name, (prediction, read) in predictions.items()
     }

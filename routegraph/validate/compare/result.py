@@ -15,6 +15,7 @@ from routegraph.stats import intervals
 from routegraph.tables import Block, Page, Shown, note, points, words
 from routegraph.validate.compare import failure
 from routegraph.validate.compare.figures import plot_comparison
+from routegraph.validate.compare.finding import finding
 from routegraph.validate.compare.policy import PolicyComparison, half_points
 from routegraph.validate.compare.prediction import JUDGED, Curve
 from routegraph.validate.compare.reach import EPS, QUERIES
@@ -53,6 +54,11 @@ class Comparison(Shown):
         return any(found.reach for found in self.policies.values())
 
     @property
+    def answer(self) -> list[str]:
+        """What was found, in at most three sentences."""
+        return finding(self.policies)
+
+    @property
     def question(self) -> str:
         """What was compared, in words."""
         low, high = self.n_context
@@ -79,9 +85,9 @@ class Comparison(Shown):
         return notes
 
     def page(self) -> Page:
-        """Return what was read off, what theory and simulation say, and what it means."""
+        """Return what was found, then what was read off, what theory and simulation say, and what it means."""
         methods = [f"{name}: {found.words}." for name, found in self.policies.items()]
-        blocks: list[Block] = [words(self.question), points(methods)]
+        blocks: list[Block] = [words(*self.answer), words(self.question), points(methods)]
         for found in self.policies.values():
             blocks += policy_blocks(found, self.has_measured, self.has_foretold)
         return Page((*blocks, note(*self.notes)))
@@ -147,6 +153,7 @@ class Comparison(Shown):
                 **COMPARISON_DEFINITIONS,
                 **{f"policy {name}": found.words for name, found in self.policies.items()},
             },
+            "answer": " ".join(self.answer),
             "results": [
                 {
                     "policy": found.policy,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from routegraph.critical.result import CriticalFit
-from routegraph.stats.intervals import Interval, interval_of, unlisted
+from routegraph.stats.intervals import Interval, interval_of, of_none, unlisted
 from routegraph.validate.compare.failure import Failure, Outcome
 from routegraph.validate.compare.foretold import Foretold
 from routegraph.validate.compare.policy import PolicyComparison
@@ -34,7 +34,7 @@ class StoredAxis(AxisComparison):
 
     def rmse(self, name: str) -> float:
         """Return the root mean square difference of a prediction over the judged ratios."""
-        return float(self.told["predicted"][name]["rmse"])
+        return of_none(self.told["predicted"][name]["rmse"])
 
     def half(self, name: str) -> Interval:
         """Return the half point of an observed curve, or of a prediction."""
@@ -83,7 +83,7 @@ class StoredReach(ReachComparison):
 
     def rmse(self, name: str) -> float:
         """Return the root mean square difference over the judged ratios."""
-        return float(self.told["predicted"][name]["rmse"])
+        return of_none(self.told["predicted"][name]["rmse"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the file told."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from routegraph.stats.intervals import Interval
-from routegraph.tables import Block, Grid, compact, interval, points, signed
+from routegraph.tables import Block, Grid, all_of, compact, interval, points, signed
 from routegraph.validate.compare.failure import KINDS, Failure, apart
 from routegraph.validate.compare.policy import PolicyComparison, half_points
 from routegraph.validate.compare.prediction import AxisComparison
@@ -80,7 +80,8 @@ def _half_point_row(
 
 
 def _axis_grid(found: PolicyComparison, axis: AxisComparison, at: tuple[float, ...]) -> Grid:
-    columns = [min(range(len(axis.ratios)), key=lambda i: abs(axis.ratios[i] - ratio)) for ratio in at]
+    nearest = (min(range(len(axis.ratios)), key=lambda i: abs(axis.ratios[i] - ratio)) for ratio in at)
+    columns = list(dict.fromkeys(nearest))  # of few ratios one may be the nearest to several
     rows = []
     for name in ("all tokens", "answer tokens", "evictable tokens"):
         if name not in axis.observed:
@@ -90,8 +91,12 @@ def _axis_grid(found: PolicyComparison, axis: AxisComparison, at: tuple[float, .
         rows.append([f"read off, {name.removesuffix(' tokens')}", *cells, interval(axis.half(name), 3), ""])
     for name, prediction in axis.predicted.items():
         cells = [f"{prediction.mean[i]:.3f}" for i in columns]
-        rows.append([name, *cells, interval(axis.half(name), 3), f"{axis.rmse(name):.3f}"])
-    where = f"all {axis.slots} slots" if axis.over == "model" else f"all {axis.slots} heads of a layer, mean"
+        rows.append([name, *cells, interval(axis.half(name), 3), _digits(axis.rmse(name))])
+    where = (
+        all_of(axis.slots, "slot")
+        if axis.over == "model"
+        else f"{all_of(axis.slots, 'head')} of a layer, mean"
+    )
     return Grid(
         ["gone", *(f"{axis.ratios[i]:g}" for i in columns), "half point", "rmse"],
         rows,
@@ -102,39 +107,74 @@ def _axis_grid(found: PolicyComparison, axis: AxisComparison, at: tuple[float, .
 def comparison_reading(found: PolicyComparison) -> list[str]:
     """Return sentences that say what the tables of one policy mean."""
     axis = found.axes["model"]
-    slots = axis.effective_slots()
-    inside = [(r, m) for r, m in zip(axis.ratios, slots, strict=True) if not math.isnan(m) and r >= 0.8]
-    lines = []
-    if inside:
-        low, high = min(m for _, m in inside), max(m for _, m in inside)
+    lines = _slots_reading(axis)
+    told = [
+        f"{interval(axis.difference(name), 3)} by {words}"
+        for name, words in (("measured copula", "the measured copula"), ("independent", "independent slots"))
+        if not math.isnan(axis.difference(name).value)
+    ]
+    if told:
+        rmse = {
+            name: axis.rmse(name) for name in ("independent", "one factor", "measured copula", "simulated")
+        }
+        judged = {name: value for name, value in rmse.items() if not math.isnan(value)}
+        best = f"; smallest rmse: {min(judged, key=lambda name: judged[name])}" if judged else ""
         lines.append(
-            f"Effective slots ln GER / ln p from ratio {inside[0][0]:g} to {inside[-1][0]:g}: {low:.1f} to {high:.1f} "
-            f"of {axis.slots}; heads agree, so tokens die sooner than {axis.slots} independent slots would let them."
+            f"Predicted minus read-off half point, {all_of(axis.slots, 'slot')}: {', '.join(told)}{best}."
         )
-    difference = axis.difference("measured copula")
-    best = min(("independent", "one factor", "measured copula", "simulated"), key=axis.rmse)
-    lines.append(
-        f"Predicted minus read-off half point, all slots: {interval(difference, 3)} by the measured copula, "
-        f"{interval(axis.difference('independent'), 3)} by independent slots; smallest rmse: {best}."
-    )
+    else:
+        lines.append(
+            "Half points cannot be set side by side: at the ratios looked at one curve or the other does not cross "
+            "one half."
+        )
     lines += _reach_reading(found)
     lines += [f"Structural cliff at {ratio:.4f}: {name}." for name, ratio in found.cliffs.items()]
     return lines
+
+
+def _slots_reading(axis: AxisComparison) -> list[str]:
+    """Return a sentence on how many independent slots would lose tokens as these do; none of a single slot."""
+    inside = [
+        (ratio, slots)
+        for ratio, slots in zip(axis.ratios, axis.effective_slots(), strict=True)
+        if not math.isnan(slots) and ratio >= 0.8
+    ]
+    if not inside or axis.slots == 1:
+        return []
+    low, high = min(slots for _, slots in inside), max(slots for _, slots in inside)
+    span = f"{low:.1f} to {high:.1f}" if f"{low:.1f}" != f"{high:.1f}" else f"{low:.1f}"
+    first, last = inside[0][0], inside[-1][0]
+    at = f"from ratio {first:g} to {last:g}" if first != last else f"at ratio {first:g}"
+    if high < axis.slots:
+        why = f"heads agree, so tokens die sooner than {axis.slots} independent slots would let them"
+    elif low > axis.slots:
+        why = f"what one head drops others keep, so tokens last longer than in {axis.slots} independent slots"
+    else:
+        why = f"about as tokens die in {axis.slots} independent slots"
+    return [f"Effective slots ln GER / ln p {at}: {span} of {axis.slots}; {why}."]
+
+
+def _digits(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
 
 
 def _reach_reading(found: PolicyComparison) -> list[str]:
     columns = [reach for reach in found.reach if reach.prune == "columns" and reach.tokens == TOKENS[0]]
     if not columns:
         return []
-    gaps = {}
+    told = []
     for name in ("simulated", "uniform"):
-        apart = [abs(reach.difference(name).value) for reach in columns]
-        never = any(math.isnan(gap) for gap in apart)  # one of the curves does not fall to one half
-        gaps[name] = "an unknown distance" if never else f"{max(apart):.3f}"
+        known = [gap for reach in columns if not math.isnan(gap := abs(reach.difference(name).value))]
+        some = f" where both have one ({len(known)} of {len(columns)})" if len(known) < len(columns) else ""
+        told.append(
+            f"{name} half points lie within {max(known):.3f} of those read off{some}" if known else ""
+        )
     weights = ", ".join(f"{reach.eps:g}" for reach in columns)
+    nearness = ", ".join(filter(None, told)) or (
+        "half points cannot be set side by side, for one curve or the other does not cross one half"
+    )
     return [
-        f"Reach of all context tokens, columns, weights above {weights}: simulated half points lie within "
-        f"{gaps['simulated']} of those read off, uniform ones within {gaps['uniform']}.",
+        f"Reach of all context tokens, columns, weights above {weights}: {nearness}.",
         "Reach under decode falls late or not at all: reads among cache rows stay whole, so that one surviving read "
         "of the question by a row beyond the sinks opens most of the context again.",
     ]
@@ -217,7 +257,7 @@ def failure_reading(found: PolicyComparison) -> list[str]:
         gone, error = axis.observed[name].mean(axis=0)[near], axis.stderr(name)[near]
         lines.append(
             f"Where half of the right answers are lost, {compact(gone, error, axis.prompts(name))} of the "
-            f"{name} are gone from all {axis.slots} slots."
+            f"{name} are gone from {all_of(axis.slots, 'slot')}."
         )
     return lines
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -194,9 +195,14 @@ def test_claims_by_command(capsys, folders, tmp_path):
     status, out, err = run(capsys, "claims", folders[0], "--json")
     assert (status, err) == (0, "")
     assert len(json.loads(out)["results"]) == 12
+    answer = json.loads(out)["answer"]
+    assert answer.startswith("Of 12 claims of the paper ")
+    ids = [claim["id"] for claim in json.loads(out)["results"]]
+    assert sorted(re.findall(r"C\d+[ab]?", answer)) == sorted(ids), "every claim once"
     status, out, _ = run(capsys, "claims", folders[0], "--plot", tmp_path / "c.svg")
     assert status == 0
     assert "C10: not testable here" in out
+    assert " ".join(out.split()).startswith(answer)
     assert "</svg>" in (tmp_path / "c.svg").read_text()
 
 
