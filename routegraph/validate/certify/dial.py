@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Dial:
-    """A certified dial: for each prompt the largest ratio up to which no more of its support is lost than a threshold.
+    """A certified dial: for each prompt the largest ratio up to which its reply loses no more than a threshold.
 
     Attributes
     ----------
     policy : str
         Method that evicts.
     threshold : float
-        Share of its support that a reply may lose.
+        Share of its support, or likelihood where ratios are tried, that a reply may lose.
     ratios : tuple of float
         Compression ratios that are tried, the first one 0.
     model, weights : str

@@ -29,10 +29,12 @@ HARM = {
 
 #: What the keys of the JSON document mean.
 DEFINITIONS = {
-    "certified": "the last setting of fixed-sequence testing (Learn then Test), a ratio or a share of support lost; "
+    "certified": "the last setting of fixed-sequence testing (Learn then Test), a ratio or a share of `dial_loses`; "
     "null: none. The confidence is shared out among all rows",
-    "dial": "what takes for each prompt the largest ratio, of those measured, up to which no more of its reply's "
-    "support is lost than `certified`; routegraph.load_dial reads it from this document",
+    "dial": "what takes for each prompt the largest ratio, of those measured, up to which its reply loses no more than "
+    "`certified`; routegraph.load_dial reads it from this document",
+    "dial_loses": "support: what the reply rests on with the full cache; likelihood: of its least likely token, where "
+    "ratios were tried (predict --tries)",
     "broke": "prompts that break at each setting, by `against`",
     "cache_bytes": "keys and values of a context of so many tokens, sliding windows not counted off; null: not known",
     "policies": PAIRS_NOTE,
@@ -49,7 +51,7 @@ class Certified:
     policy : str
     dial : bool
     settings : float64[n_settings]
-        Ratios, or thresholds of support lost, from the safest on.
+        Ratios, or thresholds of what a reply may lose, from the safest on.
     means : float64[n_settings]
         Mean ratio of each.
     counts : int64[n_settings]
@@ -101,6 +103,8 @@ class Certificate(Shown):
     setup : mapping, optional
         What a dial needs besides: `weights`, `ratios`, how prompts were `asked`, and `unlike`, why it cannot be used;
         None where nothing predicted was given.
+    loses : {"support", "likelihood"}
+        What the dial goes by: see `Forecast.what`.
     """
 
     model: str
@@ -117,6 +121,7 @@ class Certificate(Shown):
     row_bytes: int = 0
     seed: int = 0
     setup: Mapping[str, Any] | None = field(default=None)
+    loses: str = "support"
 
     @property
     def best(self) -> Certified | None:
@@ -161,7 +166,7 @@ class Certificate(Shown):
                 beside = f" One ratio for all prompts: {top.policy} at {top.ratio:g}."
             return (
                 f"Deploy {best.policy} prompt by prompt, where at most {best.settings[best.last]:g} of a reply's "
-                f"support is lost: a mean ratio of {best.ratio:.2f}; {bound} ({broke}).{beside}"
+                f"{self.loses} is lost: a mean ratio of {best.ratio:.2f}; {bound} ({broke}).{beside}"
             )
         return f"Deploy {best.policy} at ratio {best.ratio:g}: {bound} ({broke})."
 
@@ -188,7 +193,7 @@ class Certificate(Shown):
                     "Certified: Learn then Test, settings from the safest on, exact binomial p-values; the confidence "
                     "is shared out among all rows, so that whichever is chosen keeps the guarantee. It is for prompts "
                     "drawn as these were, and for no others. 'One at a time': every prompt at the largest ratio at "
-                    "which no more of its support is lost than the setting. [.., ..]: 95 %.",
+                    f"which no more of its {self.loses} is lost than the setting. [.., ..]: 95 %.",
                     *([PAIRS_NOTE] if self.pairs else []),
                 ),
                 words(self.answer),
@@ -267,6 +272,7 @@ class Certificate(Shown):
                 "risk": self.risk,
                 "confidence": self.confidence,
                 "prompts_needed": self.needed,
+                "dial_loses": None if self.setup is None else self.loses,
                 "tokens": self.tokens,
                 "cache_bytes": whole,
             },

@@ -22,7 +22,7 @@ Flags = NDArray[np.bool_]
 
 #: What counts as harm: a right answer is right no more; a reply states something else than with the full cache.
 AGAINST = ("gold", "own")
-#: Thresholds of the dial: how much of its support a reply may lose.
+#: Thresholds of the dial: how much a reply may lose, see `Forecast.lost`.
 THRESHOLDS = np.round(np.arange(0.0, 1.0001, 0.01), 2)
 
 
@@ -46,7 +46,7 @@ def certify(
         Of prompts that are like those to come: the guarantee is for prompts drawn as these were.
     predicted : Forecast, optional
         Of the same prompts: then a *dial* is certified, too, which takes for every prompt the largest ratio up to which
-        no more of its support is lost than a threshold.
+        its reply loses no more than a threshold.
     policy_names : sequence of str, optional
         Those to choose from; all that were measured by default. Fewer leave more of the confidence to each.
     risk : float
@@ -112,6 +112,7 @@ def certify(
         row_bytes=row_bytes or cache_row_at_hand(measured.settings),
         seed=seed,
         setup=None if predicted is None else _setup(measured, predicted),
+        loses="support" if predicted is None else predicted.what,
     )
 
 
