@@ -76,8 +76,7 @@ def certify(
     check_share("risk", risk)
     check_share("confidence", confidence)
     check_whole("tokens", tokens, 0)
-    if against not in AGAINST:
-        raise ValueError(f"unknown harm {against!r}; choose from: {', '.join(AGAINST)}")
+    check_against(against)
     if measured.keep:
         raise ValueError("budgets of rows were measured, and a guarantee is for ratios; measure ratios")
     if len(measured.ratios) < 2:
@@ -114,6 +113,12 @@ def certify(
         setup=None if predicted is None else _setup(measured, predicted),
         loses="support" if predicted is None else predicted.what,
     )
+
+
+def check_against(against: str) -> None:
+    """Raise ValueError unless it is known what counts as harm."""
+    if against not in AGAINST:
+        raise ValueError(f"unknown harm {against!r}; choose from: {', '.join(AGAINST)}")
 
 
 def harmed(measured: Answers, against: str) -> Flags:

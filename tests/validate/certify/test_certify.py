@@ -247,3 +247,58 @@ def test_command_line(capsys, tmp_path):
     status, out, error = run(capsys, "certify", tmp_path / "predict")
     assert (status, out, error.count("\n")) == (2, "", 1)
     assert "is no folder of routegraph measure" in error
+
+
+def test_a_model_and_prompts_in_one_command(capsys, tmp_path):
+    """The same as measure, predict and certify one after the other; a second time nothing is asked again."""
+    asking = ["--n", "6", "--policy", "topk", "--ratio", ".3", "--ratio", ".6"]
+    more = ["--chunk-length", "16", "--max-new-tokens", "1", "--threads", "1"]
+    one = ["certify", "llama-tiny", "--prompts", "words_forward", *asking, *more, "--into", tmp_path / "into"]
+    status, shown, _ = run(capsys, *one, "--risk", ".5", "--json")
+    assert status == 0
+    assert run(capsys, *one, "--risk", ".5", "--json")[1] == shown
+    for command, extra in (("measure", []), ("predict", ["--tries", "2"])):
+        asked = [command, "llama-tiny", "--task", "words_forward", *asking, *more, *extra]
+        assert run(capsys, *asked, "--out", tmp_path / command)[0] == 0
+    folders = tmp_path / "measure", "--predict", tmp_path / "predict"
+    apart = run(capsys, "certify", *folders, "--risk", ".5", "--json")[1]
+    assert json.loads(apart) == json.loads(shown)
+    assert json.loads(shown)["parameters"]["dial_loses"] == "likelihood"
+    words = " ".join(run(capsys, "certify", *folders, "--risk", ".5")[1].split())
+    assert "of a reply's likelihood is lost" in words
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (
+            ["--prompts", "words_forward", "--n", "5"],
+            "5 prompts are too few, even if none broke: at least 72",
+        ),
+        (["--prompts", "words_forward", "--ratio", "1"], "ratio must be in [0, 1), got 1.0"),
+        (["--prompts", "words_forward", "--tries", "-1"], "tries must be a whole number of at least 0"),
+        (["--prompts", "words_forward", "--risk", "0"], "risk must be in (0, 1), got 0.0"),
+        (["--prompts", "words_forward", "--against", "silver"], "unknown harm 'silver'"),
+        (["--prompts", "words_forward", "--predict", "there"], "give --into DIR, and no --predict"),
+    ],
+)
+def test_a_model_and_prompts_refused_before_anything_is_loaded(more, says, capsys, tmp_path):
+    status, shown, error = run(capsys, "certify", "no-such-model", *more, "--into", tmp_path / "into")
+    assert (status, shown) == (2, "")
+    assert says in error
+    assert not (tmp_path / "into").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "flag"),
+    [
+        (["--tries", "2"], "--tries"),
+        (["--ratio", ".5"], "--ratio"),
+        (["--chat", "off"], "--chat"),
+        (["--dtype", "bfloat16"], "--dtype"),
+    ],
+)
+def test_how_to_ask_means_nothing_to_a_folder(more, flag, capsys, tmp_path):
+    status, shown, error = run(capsys, "certify", tmp_path, *more)
+    assert (status, shown) == (2, "")
+    assert f"{flag} says how to ask prompts" in error
