@@ -66,9 +66,9 @@ def put_due(due, due_next, row, time):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def arrive(
+def arrive(  # type: ignore[no-untyped-def]
     numbers, tokens, time, death, never, model, height, renewals, due, due_next, weight, offset, shared
-):  # type: ignore[no-untyped-def]
+):
     """Let the row of this time arrive, draw the popularities that are due, and let the query look.
 
     Parameters
