@@ -138,3 +138,22 @@ def streaming(n_prefill: int, n_steps: int, budget: int, interval: int, n_sink: 
                 death[row] = step
             kept = stays
     return death
+
+
+def scope(n_prefill: int, n_steps: int, budget: int, local: int, strategy: str) -> list[int]:
+    """Most rows that SCOPE leaves after every arrival; a step that cuts nothing leaves all that came."""
+    capacity, n = [n_prefill + n_steps] * n_prefill, n_prefill + n_steps
+    heavy, grown = budget - local, 0
+    for step in range(1, n_steps + 1):
+        # The pool grows by one whenever another (T - b2) / b1 steps have gone by after the first b2.
+        due = 0
+        while n_steps > budget and (due + 1) * (n_steps - local) <= (step - local) * heavy:
+            due += 1
+        if strategy == "slide" or n_steps <= budget:
+            capacity.append(n_prefill + budget)
+        elif strategy == "adaptive" or due > grown:
+            capacity.append(n_prefill + max(1, local + due))
+        else:
+            capacity.append(n)
+        grown = due
+    return capacity

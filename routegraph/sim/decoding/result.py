@@ -285,9 +285,9 @@ def _ages(result: DecodingResult) -> Grid:
 
 def _footnote(result: DecodingResult) -> str:
     return (
-        f"0.488(12) is 0.488 with one standard error of 0.012 over {many(result.replicates, 'replicate')}; < and > are "
-        "95 % bounds where none or all were counted. Age: steps since a decoded row's own step. Attention is drawn from "
-        "a model, so which policy keeps more is a question to real models, not an answer about them."
+        f"0.488(12) is 0.488 with one standard error of 0.012 over {many(result.replicates, 'replicate')}; < and > "
+        "are 95 % bounds where none or all were counted. Age: steps since a decoded row's own step. Attention is drawn "
+        "from a model, so which policy keeps more is a question to real models, not an answer about them."
     )
 
 

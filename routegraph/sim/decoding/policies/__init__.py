@@ -4,13 +4,20 @@ A policy says at which step every row of one slot dies. Put a new one in a file 
 """
 
 from routegraph.sim.decoding.policies import h2o, random, scope, streaming, tova, treekv
-from routegraph.sim.decoding.policies.base import deaths, decoding_policies, decoding_policy, resolved
+from routegraph.sim.decoding.policies.base import (
+    deaths,
+    decoding_policies,
+    decoding_policy,
+    is_apart,
+    resolved,
+)
 
 __all__ = [
     "deaths",
     "decoding_policies",
     "decoding_policy",
     "h2o",
+    "is_apart",
     "random",
     "resolved",
     "scope",

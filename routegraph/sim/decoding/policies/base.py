@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,40 @@ from routegraph.registry import Registry
 from routegraph.sim.decoding.slot import Slot
 from routegraph.sim.decoding.static import static
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 #: Registry of policies that evict while decoding; `decoding_policy` is its decorator.
-decoding_policies = decoding_policy = Registry("decoding policy")
+decoding_policies = Registry("decoding policy")
+_APART: dict[str, bool] = {}
+
+
+def decoding_policy(name: str, *, apart: bool = False) -> Callable[[F], F]:
+    """Return a decorator that registers a policy of decoding.
+
+    Parameters
+    ----------
+    name : str
+    apart : bool
+        Whether the rows of the prefill stay for good, and the budget is one of decoded rows.
+
+    Raises
+    ------
+    ValueError
+        If the name is taken by another function.
+    """
+
+    def register(function: F) -> F:
+        decoding_policies(name)(function)
+        _APART[name] = apart
+        return function
+
+    return register
+
+
+def is_apart(name: str) -> bool:
+    """Return whether the budget of a policy counts decoded rows only; ValueError if it is unknown."""
+    decoding_policies[name]
+    return _APART.get(name, False)
 
 
 def resolved(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:

@@ -40,7 +40,7 @@ def room(slot: Slot, recent: float, strategy: str) -> NDArray[np.int64]:
     return np.where(cut, np.maximum(most, 1), slot.n_steps)
 
 
-@decoding_policy("scope")
+@decoding_policy("scope", apart=True)
 def scope(slot: Slot, *, recent: float = 0.25, strategy: str = "slide") -> NDArray[np.int32]:
     """Never evict the prefill; of the decoded rows keep the latest and those the last query looks at most.
 
