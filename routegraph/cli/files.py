@@ -36,6 +36,7 @@ def export(
 def registries() -> tuple[Registry, ...]:
     """Return every registry there is, in the order in which `list` shows them."""
     from routegraph.policies import policies
+    from routegraph.sim.decoding.policies import decoding_policies
     from routegraph.sim.ensembles import ensembles
     from routegraph.sim.measures import measures
     from routegraph.sim.observables import observables
@@ -46,7 +47,19 @@ def registries() -> tuple[Registry, ...]:
     from routegraph.validate.prompts.formats import formats
     from routegraph.validate.tasks import tasks
 
-    return policies, ensembles, profiles, observables, measures, SCORERS, families, tasks, formats, graders
+    return (
+        policies,
+        decoding_policies,
+        ensembles,
+        profiles,
+        observables,
+        measures,
+        SCORERS,
+        families,
+        tasks,
+        formats,
+        graders,
+    )
 
 
 def list_(

@@ -50,7 +50,7 @@ def gone_from_all(log_chance: ArrayLike, slots: int) -> Curve:
 
     The Global Eviction Ratio of rows of one age (arXiv 2603.01426), where slots are cut independently.
     """
-    return np.asarray((-np.expm1(np.asarray(log_chance, dtype=float))) ** slots)
+    return np.asarray((0.0 - np.expm1(np.asarray(log_chance, dtype=float))) ** slots)
 
 
 def survival_by_age(log_chance: Curve, ages: ArrayLike) -> Curve:
