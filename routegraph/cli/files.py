@@ -172,6 +172,7 @@ def replay(
     Where it is not, the first difference is shown, and the exit status is 1.
     """
     from routegraph.sim.replay import replay as run_replay
+    from routegraph.tables import many
 
     done, difference = run_replay(file, None if replicate is None else [replicate])
     if json_:
@@ -179,6 +180,6 @@ def replay(
             {"file": file.name, "replicates": done, "identical": difference is None, "first": difference}
         )
     elif difference is None:
-        typer.echo(f"identical: {done} replicate(s) of {file.name}")
+        typer.echo(f"identical: {many(done, 'replicate')} of {file.name}")
     if difference is not None:
         raise typer.Exit(fail(f"not identical: {difference}", 1))

@@ -319,9 +319,10 @@ def _draw(result: DecodingResult, axes: Any) -> Figure:
         title="What is lost of the prompt (GER)",
     )
     made: Figure = axes[0].figure
+    cut = "cut every step" if p.interval == 1 else f"cut every {p.interval} steps"
     made.suptitle(
         f"prompt of {p.n_prefill}, {p.n_layers} layers x {p.n_heads} heads, budget {p.budget}, "
-        f"cut every {p.interval} step(s), {result.replicates} replicates",
+        f"{cut}, {many(result.replicates, 'replicate')}",
         fontsize="small",
         x=0.01,
         ha="left",
