@@ -197,6 +197,7 @@ class Forecast:
         ValueError
             If it is of another model, or was asked in another way, or of none of these prompts, policies and ratios.
         """
+        measured.check_unrounded("predict")
         self.check_same(measured)
         lost, breaks = [], []
         by_id = {name: i for i, name in enumerate(self.ids) if not np.isnan(self.lost[i]).any()}

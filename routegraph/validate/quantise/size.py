@@ -35,7 +35,7 @@ def cache_bytes(n_rows: ArrayLike, head_dim: int, precision: Precision | None = 
     rows = np.asarray(n_rows, dtype=np.int64)
     if head_dim < 1 or (rows < 0).any():
         raise ValueError(
-            f"a head needs a width of at least 1 and no fewer than 0 rows, got {head_dim} and {n_rows}"
+            f"a head needs a width of at least 1 and no fewer than 0 rows, got {head_dim} and {rows.tolist()}"
         )
     if precision is None:
         return int(2 * rows.sum() * head_dim * FULL // 8)
