@@ -23,6 +23,7 @@ from routegraph.validate.measure.metrics import METRICS
 from routegraph.validate.measure.pairs import areas_dict, compared
 from routegraph.validate.measure.reading import reading
 from routegraph.validate.measure.tables import measured_page
+from routegraph.validate.quantise.precision import Precision
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -293,8 +294,10 @@ def plot_measured(found: Measured, axes: Any = None) -> Figure:
         for ax in grid[0]:
             ax.legend(loc="best")
         aware = "question-aware" if found.settings["question_aware"] else "question-agnostic"
+        bits = f", bits {Precision.named(found.bits).name} but for the first" if found.bits else ""
         made.suptitle(
-            f"{found.settings['model']}, {len(found.ids)} items, {aware}; dotted: cliffs built in by protected rows",
+            f"{found.settings['model']}{bits}, {len(found.ids)} items, {aware}; dotted: cliffs built in by protected "
+            "rows",
             fontsize="medium",
             x=0.01,
             ha="left",

@@ -215,6 +215,15 @@ def test_page(measured):
     assert f"{100 * found.bytes[0, 1]:.1f}" in text
 
 
+def test_figure(measured, plain):
+    found, _ = measured
+    figure = found.plot()
+    assert "bits kivi2:residual=0 but for the first" in figure.get_suptitle()
+    assert "bits" not in plain.plot().get_suptitle()
+    lines = figure.axes[0].get_lines()
+    assert lines[0].get_xdata().tolist() == pytest.approx([1, 1, 0.5, 0.1])
+
+
 def test_document(measured, plain):
     found, _ = measured
     document = json.loads(json.dumps(found.to_dict(10), allow_nan=False))
