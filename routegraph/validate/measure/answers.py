@@ -147,7 +147,9 @@ class Answers:
     def check_unrounded(self, what: str) -> None:
         """Raise ValueError where bits were measured, of which `what` does not know."""
         if self.bits:
-            raise ValueError(f"a cache of bits {self.bits!r} was measured, and {what} knows whole ones only")
+            raise ValueError(
+                f"a cache of bits {self.bits!r} was measured, and {what} knows unrounded ones only"
+            )
 
     @property
     def keep(self) -> tuple[int, ...]:

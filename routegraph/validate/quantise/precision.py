@@ -71,7 +71,7 @@ class Precision:
         group of an axis is shorter where the axis is no multiple; 0: the whole axis.
     residual : int
         R, the rows that stay as they are: the last R values, and of the keys as many; by channel the last n mod R of n
-        keys, since keys are rounded R at a time (KIVI, section 3.2). 0: none.
+        keys, since keys are rounded R at a time (KIVI, Algorithm 1). 0: none.
 
     Raises
     ------

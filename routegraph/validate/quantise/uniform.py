@@ -1,7 +1,7 @@
 """Uniform quantisation: numbers rounded to a grid of 2^b points that a group shares, with 16-bit scales.
 
 With an offset (min-max, asymmetric): z = min, s = (max - min) / (2^b - 1), code = round((x - z) / s), x' = s code + z,
-as KIVI (arXiv 2402.02750, equation 1) and others do. Without (symmetric): s = max |x| / (2^(b-1) - 1), code =
+as KIVI (arXiv 2402.02750, section 3) and quanto do. Without (symmetric): s = max |x| / (2^(b-1) - 1), code =
 round(x / s), x' = s code. Halves are rounded to even. Scales and offsets are float16, as they are stored: the offset
 rounded down and the scale up, so that the grid covers the group and |x - x'| <= s / 2 holds all the same, up to the
 rounding of float32.
