@@ -1,7 +1,7 @@
 """Caches of fewer bits on real models: the tables of docs/guide/bits.md.
 
 ``python -m studies.bits FOLDER`` measures into FOLDER (resumed where cells are there) and writes the tables; with
-``--only`` it writes them from what FOLDER holds. About 40 minutes on one core, most of them SmolLM2's and the coder's.
+``--only`` it writes them from what FOLDER holds. About 20 minutes of one core, most of them for the two pretrained models.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ASKED = {
     "llama-tiny": WORDS,
     "qwen-tiny": WORDS,
     "smollm2": ["--task", "bundled", "--n", "8"],
-    "qwen2.5-coder-0.5b": ["--task", "bundled", "--n", "4"],
+    "qwen2.5-coder-0.5b": ["--task", "bundled", "--n", "8"],
 }
 #: Of which the keys are looked at.
 ROUNDED = ("4", "kivi4:residual=0")
