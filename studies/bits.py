@@ -1,7 +1,7 @@
 """Caches of fewer bits on real models: the tables of docs/guide/bits.md.
 
 ``python -m studies.bits FOLDER`` measures into FOLDER (resumed where cells are there) and writes the tables; with
-``--only`` it writes them from what FOLDER holds. About 20 minutes of one core, most of them for the two pretrained models.
+``--only`` it writes them from what FOLDER holds. About 20 minutes of one core.
 """
 
 from __future__ import annotations
