@@ -1,15 +1,34 @@
-"""Files are written to a temporary name in the same folder and renamed: whole or not at all."""
+"""Files are written to a temporary name in the same folder and renamed: whole or not at all.
+
+Several processes may share a folder of cells: a temporary file is named after the process that writes it, and only
+those of dead processes are removed; ``run.json`` is changed under a lock.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import platform
+import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
+
+try:
+    import fcntl
+except ImportError:  # where there is none, processes that share a folder are not kept apart
+    fcntl = None  # type: ignore[assignment]
+
+#: Name of the file in a shared folder that a process holds while it changes ``run.json``.
+LOCK = ".lock"
+
+#: Seconds after which a temporary file is nobody's, where its process cannot be looked up: it ran on another host.
+FORGOTTEN = 24 * 3600
 
 
 @contextmanager
@@ -26,7 +45,9 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[A
     target = Path(path)
     check_writable(target)
     # mkstemp makes the file private; a finished result gets the permissions any new file would.
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    handle, name = tempfile.mkstemp(
+        dir=target.parent, prefix=f".{target.name[:40]}.{_owner()}.", suffix=".tmp"
+    )
     try:
         with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as stream:
             yield stream
@@ -52,13 +73,92 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise PermissionError(f"cannot write {str(target)!r}: folder {str(target.parent)!r} is read-only")
 
 
-def cells_folder(out: Path) -> Path:
-    """Return ``out/cells``, made if missing, without what a run that was killed while writing left there."""
+def _owner() -> str:
+    """Return what names this process in a temporary file's name: host, number, and start."""
+    return f"{_host()}-{os.getpid()}-{_start(os.getpid()) or 0}"
+
+
+@cache
+def _host() -> str:
+    """Return digits that name this host; of containers, each has processes of its own."""
+    try:
+        inside = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        inside = 0
+    return digest([platform.node(), inside])[:8]
+
+
+def _start(process: int) -> int | None:
+    """Return when a process started, in ticks since the host did; None where there is none, or it is not told."""
+    try:
+        told = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return None
+    return int(told.rpartition(")")[2].split()[19])
+
+
+def _is_left(path: Path) -> bool:
+    """Return whether the process that wrote a temporary file is dead, or the file too old to be anybody's."""
+    named = re.search(r"\.([0-9a-f]{8})-([0-9]+)-([0-9]+)\.[^.]*\.tmp$", path.name)
+    if named and named[1] == _host() and _start(os.getpid()) is not None:
+        return _start(int(named[2])) != int(named[3])
+    try:
+        return time.time() - path.stat().st_mtime > FORGOTTEN
+    except OSError:  # finished meanwhile
+        return False
+
+
+def holds_else(out: Path) -> bool:
+    """Return whether a folder without ``run.json`` holds anything else than what opening it writes first."""
+    strange = [
+        name for name in os.listdir(out) if name != LOCK and not re.match(r"\.run\.json\..*\.tmp$", name)
+    ]
+    # In this order: another process that opens the folder writes run.json before anything else.
+    return bool(strange) and not (out / "run.json").is_file()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for it out of a folder; where the file system knows no locks, go on without."""
+    check_writable(folder / LOCK)
+    with open(folder / LOCK, "ab") as held:
+        if fcntl is not None:
+            with suppress(OSError):
+                fcntl.flock(held, fcntl.LOCK_EX)
+        yield  # closing the file gives the lock back, and so does the end of the process
+
+
+def open_cells(out: Path, check: Callable[[], None], head: Mapping[str, Any]) -> Path:
+    """Return ``out/cells``, made if missing with its ``run.json``, without what dead processes left there.
+
+    Parameters
+    ----------
+    out : Path
+    check : callable
+        Raises where the folder is not to be written into; called while no other process opens it.
+    head : mapping
+        What a new ``run.json`` says.
+    """
+    check()
+    out.mkdir(exist_ok=True)
+    with locked(out):
+        check()
+        if not (out / "run.json").is_file():
+            write_json(out / "run.json", head)
     cells = out / "cells"
-    cells.mkdir(parents=True, exist_ok=True)
-    for left in cells.glob(".*.tmp"):
-        left.unlink(missing_ok=True)
+    cells.mkdir(exist_ok=True)
+    for left in (*cells.glob(".*.tmp"), *out.glob(".*.tmp")):
+        if _is_left(left):
+            left.unlink(missing_ok=True)
     return cells
+
+
+def note_run(out: Path, entry: Mapping[str, Any]) -> None:
+    """Add an entry to the runs in ``run.json``; those of other processes are kept."""
+    path = out / "run.json"
+    with locked(out):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        write_json(path, {**document, "runs": [*document.get("runs", ()), entry]})
 
 
 def write_json(path: str | os.PathLike[str], document: Any) -> None:

@@ -2,6 +2,9 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -128,3 +131,51 @@ def test_json_refuses_what_is_no_json_and_writes_nothing(tmp_path, number):
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(tmp_path / "result.json", {"a": number})
     assert names(tmp_path) == []
+
+
+# --- folders that processes share --------------------------------------------------------------------
+
+
+def opened(folder):
+    return files.open_cells(folder, lambda: None, {"runs": []})
+
+
+def test_only_temporary_files_of_dead_processes_and_old_ones_are_removed(tmp_path):
+    cells = opened(tmp_path / "s")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    with files.atomic_open(cells / "cell"):
+        (ours,) = cells.glob(".cell.*.tmp")
+        left = cells / ours.name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")
+        reused = cells / ours.name.replace(f"-{files._start(os.getpid())}.", "-1.")
+        elsewhere = cells / ours.name.replace(f".{files._host()}-", ".01234567-")
+        forgotten = cells / ".cell.npz.abc.tmp"
+        for path in (left, reused, elsewhere, forgotten):
+            path.touch()
+        os.utime(forgotten, (0, 0))
+        opened(tmp_path / "s")
+        assert names(cells) == sorted([ours.name, elsewhere.name])
+    assert names(cells) == sorted(["cell", elsewhere.name])
+
+
+def test_runs_of_all_threads_and_processes_are_kept(tmp_path):
+    opened(tmp_path / "s")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda k: files.note_run(tmp_path / "s", {"run": k}), range(40)))
+    runs = json.loads((tmp_path / "s" / "run.json").read_text())["runs"]
+    assert sorted(run["run"] for run in runs) == list(range(40))
+
+
+def test_where_there_are_no_locks_a_folder_opens_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "fcntl", None)
+    assert opened(tmp_path / "s").is_dir()
+    files.note_run(tmp_path / "s", {"run": 1})
+    assert names(tmp_path / "s") == [".lock", "cells", "run.json"]
+
+
+def test_a_folder_that_is_being_opened_holds_nothing_else(tmp_path):
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".run.json.01234567-1-1.abc.tmp").touch()
+    assert not files.holds_else(tmp_path)
+    (tmp_path / "thesis.tex").touch()
+    assert files.holds_else(tmp_path)
