@@ -1,7 +1,7 @@
 """Cell files of a measurement or a prediction: one JSON document an item, the same bytes for the same inputs.
 
 A folder holds ``run.json`` (settings, and of every run: version, time, host) and ``cells/``, a file an item. A cell
-knows the digest of the settings it was measured with and a checksum of itself.
+knows its name, the digest of the settings it was measured with, and a checksum of itself.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Cells:
 
     def keep(self, name: str, content: Mapping[str, Any]) -> dict[str, Any]:
         """Seal the content of a cell, write it, and return it."""
-        cell, path = sealed(content, self.settings, self.kind), self._path(name)
+        cell, path = sealed({"name": name, **content}, self.settings, self.kind), self._path(name)
         if path is not None:
             write_cell(path, cell)
         return cell
@@ -129,7 +129,7 @@ def sealed(
 
 def unsealed(cell: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of a cell that was sealed."""
-    seal = ("format", "format_version", "settings", "checksum")
+    seal = ("format", "format_version", "settings", "name", "checksum")
     return {name: value for name, value in cell.items() if name not in seal}
 
 
@@ -145,7 +145,7 @@ def read_cell(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If it is damaged, or was measured with other settings.
+        If it is damaged, was measured with other settings, or is a copy under another name.
     """
     try:
         cell = json.loads(path.read_text(encoding="utf-8"))
@@ -160,7 +160,33 @@ def read_cell(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
         )
     if cell["settings"] != digest(dict(settings)):
         raise ValueError(f"cell file {str(path)!r} was measured with other settings than its folder")
+    if cell.get("name", path.stem) != path.stem:
+        raise ValueError(
+            f"cell file {str(path)!r} is {cell['name'] + path.suffix!r} under another name; remove it, so that its "
+            "item is not counted twice"
+        )
     return {**cell, "checksum": checksum}
+
+
+def read_cells(out: str | os.PathLike[str], settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return all cells of a folder by their names, sorted by the items' ids.
+
+    Raises
+    ------
+    ValueError
+        As `read_cell`; also where two files of an earlier version, which recorded no names, hold the same cell.
+    """
+    cells: dict[str, dict[str, Any]] = {}
+    seen: dict[str, Path] = {}
+    for path in sorted((Path(out) / "cells").glob("*.json")):
+        cell = cells[path.stem] = read_cell(path, settings)
+        first = seen.setdefault(cell["checksum"], path)
+        if first != path:
+            raise ValueError(
+                f"cell files {first.name!r} and {path.name!r} of {str(out)!r} are the same; remove the copy, so that "
+                "its item is not counted twice"
+            )
+    return dict(sorted(cells.items(), key=lambda named: str(named[1]["prompt"]["id"])))
 
 
 def read_run(out: str | os.PathLike[str], kind: str = MEASUREMENT) -> dict[str, Any]:

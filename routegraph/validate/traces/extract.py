@@ -31,7 +31,7 @@ from routegraph.validate.presses.scorers import (
     score_tables,
 )
 from routegraph.validate.prompts.asking import Asks
-from routegraph.validate.prompts.prompt import Prompt, occurrences, prompts_bytes, read_prompts
+from routegraph.validate.prompts.prompt import Prompt, counted_once, occurrences, prompts_bytes, read_prompts
 from routegraph.validate.prompts.tokens import Context, UnfitPromptError, read_context, tell_set_aside, unfit
 from routegraph.validate.traces.read_graph import GraphRecorder
 
@@ -83,7 +83,7 @@ def extract(
     asks = _asks(options)
     tables = checked_tables(scorers, chunk_length)
     model = load(model)
-    fitting, aside = [], []
+    fitting, aside, prompts = [], [], counted_once(prompts)
     for prompt in prompts:
         try:
             fitting.append((prompt, _encode(model, prompt, tables, asks)))
