@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from routegraph.files import atomic_open, check_writable, write_json
+from routegraph.files import atomic_open, check_apart, check_writable, write_json
 from routegraph.graph import TokenGraph
 from routegraph.kernels.rng import seed_sequence
 from routegraph.sim.draw import draw_graph, draw_survival
@@ -49,6 +49,7 @@ def export(
     ValueError
         If the source is none of these, the format is unknown or does not fit it, or the replicate does not exist.
     """
+    check_apart({"to": to}, [source])
     if is_measurement(source):
         check_samples_path(to)
         found = Measured.load(source)

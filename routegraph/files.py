@@ -13,7 +13,7 @@ import platform
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -71,6 +71,50 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise ValueError(f"cannot write {str(target)!r}: it is a folder")
     if not os.access(target.parent, os.W_OK):
         raise PermissionError(f"cannot write {str(target)!r}: folder {str(target.parent)!r} is read-only")
+
+
+def check_apart(
+    outputs: Mapping[str, str | os.PathLike[str] | None], inputs: Iterable[str | os.PathLike[str]]
+) -> None:
+    """Refuse an output that is one of the inputs, or belongs to one that is a folder, or is another output.
+
+    Files are told by what they are, links followed, and not by how their paths are written.
+
+    Parameters
+    ----------
+    outputs : mapping
+        Paths by the names of their options; None where one is left out. Folders and what is no plain file pass.
+    inputs : iterable of path
+        Whatever may be one: what is no path of something that is there passes.
+    """
+    known: list[tuple[str, str | os.PathLike[str]]] = []
+    sources = [source for source in inputs if os.path.exists(source)]
+    for name, path in outputs.items():
+        if path is None or (os.path.exists(path) and not os.path.isfile(path)):
+            continue
+        if any(_same(path, source) or _belongs(Path(path), Path(source)) for source in sources):
+            raise ValueError(
+                f"{name} {os.fspath(path)!r} is what is read, and would be lost; choose another file"
+            )
+        for other, taken in known:
+            if _same(path, taken):
+                raise ValueError(f"{other} and {name} both name {os.fspath(path)!r}; choose two files")
+        known.append((name, path))
+
+
+def _same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Return whether two paths lead to one file, which need not be there yet."""
+    if os.path.exists(one) and os.path.exists(other):
+        return os.path.samefile(one, other)
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _belongs(path: Path, folder: Path) -> bool:
+    """Return whether a file that is there is part of a folder of cells, or of a model."""
+    within, inside = Path(os.path.realpath(folder)), Path(os.path.realpath(path))
+    if not (within.is_dir() and inside.is_file() and inside.is_relative_to(within)):
+        return False
+    return inside.name == "run.json" or inside.parent.name == "cells" or (within / "config.json").is_file()
 
 
 def _owner() -> str:

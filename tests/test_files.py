@@ -179,3 +179,43 @@ def test_a_folder_that_is_being_opened_holds_nothing_else(tmp_path):
     assert not files.holds_else(tmp_path)
     (tmp_path / "thesis.tex").touch()
     assert files.holds_else(tmp_path)
+
+
+# --- outputs and inputs ------------------------------------------------------------------------------
+
+
+def linked(folder, how):
+    """Another name of folder/read.json, which is there."""
+    path, other = folder / "read.json", folder / "other.json"
+    path.write_text("{}")
+    if how == "spelling":
+        return folder / "x" / ".." / "read.json"
+    (other.symlink_to if how == "symlink" else other.hardlink_to)(path)
+    return other
+
+
+@pytest.mark.parametrize("how", ["spelling", "symlink", "hard link"])
+def test_an_output_that_is_read_is_refused_under_any_name(tmp_path, how):
+    (tmp_path / "x").mkdir()
+    out = linked(tmp_path, how)
+    with pytest.raises(ValueError, match=r"--out '.*' is what is read, and would be lost"):
+        files.check_apart({"--out": out}, ["no such", str(tmp_path / "read.json")])
+
+
+def test_two_outputs_are_two_files(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    for other in ("one", "./one", "link"):
+        with pytest.raises(ValueError, match="--out and --plot both name"):
+            files.check_apart({"--out": tmp_path / "one", "--plot": f"{tmp_path}/{other}"}, [])
+    files.check_apart({"--out": tmp_path / "one", "--plot": tmp_path / "two", "--html": None}, [tmp_path])
+    files.check_apart({"--out": os.devnull, "--html": os.devnull}, [])
+
+
+def test_a_part_of_a_folder_that_is_read_is_refused(tmp_path):
+    cells = opened(tmp_path / "run")
+    (cells / "a.json").touch()
+    for part in (cells / "a.json", tmp_path / "run" / "run.json"):
+        with pytest.raises(ValueError, match="is what is read"):
+            files.check_apart({"--out": part}, [tmp_path / "run"])
+    (tmp_path / "run" / "replies.csv").touch()
+    files.check_apart({"--out": tmp_path / "run" / "replies.csv"}, [tmp_path / "run"])

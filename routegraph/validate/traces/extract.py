@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from routegraph._version import __version__
-from routegraph.files import check_writable
+from routegraph.files import check_apart, check_writable
 from routegraph.options import check_names, takes
 from routegraph.trace import Trace
 from routegraph.validate.models.load import Loaded, fingerprint, load
@@ -141,6 +141,7 @@ def extract_to_file(
         If the model cannot be fetched or the file not be written; then nothing is left of it.
     """
     check_writable(out)
+    check_apart({"out": out}, [prompts, *([model] if isinstance(model, str | os.PathLike) else [])])
     asks = _asks(options)
     names = list(checked_tables(scorers, chunk_length))
     if limit is not None and limit < 1:
