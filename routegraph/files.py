@@ -1,5 +1,7 @@
 """Files are written to a temporary name in the same folder and renamed: whole or not at all.
 
+Links are followed, permissions kept, and what is no plain file is written to at the end.
+
 Several processes may share a folder of cells: a temporary file is named after the process that writes it, and only
 those of dead processes are removed; ``run.json`` is changed under a lock.
 """
@@ -11,6 +13,8 @@ import json
 import os
 import platform
 import re
+import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,6 +39,9 @@ FORGOTTEN = 24 * 3600
 def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; on success it replaces `path`, on any error it is removed.
 
+    A link is followed, and a file that is there keeps its permissions and owner. What is no plain file (a pipe, a
+    device, standard output) is written to and not replaced: everything at the end, nothing on an error.
+
     Raises
     ------
     ValueError
@@ -42,35 +49,84 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[A
     OSError
         If the disk is full or the file cannot be written.
     """
-    target = Path(path)
-    check_writable(target)
-    # mkstemp makes the file private; a finished result gets the permissions any new file would.
+    check_writable(path)
+    encoding = None if "b" in mode else "utf-8"
+    if _is_special(path):
+        with tempfile.TemporaryFile(f"{mode}+", encoding=encoding) as stream:
+            yield stream
+            stream.flush()
+            os.lseek(stream.fileno(), 0, os.SEEK_SET)
+            with open(stream.fileno(), "rb", closefd=False) as body, open(path, "ab") as special:
+                shutil.copyfileobj(body, special)
+        return
+    target = _followed(path)
+    # mkstemp makes the file private; a finished result gets the permissions any new file would, or those it had.
     handle, name = tempfile.mkstemp(
         dir=target.parent, prefix=f".{target.name[:40]}.{_owner()}.", suffix=".tmp"
     )
     try:
-        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as stream:
+        with os.fdopen(handle, mode, encoding=encoding) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
+        _set_permissions(name, target)
         os.replace(name, target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
 
 
+def _set_permissions(name: str, target: Path) -> None:
+    """Give a new file the owner and permissions of the one it replaces, or those of any new one."""
+    umask = os.umask(0)
+    os.umask(umask)
+    permissions = 0o666 & ~umask
+    try:
+        before = target.stat()
+    except FileNotFoundError:
+        pass
+    else:
+        permissions = stat.S_IMODE(before.st_mode)
+        if hasattr(os, "chown"):
+            with suppress(OSError):  # only root may give files away
+                os.chown(name, before.st_uid, before.st_gid)
+    os.chmod(name, permissions)
+
+
+def _is_special(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path leads to something that must not be replaced: no plain file, or an open standard one."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    if stat.S_ISDIR(found.st_mode):
+        return False
+    if not stat.S_ISREG(found.st_mode):
+        return True
+    for standard in (1, 2):
+        with suppress(OSError):
+            if os.path.samestat(found, os.fstat(standard)):
+                return True
+    return False
+
+
+def _followed(path: str | os.PathLike[str]) -> Path:
+    """Return where a link leads, and any other path as it is."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+
+
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Refuse, before anything is computed, a path whose folder is missing or which is a folder."""
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise ValueError(f"cannot write {str(target)!r}: folder {str(target.parent)!r} does not exist")
-    if target.is_dir():
-        raise ValueError(f"cannot write {str(target)!r}: it is a folder")
-    if not os.access(target.parent, os.W_OK):
-        raise PermissionError(f"cannot write {str(target)!r}: folder {str(target.parent)!r} is read-only")
+    said, target = f"cannot write {os.fspath(path)!r}", _followed(path)
+    if not _is_special(path):
+        if not target.parent.is_dir():
+            raise ValueError(f"{said}: folder {str(target.parent)!r} does not exist")
+        if target.is_dir():
+            raise ValueError(f"{said}: it is a folder")
+        if not os.access(target.parent, os.W_OK):
+            raise PermissionError(f"{said}: folder {str(target.parent)!r} is read-only")
+    if target.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(f"{said}: it is read-only")
 
 
 def check_apart(

@@ -92,6 +92,75 @@ def test_the_umask_is_heeded_and_left_as_it_was(tmp_path):
         os.umask(before)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permission bits are POSIX")
+def test_permissions_of_a_file_that_is_replaced_are_kept(tmp_path):
+    (tmp_path / "private").touch(mode=0o600)
+    files.write_json(tmp_path / "private", 1)
+    assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
+def test_the_owner_of_a_file_that_is_replaced_is_kept(tmp_path):
+    (tmp_path / "theirs").touch()
+    os.chown(tmp_path / "theirs", 12345, 12345)
+    files.write_json(tmp_path / "theirs", 1)
+    assert (tmp_path / "theirs").stat().st_uid == 12345
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_followed(tmp_path, there):
+    (tmp_path / "far").mkdir()
+    target, link = tmp_path / "far" / "target", tmp_path / "link"
+    link.symlink_to(target)
+    if there:
+        target.write_text("old")
+    files.write_json(link, "new")
+    assert link.is_symlink()
+    assert json.loads(target.read_text()) == "new"
+    assert (names(tmp_path), names(tmp_path / "far")) == (["far", "link"], ["target"])
+
+
+def test_a_link_into_a_missing_folder_is_named(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "target")
+    with pytest.raises(ValueError, match=r"cannot write '.*link': folder '.*nowhere' does not exist"):
+        files.check_writable(tmp_path / "link")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.parametrize(("mode", "content"), [("wb", b"\x00new"), ("w", "n\u00e9\n")])
+def test_a_pipe_is_written_to(tmp_path, mode, content):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_bytes)
+        with files.atomic_open(pipe, mode) as stream:
+            stream.write(content)
+            stream.seek(0, os.SEEK_END)  # as whatever writes archives does
+        assert read.result(timeout=10) == (content if mode == "wb" else content.encode())
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert names(tmp_path) == ["pipe"]
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="there are no terminals")
+def test_a_device_is_written_to(tmp_path):
+    """A terminal: were it /dev/null, a fault would replace it for everybody."""
+    ours, theirs = os.openpty()
+    files.write_json(os.ttyname(theirs), 1)
+    assert os.read(ours, 10).split() == [b"1"]
+    (tmp_path / "link").symlink_to(os.ttyname(theirs))
+    files.write_json(tmp_path / "link", 2)
+    assert os.read(ours, 10).split() == [b"2"]
+    assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="standard output has no path")
+def test_standard_output_is_written_to_where_it_is_a_file(tmp_path):
+    program = "import sys; from routegraph.files import write_json; write_json('/dev/stdout', 1); print(2)"
+    with open(tmp_path / "out", "ab") as out:
+        subprocess.run([sys.executable, "-c", program], stdout=out, check=True)
+    assert (tmp_path / "out").read_text() == "1\n2\n"
+
+
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"cannot write '.*nowhere.result': folder '.*nowhere' does not"):
         files.check_writable(tmp_path / "nowhere" / "result")
