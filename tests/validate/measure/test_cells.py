@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -65,3 +66,13 @@ def test_a_prompt_given_twice_counts_once(tiny, tmp_path, ask):
 def test_a_prompt_given_twice_is_extracted_once(tiny):
     with pytest.warns(RepeatedPromptsWarning):
         assert len(extract(tiny, [PROMPT, PROMPT])) == 1
+
+
+def test_different_prompts_of_one_id_are_not_matched(tiny):
+    prompts = [
+        PROMPT,
+        replace(PROMPT, question="Where does Bob live?", answer="Rome", answer_spans=((35, 39),)),
+    ]
+    found = predict(tiny, prompts, **ASKED)
+    with pytest.raises(ValueError, match="different prompts that were predicted have the id 'p'"):
+        found.check_same(measure(tiny, prompts, **ASKED))
