@@ -56,7 +56,8 @@ def definitions(told: dict[str, str]) -> str:
     return f"<dl>{rows}</dl>"
 
 
-def described(svg: str, what: str) -> str:
-    """Return a drawing with words for those who do not see it, which stand below it, too."""
-    said = html.escape(what)
-    return f'<figure><div role=img aria-label="{said}">{svg}</div><figcaption class=note>{said}</figcaption></figure>'
+def described(svg: str, caption: str, numbers: str = "") -> str:
+    """Return a drawing with a caption below it; those who do not see it are told the numbers as well."""
+    said = html.escape(f"{caption} {numbers}".strip())
+    below = html.escape(caption)
+    return f'<figure><div role=img aria-label="{said}">{svg}</div><figcaption class=note>{below}</figcaption></figure>'

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from routegraph import policies
 from routegraph.graph import TokenGraph
+from routegraph.sim.decoding.policies import deaths, decoding_policies, is_apart
+from routegraph.sim.decoding.slot import Attention, Slot
 from routegraph.sim.ensembles import Edges, ensembles
 from routegraph.survival import Survival, eviction_rate
 from routegraph.validate.graders import Grader, graders
@@ -120,12 +122,13 @@ def ratios(n: int) -> st.SearchStrategy[float]:
 
 
 def check_laws(name: str, examples: int = 40, **parameters: Any) -> None:
-    """Check that a registered policy, ensemble or grader obeys the laws that routegraph relies on.
+    """Check that a registered policy (of decoding, too), ensemble or grader obeys the laws that routegraph relies on.
 
     Parameters
     ----------
     name : str
-        Name of a policy, an ensemble or a grader, registered with `@policy`, `@ensemble` or `@grader`.
+        Name of a policy, a policy of decoding, an ensemble or a grader, registered with `@policy`, `@decoding_policy`,
+        `@ensemble` or `@grader`.
     examples : int
         Random inputs tried.
     **parameters
@@ -143,11 +146,18 @@ def check_laws(name: str, examples: int = 40, **parameters: Any) -> None:
     Policy: at ratio 0 everything is kept; every layer keeps a row at ratio 0.5; the kept rows at a higher ratio
     are among those at a lower one and GER does not fall (unless the policy says it is not nested, by asking for
     the ratio); relabelling heads relabels the result (unless it looks at no scores); the same scores give the
-    same result. Ensemble: keys at or before their query, slots in range, `degree` reads a head where reads are
+    same result. Policy of decoding: no row dies before it has come, or between cuts; no cut leaves more than the
+    budget; with a budget for all rows nothing dies; the same slot gives the same result, at one thread and at two.
+    Ensemble: keys at or before their query, slots in range, `degree` reads a head where reads are
     regular, the same key the same edges, at one thread and at two. Grader: a score from 0 to 1, the answer itself is
     right, an empty reply is not, the same reply gets the same score.
     """
-    checks = [(policies.policies, _policy_laws), (ensembles, _ensemble_laws), (graders, _grader_laws)]
+    checks = [
+        (policies.policies, _policy_laws),
+        (decoding_policies, _decoding_laws),
+        (ensembles, _ensemble_laws),
+        (graders, _grader_laws),
+    ]
     known = [check for registry, check in checks if name in registry]
     if not known:
         choices = ", ".join(name for registry, _ in checks for name in registry)
@@ -187,6 +197,46 @@ def _policy_laws(name: str, examples: int, parameters: dict[str, Any]) -> None:
             order = data.draw(st.permutations(range(shape[1])))
             relabelled = alive(scores[:, order])
             assert np.array_equal(relabelled, kept[:, :, order]), "relabelling heads must relabel the result"
+
+    laws()
+
+
+def _decoding_laws(name: str, examples: int, parameters: dict[str, Any]) -> None:
+    @settings(max_examples=examples, deadline=None, derandomize=True, report_multiple_bugs=False)
+    @given(
+        key=st.integers(0, 2**64 - 1).map(np.uint64),
+        n_prefill=st.sampled_from([1, 2, 15, 16, 17, 40]),
+        n_steps=st.sampled_from([12, 13, 50]),
+        budget=st.integers(12, 30),
+        interval=st.sampled_from([1, 2, 5, 12]),
+        attention=st.builds(
+            Attention,
+            st.sampled_from([0.0, 1.0, 5.0]),
+            st.sampled_from([0.0, 0.9, 1.0]),
+            st.sampled_from([0.0, 0.1]),
+        ),
+    )
+    def laws(
+        key: np.uint64, n_prefill: int, n_steps: int, budget: int, interval: int, attention: Attention
+    ) -> None:
+        slot = Slot(key, 2, 1, n_prefill, n_steps, budget, interval, attention)
+        death = deaths(name, slot, **parameters)
+        came = np.maximum(np.arange(slot.n_rows) - n_prefill + 1, 0)
+        gone = death <= n_steps
+        assert death.shape == (slot.n_rows,), "there must be a step for every row"
+        assert death.min() >= 1, "no row may die before step 1"
+        assert death.max() <= slot.never, "a row that never dies must have the step after the last"
+        assert (death >= came).all(), "no row may die before it has come"
+        assert (death[gone] % interval == 0).all(), "rows may die at cuts only"
+        counted = slice(n_prefill if is_apart(name) else 0, None)
+        for step in range(interval, n_steps + 1, interval):
+            left = np.sum((came <= step)[counted] & (death > step)[counted])
+            assert left <= budget, "no cut may leave more rows than the budget"
+        roomy = Slot(key, 2, 1, n_prefill, n_steps, slot.n_rows, interval, attention)
+        assert (deaths(name, roomy, **parameters) == slot.never).all(), "with room for all no row may die"
+        with ThreadPoolExecutor(2) as pool:
+            for again in pool.map(lambda _: deaths(name, slot, **parameters), range(2)):
+                assert np.array_equal(again, death), "the same slot must give the same result"
 
     laws()
 

@@ -18,6 +18,8 @@ BEGIN, END = "<!-- tables: written by studies/predictor_judged.py -->", "<!-- en
 SHIPPED, CEILINGS = "support_lost", ("forced_sum", "forced_worst", FIRST_STEP)
 #: Numbers of tried ratios that are judged, and the one that is recommended.
 TRIES, RECOMMENDED = (0, 1, 2, 3), 2
+#: Numbers of tries of the baseline, which interpolates along the ratio.
+ALONE = (1, 2)
 
 
 def auc_table(chosen: list[Run], names: list[str]) -> str:
@@ -39,13 +41,15 @@ def auc_table(chosen: list[Run], names: list[str]) -> str:
 
 
 def tries_table(chosen: Sequence[Run]) -> str:
-    """Return AUC by how many ratios are tried, of bisection alone with as many as are recommended, and of all tried."""
+    """Return AUC by how many ratios are tried, of bisection alone with one and two, and of all tried."""
     rows = []
     for run in chosen:
-        alone = between(np.broadcast_to(run.ratios, run.fails.shape), run.tried(RECOMMENDED))
-        values = [*(run.lost(tries) for tries in TRIES), alone, "forced_worst"]
+        ratios = np.broadcast_to(run.ratios, run.fails.shape)
+        alone = [between(ratios, run.tried(tries)) for tries in ALONE]
+        values = [*(run.lost(tries) for tries in TRIES), *alone, "forced_worst"]
         rows.append([run.name, str(len(run.tasks)), *(cell(run.auc(one).auc) for one in values)])
-    columns = ["run", "items", *(f"{tries or 'none'} tried" for tries in TRIES), "2, no support", "all tried"]
+    told = [f"{tries or 'none'} tried" for tries in TRIES] + [f"{tries}, no support" for tries in ALONE]
+    columns = ["run", "items", *told, "all tried"]
     return markdown(columns, rows)
 
 

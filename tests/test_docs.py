@@ -26,11 +26,11 @@ def test_what_a_page_shows_registers(code, restored, tmp_path):
     path.write_text(code)
     registered = plugins.load(path)
     assert registered
-    for kind, _, name in (one.partition(" ") for one in registered):
+    for kind, _, name in (one.rpartition(" ") for one in registered):
         registry = restored[kind]
         assert registry.origin(name) == str(path)
         assert registry.summary(name), "a line for `routegraph list`"
-        if kind in ("policy", "ensemble"):
+        if kind in ("policy", "decoding policy", "ensemble"):
             check_laws(name, examples=5)
 
 

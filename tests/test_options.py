@@ -16,7 +16,7 @@ from routegraph.options import check, option, options, takes
 from routegraph.sim import simulation
 from routegraph.sim.parameters import Parameters
 from routegraph.validate.measure.run import measure
-from routegraph.validate.plan import Plan
+from routegraph.validate.plan import Measuring, Plan
 from routegraph.validate.probe.run import probe
 
 
@@ -44,7 +44,8 @@ def test_one_field_more_is_an_option_more(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("function", "declaring"), [(simulate, Parameters), (sweep, Parameters), (measure, Plan), (probe, Plan)]
+    ("function", "declaring"),
+    [(simulate, Parameters), (sweep, Parameters), (measure, Measuring), (probe, Plan)],
 )
 def test_functions_name_what_is_declared(function, declaring):
     signature = inspect.signature(function)
@@ -57,12 +58,12 @@ def test_functions_name_what_is_declared(function, declaring):
         (ValueError, "unknown parameter") if function is sweep else (TypeError, "unexpected keyword argument")
     )
     with pytest.raises(error[0], match=f"{error[1]} 'temperature'"):
-        function(*(["llama-tiny", [None]] if declaring is Plan else []), temperature=1)
+        function(*(["llama-tiny", [None]] if issubclass(declaring, Plan) else []), temperature=1)
 
 
 @pytest.mark.parametrize(
     ("name", "declaring"),
-    [("simulate", Parameters), ("sweep", Parameters), ("measure", Plan), ("probe", Plan)],
+    [("simulate", Parameters), ("sweep", Parameters), ("measure", Measuring), ("probe", Plan)],
 )
 def test_commands_name_what_is_declared(name, declaring):
     found = {p.name: p for p in typer.main.get_command(app).commands[name].params}

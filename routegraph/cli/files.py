@@ -36,6 +36,7 @@ def export(
 def registries() -> tuple[Registry, ...]:
     """Return every registry there is, in the order in which `list` shows them."""
     from routegraph.policies import policies
+    from routegraph.sim.decoding.policies import decoding_policies
     from routegraph.sim.ensembles import ensembles
     from routegraph.sim.measures import measures
     from routegraph.sim.observables import observables
@@ -46,7 +47,19 @@ def registries() -> tuple[Registry, ...]:
     from routegraph.validate.prompts.formats import formats
     from routegraph.validate.tasks import tasks
 
-    return policies, ensembles, profiles, observables, measures, SCORERS, families, tasks, formats, graders
+    return (
+        policies,
+        decoding_policies,
+        ensembles,
+        profiles,
+        observables,
+        measures,
+        SCORERS,
+        families,
+        tasks,
+        formats,
+        graders,
+    )
 
 
 def list_(
@@ -159,6 +172,7 @@ def replay(
     Where it is not, the first difference is shown, and the exit status is 1.
     """
     from routegraph.sim.replay import replay as run_replay
+    from routegraph.tables import many
 
     done, difference = run_replay(file, None if replicate is None else [replicate])
     if json_:
@@ -166,6 +180,6 @@ def replay(
             {"file": file.name, "replicates": done, "identical": difference is None, "first": difference}
         )
     elif difference is None:
-        typer.echo(f"identical: {done} replicate(s) of {file.name}")
+        typer.echo(f"identical: {many(done, 'replicate')} of {file.name}")
     if difference is not None:
         raise typer.Exit(fail(f"not identical: {difference}", 1))

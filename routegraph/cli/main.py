@@ -12,6 +12,7 @@ from routegraph.cli import (
     certify,
     claims,
     compare,
+    decode,
     extract,
     files,
     fit,
@@ -62,6 +63,7 @@ def _main(
 #: Commands in the order in which help names them.
 COMMANDS: dict[str, Callable[..., None]] = {
     "simulate": simulate.simulate,
+    "decode": decode.decode,
     "sweep": sweep.sweep,
     "fit": fit.fit,
     "task": task.task,

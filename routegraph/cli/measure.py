@@ -24,13 +24,13 @@ from routegraph.cli.options import (
     with_presses,
 )
 from routegraph.cli.terminal import check_outputs, console, draw, note, print_json, progress
-from routegraph.validate.plan import Plan
+from routegraph.validate.plan import Measuring
 
 if TYPE_CHECKING:
     from routegraph.validate.measure.result import Measured
 
 
-@takes(Plan)
+@takes(Measuring)
 def measure(
     out: Annotated[
         Path,
@@ -115,7 +115,8 @@ def measure(
         "keep": keep or (),
         **options,
     }
-    measuring.planned(**asked)  # refuses what it must before anything is loaded
+    plan = measuring.planned(**asked)  # refuses what it must before anything is loaded
+    measuring.check_metrics(plan, bool(metrics or carriers))
     check_folder(out)
     prompts = [prompt for name in task for prompt in load_task(name, n, options["seed"], length)]
 

@@ -224,7 +224,11 @@ def verdict(data: Resampled) -> tuple[str, list[str], list[str]]:
     an end (GER in the number of slots, 2**(-1/M)) or does not change, it does not.
     """
     if len(data.sizes) < 3:
-        return "undecided", [f"{len(data.sizes)} size(s): sharpening cannot be judged"], []
+        return (
+            "undecided",
+            [f"{len(data.sizes)} size{'s' * (len(data.sizes) != 1)}: sharpening cannot be judged"],
+            [],
+        )
     slopes = np.abs(data.mean @ data.smoother[1].T)
     where, height, edge = peak_of(data.ratios, slopes)
     warnings: list[str] = []

@@ -111,7 +111,8 @@ def fit_critical(
     warnings = [*found.warnings, *cautions]
     if len(data.sizes) < 3:
         warnings.append(
-            f"only {len(data.sizes)} size(s): no limit in size, no verdict (three or more are needed)"
+            f"only {len(data.sizes)} size{'s' * (len(data.sizes) != 1)}: no limit in size, no verdict (three or "
+            "more are needed)"
         )
     alpha_c = bootstrap.interval(found.alpha_c)
     if alpha_c.high - alpha_c.low > (width := _width(data)):

@@ -44,6 +44,8 @@ class Declared:
         kvpress's class that cuts a scorer's rows in the same way; "" for the scorer's own press, None: there is none.
     cut : str
         How it cuts, in words that a table can say ("per head"); nothing: its name has to do.
+    ordinal : bool
+        Whether only the order of the scores counts: any growing function of them evicts the same rows.
     """
 
     scores: Literal["rows", "chunks"] | None = "rows"
@@ -53,6 +55,7 @@ class Declared:
     plain: bool = False
     press: str | None = None
     cut: str = ""
+    ordinal: bool = True
 
 
 _DECLARED: dict[str, Declared] = {}
@@ -68,6 +71,7 @@ def policy(
     plain: bool = False,
     press: str | None = None,
     cut: str = "",
+    ordinal: bool = True,
 ) -> Callable[[F], F]:
     """Return a decorator that registers a policy and what it declares; see `Declared`.
 
@@ -76,7 +80,7 @@ def policy(
     ValueError
         If the name is taken by another function, or a protected parameter is none that the function takes.
     """
-    declared = Declared(scores, protects, competes, draws, plain, press, cut)
+    declared = Declared(scores, protects, competes, draws, plain, press, cut, ordinal)
 
     def register(function: F) -> F:
         taken = inspect.signature(function).parameters

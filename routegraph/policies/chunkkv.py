@@ -9,7 +9,13 @@ from routegraph.policies.base import check_scores, eviction_order, policy
 from routegraph.survival import Survival, eviction_ratios
 
 
-@policy("chunkkv", competes="layer", press="ChunkKVPress", cut="by whole chunks, all heads of a layer alike")
+@policy(
+    "chunkkv",
+    competes="layer",
+    press="ChunkKVPress",
+    cut="by whole chunks, all heads of a layer alike",
+    ordinal=False,
+)
 def chunkkv(scores: ArrayLike, *, n_context: int, chunk_length: int = 20) -> Survival:
     """Evict whole chunks of chunk_length rows, the lowest mean score first, all heads of a layer alike.
 

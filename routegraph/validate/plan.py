@@ -1,4 +1,7 @@
-"""What is asked of every prompt: which policies at which ratios, and how. `measure` and `probe` share it."""
+"""What is asked of every prompt: which policies at which ratios, and how. `measure` and `probe` share it.
+
+What `measure` alone takes is a field of `Measuring`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from routegraph.options import check_whole, option
 from routegraph.validate.graders import Grader, grader_setting, graders
 from routegraph.validate.presses.scorers import CHUNK_LENGTH, SCORERS, checked_tables
 from routegraph.validate.prompts.asking import Asks
+from routegraph.validate.quantise.precision import CHOICES, Precision
 
 if TYPE_CHECKING:
     from routegraph.validate.eviction import Method
@@ -124,3 +128,44 @@ class Plan(Asks):
         scorers = [SCORERS[one.table.partition("/")[0]] for one in methods if one.scored]
         judges = [graders[self.grader.partition(":")[0]]] if self.grader else []
         return plugins.fingerprints([*(policies[one.policy] for one in methods), *scorers, *judges])
+
+
+@dataclass(frozen=True)
+class Measuring(Plan):
+    """What `measure` asks: a plan, and the bits of the cache.
+
+    With bits, every prompt is asked once with nothing removed and the cache as it is, the reference that failures are
+    told by, and at each ratio, 0 among them, with what is kept of the context's cache rounded.
+
+    Raises
+    ------
+    ValueError
+        If the bits are none of the choices, or are given with budgets of rows; as `Plan`.
+    """
+
+    bits: str = option(
+        "",
+        "Bits of keys and values of the context, rounded once it is known which rows are kept: "
+        + CHOICES
+        + "; as they "
+        "are by default.",
+    )
+
+    def __post_init__(self) -> None:
+        precision = Precision.named(self.bits) if self.bits else None
+        super().__post_init__()
+        if precision is not None:
+            if self.keep:
+                raise ValueError(
+                    "bits are measured at ratios; give ratios in place of numbers of rows to keep"
+                )
+            object.__setattr__(self, "bits", precision.text)
+
+    @property
+    def precision(self) -> Precision | None:
+        """What the bits mean; None: the cache as it is."""
+        return Precision.named(self.bits) if self.bits else None
+
+    def settings(self, model: Loaded) -> dict[str, Any]:
+        """Return what a result depends on, as JSON-ready values; the bits where there are any."""
+        return {**super().settings(model), **({"bits": self.bits} if self.bits else {})}

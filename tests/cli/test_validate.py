@@ -128,7 +128,7 @@ def test_what_is_registered_is_filtered(capsys, words, kinds, names):
         (["compare", "TRACE", "--split", "halves"], ["'halves'", "alternate, random"]),
         (["compare", "TRACE", "--ratio", "x"], ["'x'"]),
         (["compare", "TRACE", "--eps", "2"], ["eps", "2.0"]),
-        (["list", "nothing like it"], ["'nothing like it'", "kinds are: policy, ensemble"]),
+        (["list", "nothing like it"], ["'nothing like it'", "kinds are: policy, decoding policy"]),
         (["list", "ensemble", "topk"], ["'ensemble topk'"]),
         (["inspect", "missing.npz"], ["no file or folder", "missing.npz"]),
         (["model", "get", "gpt5"], ["gpt5", "smollm2"]),

@@ -133,7 +133,7 @@ def test_warnings():
     rng = np.random.default_rng(10)
     samples = curves(rng)
     few = fit_critical(RATIOS, samples[:2], SIZES[:2], method="peak")
-    assert any("only 2 size(s)" in w for w in few.warnings)
+    assert any("only 2 sizes:" in w for w in few.warnings)
     assert few.verdict == "undecided"
     upper = RATIOS > 0.52
     cut = fit_critical(RATIOS[upper], samples[..., upper], SIZES, method="peak")

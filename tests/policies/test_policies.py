@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from routegraph import Survival, TokenGraph, ger, reach_thresholds
 from routegraph.kernels import rng
-from routegraph.policies import apply, is_nested, policies
+from routegraph.policies import apply, declared, is_nested, policies
 from routegraph.registry import Registry
 from routegraph.testing import ratios
 from tests import naive
@@ -24,7 +24,7 @@ BLIND = {"bernoulli", "random", "streaming"}
 #: Policies whose budget depends on the layer.
 BY_LAYER = {"pyramid"}
 #: Policies that add scores up; for all others only their order counts.
-ADDING = {"chunkkv"}
+ADDING = {name for name in policies if not declared(name).ordinal}
 #: Parameters that suit short contexts, where the defaults do not.
 SHORT = {"chunkkv": {"chunk_length": 4}, "pyramid": {"window": 2}, "snapkv": {"window": 2}}
 TIED = st.integers(-2, 2)
@@ -436,3 +436,12 @@ def test_a_policy_of_ones_own_works_like_the_others(monkeypatch):
     assert apply("oldest", np.zeros((1, 1, 3)), step=2).drop.tolist() == [[[1, 2, 3]]]
     with pytest.raises(ValueError, match="takes no parameter 'pace'; choose from: step"):
         apply("oldest", np.zeros((1, 1, 3)), pace=2)
+
+
+@pytest.mark.parametrize("name", sorted(ADDING))
+def test_policies_that_add_scores_up_go_by_more_than_their_order(name):
+    scores = np.random.default_rng(0).standard_normal((2, 3, 48))
+    one, other = (
+        apply(name, table, **SHORT.get(name, {})).alive(0.5) for table in (scores, np.exp(4 * scores))
+    )
+    assert not np.array_equal(one, other)

@@ -17,6 +17,7 @@ def read_cells(folder: Path, name: str) -> list[Run]:
         If it is no such folder, a cell is damaged, or budgets of rows were measured.
     """
     measured = Measured.load(folder)
+    measured.check_unrounded("audit")
     if measured.keep:
         raise ValueError(
             f"budgets of rows were measured in {str(folder)!r}, whose ratios differ from prompt to prompt; audit "

@@ -24,7 +24,7 @@ def write_page(path: str | os.PathLike[str], found: Audit) -> None:
         f"<p class=note>Folder {html.escape(found.folder)}, routegraph {__version__}. Everything on this page is "
         "inside this one file.</p>",
         scrolling(Page(tuple(rest[:2]))) if found.warnings else "",
-        described(plot.to_svg(found.plot()), _caption(found)) if judged else "",
+        described(plot.to_svg(found.plot()), *_caption(found)) if judged else "",
         scrolling(Page(tuple(rest[2:] if found.warnings else rest))),
         "<h2>Definitions</h2>",
         definitions(AUDIT_DEFINITIONS),
@@ -34,8 +34,8 @@ def write_page(path: str | os.PathLike[str], found: Audit) -> None:
         stream.write(document(f"routegraph audit: {found.folder}", parts))
 
 
-def _caption(found: Audit) -> str:
-    """Return in words what the figure shows."""
+def _caption(found: Audit) -> tuple[str, str]:
+    """Return in words what the figure shows, and its numbers."""
     shown = drawn_scopes(found.compressed)
     left = len({row.pair.run.scope for row in found.compressed if row.judged}) - len(shown)
     told = "; ".join(
@@ -46,5 +46,6 @@ def _caption(found: Audit) -> str:
     more = f" {left} more data sets and models are in the tables only." if left else ""
     return (
         "Share of right answers against the compression ratio, with 95 % intervals, and below it the shares of "
-        f"answers that break (solid) and are mended (dotted). {told}.{more}"
+        f"answers that break (solid) and are mended (dotted).{more}",
+        f"{told}.",
     )

@@ -77,6 +77,7 @@ def certify(
     check_share("confidence", confidence)
     check_whole("tokens", tokens, 0)
     check_against(against)
+    measured.check_unrounded("certify")
     if measured.keep:
         raise ValueError("budgets of rows were measured, and a guarantee is for ratios; measure ratios")
     if len(measured.ratios) < 2:

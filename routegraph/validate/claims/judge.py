@@ -79,6 +79,8 @@ def claims_of_files(
         If one of them is no such thing.
     """
     loaded = [Measured.load(folder) for folder in measured]
+    for found in loaded:
+        found.check_unrounded("claims")
     names = [label(found) for found in loaded]
     for k, folder in enumerate(measured):
         if names.count(names[k]) > 1:  # two task sets of one model: told apart by their folders

@@ -195,6 +195,7 @@ def read_measured(
         If the folder holds no measurement, or one of another model or of other knowledge of the question.
     """
     found = measured if isinstance(measured, Measured) else Measured.load(measured)
+    found.check_unrounded("compare")
     if why := mismatch(found.settings, traces, weights):
         raise ValueError(why)
     return found

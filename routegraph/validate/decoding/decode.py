@@ -7,7 +7,7 @@ variants can read one cache. Presses that move what they keep (key rerotation) o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -125,6 +125,7 @@ def decode(
     n_logits: int = 1,
     memory: int = MEMORY,
     stop: str = "",
+    read_as: Callable[[Any, Kept], Any] | None = None,
 ) -> Decoded:
     """Answer a question under every variant of an evicted cache, greedily and in one batch.
 
@@ -149,6 +150,9 @@ def decode(
         Bytes the variants decoded at a time may take (at least one always is): see `bytes_per_variant`.
     stop : str
         Text before which a reply ends, though the tokens that hold it are still told; none by default.
+    read_as : callable, optional
+        Called with the cache and the `kept` of a batch; returns what that batch reads in the cache's place, with layers
+        of keys and values [n_variants, n_kv_heads, n_context, head_dim].
 
     Returns
     -------
@@ -170,11 +174,11 @@ def decode(
     asked = np.asarray(question)
     cache = _checked_cache(model, context, asked, kept, max_new_tokens)
     n_logits = min(max(n_logits, 0), max_new_tokens)
-    size = _batch_size(model, kept, len(asked), max_new_tokens, n_logits, memory)
-    parts = [
-        _greedy(model, cache, asked, kept[start : start + size], max_new_tokens, n_logits, stop)
-        for start in range(0, len(kept), size)
-    ]
+    size = _batch_size(model, kept, len(asked), max_new_tokens, n_logits, memory, own=read_as is not None)
+    parts = []
+    for some in (kept[start : start + size] for start in range(0, len(kept), size)):
+        read = cache if read_as is None else read_as(cache, some)
+        parts.append(_greedy(model, read, asked, some, max_new_tokens, n_logits, stop))
     replies = tuple(reply for part in parts for reply in part[0])
     texts = tuple(_text(model, reply) for reply in replies)
     if stop:
@@ -241,9 +245,11 @@ def bytes_per_variant(
 
 
 def _batch_size(
-    model: Loaded, kept: Kept, n_question: int, max_new_tokens: int, n_logits: int, memory: int
+    model: Loaded, kept: Kept, n_question: int, n_new: int, n_logits: int, memory: int, own: bool = False
 ) -> int:
-    each = bytes_per_variant(model, kept.shape[3], n_question, max_new_tokens, n_logits)
+    each = bytes_per_variant(model, kept.shape[3], n_question, n_new, n_logits)
+    if own:  # keys and values of the context, and what they are made from
+        each += 2 * 2 * kept[0].size * model.head_dim * model.model.dtype.itemsize
     return max(1, int(memory) // each)
 
 
@@ -306,7 +312,7 @@ def _shared_cache(model: Loaded, cache: Any, kept: Kept) -> Iterator[Any]:
                 raise ValueError(f"decoding under eviction does not know attention with {name!r} here")
         shared = cache.layers[module.layer_idx]
         evicted = dead[:, module.layer_idx]
-        return _attend(query, key, value, shared.keys[0], shared.values[0], evicted, known), None
+        return _attend(query, key, value, shared.keys, shared.values, evicted, known), None
 
     def step(ids: Ids, n_logits: int) -> Any:
         start = kept.shape[3] + own.get_seq_length()
@@ -328,16 +334,19 @@ def _attend(
     """Attend from the variants' own rows to the shared rows each keeps, and causally to their own.
 
     query [v, query heads, q, d]; key, value [v, KV heads, t, d], of which the last q are the query's own rows;
-    shared_key, shared_value [KV heads, n, d]; dead bool[v, KV heads, n]. Returns [v, q, query heads, d].
+    shared_key, shared_value [v or 1, KV heads, n, d]; dead bool[v, KV heads, n]. Returns [v, q, query heads, d].
     """
     import torch
 
     n_variants, n_query_heads, n_query, width = query.shape
     n_heads, n_own = key.shape[1:3]
-    n_context = shared_key.shape[1]
+    n_context = shared_key.shape[2]
     # The query heads of a group lie side by side and read the same keys: one product serves them all.
     query = query.reshape(n_variants, n_heads, -1, width)
-    there = torch.einsum("vhqd,hnd->vhqn", query, shared_key)
+    one = len(shared_key) == 1  # of which no copy is made for every variant
+    there = (
+        torch.einsum("vhqd,hnd->vhqn", query, shared_key[0]) if one else query @ shared_key.transpose(2, 3)
+    )
     logits = attention.capped(torch.cat([there, query @ key.transpose(2, 3)], dim=3))
     logits[..., :n_context].masked_fill_(dead[:, :, None], -torch.inf)
     position = torch.arange(n_context + n_own, device=query.device)
@@ -346,7 +355,8 @@ def _attend(
     logits[..., first:].masked_fill_(unseen.repeat(n_query_heads // n_heads, 1), -torch.inf)
     weights = logits.softmax(dim=3, dtype=torch.float32).to(query.dtype)
     there, here = weights.split([n_context, n_own], dim=3)
-    read = torch.einsum("vhqn,hnd->vhqd", there, shared_value) + here @ value
+    read = torch.einsum("vhqn,hnd->vhqd", there, shared_value[0]) if one else there @ shared_value
+    read = read + here @ value
     return read.reshape(n_variants, n_query_heads, n_query, width).transpose(1, 2).contiguous()
 
 

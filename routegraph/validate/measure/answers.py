@@ -130,11 +130,26 @@ class Answers:
 
     @property
     def ratios(self) -> NDArray[np.float64]:
-        """Sorted compression ratios, the first one 0; of budgets of rows the mean over the items."""
+        """Sorted compression ratios, the first one 0; of budgets of rows the mean over the items.
+
+        With bits there are two of 0: the first is of the cache as it is.
+        """
         if self.keep:
             each = np.array([self.ratios_of(i) for i in range(len(self.ids))])
             return np.asarray(each.mean(axis=0))
-        return np.array(self.settings["ratios"], dtype=float)
+        return np.array([0.0] * bool(self.bits) + list(self.settings["ratios"]), dtype=float)
+
+    @property
+    def bits(self) -> str:
+        """Bits of the context's cache at every place but the first; empty: it is as it is."""
+        return str(self.settings.get("bits", ""))
+
+    def check_unrounded(self, what: str) -> None:
+        """Raise ValueError where bits were measured, of which `what` does not know."""
+        if self.bits:
+            raise ValueError(
+                f"a cache of bits {self.bits!r} was measured, and {what} knows unrounded ones only"
+            )
 
     @property
     def keep(self) -> tuple[int, ...]:
@@ -150,8 +165,13 @@ class Answers:
 
     @property
     def apart(self) -> NDArray[np.int64]:
-        """Places of the ratios that differ from the one before: two budgets may both exceed every context."""
-        return np.flatnonzero(np.diff(self.ratios, prepend=-1.0) > 0)
+        """Places of the ratios that differ from the one before: two budgets may both exceed every context.
+
+        With bits, those of both ratios 0.
+        """
+        differs = np.diff(self.ratios, prepend=-1.0) > 0
+        differs[1:2] |= bool(self.bits)
+        return np.flatnonzero(differs)
 
     @property
     def tasks(self) -> list[str]:
@@ -190,7 +210,7 @@ class Answers:
     ) -> CriticalFit | None:
         """Fit a cliff and gradual changes to a curve; None where all rates are equal or ratios too few."""
         found = self.rates(kind, policy, task)
-        at = self.apart
+        at = self.apart[bool(self.bits) :]  # with bits, all of one precision
         if len(at) < 4 or np.ptp(found.counts) == 0:
             return None
         name = f"{kind}, {policy}, {task or 'all tasks'}"
@@ -214,7 +234,10 @@ class Answers:
 
     @cached_property
     def fails(self) -> NDArray[np.bool_]:
-        """Which items are right at ratio 0 and not right at this one, bool[n_items, n_policies, n_ratios]."""
+        """Which items are right at ratio 0 and not right at this one, bool[n_items, n_policies, n_ratios].
+
+        With bits: right at ratio 0 with the cache as it is.
+        """
         return np.asarray(self.right[..., :1] & ~self.right)
 
     def auc_table(

@@ -17,9 +17,10 @@ from routegraph.validate.eviction import Eviction, Method, tables_of
 from routegraph.validate.measure import metrics
 from routegraph.validate.measure.grading import check_gradable, graded, told
 from routegraph.validate.measure.metrics import METRICS, Watched
+from routegraph.validate.measure.replies import Replies, replied
 from routegraph.validate.measure.routed import read_question
 from routegraph.validate.models.load import Loaded
-from routegraph.validate.plan import Plan
+from routegraph.validate.plan import Measuring, Plan
 from routegraph.validate.presses import prefill
 from routegraph.validate.presses.scorers import ScoreTable, check_table, fitting_chunk, score_tables
 from routegraph.validate.prompts.prompt import Prompt, Span, counted_once, occurrences
@@ -151,7 +152,7 @@ def evicted(model: Loaded, item: Item, seed: int) -> tuple[Any, list[Eviction]]:
 
 
 def measure_item(
-    model: Loaded, item: Item, plan: Plan, carriers: int = 0, with_metrics: bool = False
+    model: Loaded, item: Item, plan: Measuring, carriers: int = 0, with_metrics: bool = False
 ) -> dict[str, Any]:
     """Return the cell of one item, without its seal; the metrics are left out unless asked for: they take time."""
     asked, prompt = item.asked, item.prompt
@@ -163,22 +164,25 @@ def measure_item(
     if carriers and prompt.answerable:
         carried = np.sort(find_carriers(model, prompt, carriers, asks=plan).tokens)
     distinct, which = distinct_variants(survivals, ratios)
-    with metrics.answer_states(model.model) as states:
-        decoded = decode(
-            model,
-            cache,
-            asked.question,
-            distinct,
-            plan.max_new_tokens,
-            n_logits=int(with_metrics),
-            stop=plan.stop,
-        )
     rows: list[dict[str, float]] = []
-    if with_metrics:
-        watched = Watched(item.answer, item.facts, carried)
-        asking = Asking(evictions, survivals, ratios, distinct, which)
-        rows = metric_rows(model, item, watched, asking, decoded.logits[:, 0], np.concatenate(states))
-    texts = [decoded.texts[variant] for variant in which]
+    if plan.precision is not None:
+        replies = replied(model, cache, asked.question, distinct, which.reshape(len(evictions), -1), plan)
+    else:
+        with metrics.answer_states(model.model) as states:
+            decoded = decode(
+                model,
+                cache,
+                asked.question,
+                distinct,
+                plan.max_new_tokens,
+                n_logits=int(with_metrics),
+                stop=plan.stop,
+            )
+        if with_metrics:
+            watched = Watched(item.answer, item.facts, carried)
+            asking = Asking(evictions, survivals, ratios, distinct, which)
+            rows = metric_rows(model, item, watched, asking, decoded.logits[:, 0], np.concatenate(states))
+        replies = Replies.of(decoded, which)
     kept = told(prompt)
     return {
         "prompt": {
@@ -194,9 +198,10 @@ def measure_item(
         "protected": {eviction.method.name: eviction.told for eviction in evictions},
         "distinct_variants": len(distinct),
         **({"ratios": list(ratios)} if plan.keep else {}),
-        "replies": texts,
-        **graded(kept, texts, plan.grader),
-        "cut": [int(decoded.cut[variant]) for variant in which],
+        "replies": replies.texts,
+        **graded(kept, replies.texts, plan.grader),
+        "cut": replies.cut,
+        **({"bytes": replies.bytes} if replies.bytes else {}),
         "metrics": {name: [_plain(row[name]) for row in rows] for name in METRICS if rows},
     }
 

@@ -8,6 +8,7 @@ from routegraph.critical.points import half_point
 from routegraph.stats.intervals import Interval
 from routegraph.survival import n_kept
 from routegraph.validate.measure.answers import FLOOR, LEAST, Answers
+from routegraph.validate.measure.bits import bits_sentence
 from routegraph.validate.prompts.tokens import set_aside
 
 NOTE = (
@@ -23,7 +24,9 @@ def reading(found: Answers) -> list[str]:
     left = found.only([own not in low for own in found.item_tasks]) if len(low) < len(found.tasks) else None
     if left is None or _right(left) < FLOOR * len(left.ids):
         low, left = found.tasks, None
-    sentences = [f"Right at ratio 0, with nothing removed: {_share(found)}.", *caveats(found)]
+    before = " and the cache as it is" if found.bits else ""
+    sentences = [f"Right at ratio 0, with nothing removed{before}: {_share(found)}."]
+    sentences += [*([bits_sentence(found)] if found.bits else []), *caveats(found)]
     if left is None:
         sentences.append("Warning: that is at the floor: nothing about compression can be read off.")
         return sentences
@@ -43,7 +46,7 @@ def caveats(found: Answers) -> list[str]:
         told.append(f"Warning: {which}; no figure counts them.")
     if found.cut is not None:
         wrong = np.array(~found.right)
-        wrong[:, 1:, 0] = False  # with nothing removed, all policies give one reply
+        wrong[:, 1:, : 1 + bool(found.bits)] = False  # with nothing removed, all policies give one reply
         cut = int((wrong & found.cut).sum())
         if cut:
             told.append(
@@ -81,7 +84,9 @@ def policy_sentence(found: Answers, policy: str) -> str:
         )
     half = half_point(found.ratios[at], right[:, at].astype(float))
     lost = "fewer than half are lost" if np.isnan(half.value) else f"half are lost by ratio {_interval(half)}"
-    return f"{policy}: {kept}, {lost}."
+    if found.bits and 2 * right[:, 1].sum() < len(right):
+        lost = "more than half are lost to the bits alone"
+    return f"{policy}{' with these bits' if found.bits else ''}: {kept}, {lost}."
 
 
 def place_word(found: Answers, k: int) -> str:

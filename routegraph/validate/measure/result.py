@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from routegraph import plot
 from routegraph._version import __version__
@@ -16,11 +16,13 @@ from routegraph.files import digest
 from routegraph.stats.intervals import Interval, interval_dict
 from routegraph.tables import Page, Shown
 from routegraph.validate.measure.answers import KINDS, LEAST, Answers
+from routegraph.validate.measure.bits import bits_definitions, bytes_grid, bytes_share
 from routegraph.validate.measure.cells import Cells, cliffs_of, read_cells, read_run, unsealed
 from routegraph.validate.measure.metrics import METRICS
 from routegraph.validate.measure.pairs import areas_dict, compared
 from routegraph.validate.measure.reading import reading
 from routegraph.validate.measure.tables import measured_page
+from routegraph.validate.quantise.precision import Precision
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +80,16 @@ class Measured(Shown, Answers):
 
     def page(self) -> Page:
         """Return answers at every ratio, critical ratios, and which metric tells the failing items."""
-        return measured_page(self)
+        page = measured_page(self)
+        return Page((*page.blocks, bytes_grid(self, self.bytes))) if self.bits else page
+
+    @property
+    def bytes(self) -> NDArray[np.float64]:
+        """Bytes of the context's cache, of 1 at the reference, float64[n_policies, n_ratios].
+
+        Only where bits were asked for; see `routegraph.validate.quantise.size`.
+        """
+        return bytes_share(self.cells, len(self.policies))
 
     def plot(self, ax: Any = None) -> Figure:
         """Draw answers, GER and routes of every policy against the ratio, built-in cliffs marked.
@@ -102,6 +113,7 @@ class Measured(Shown, Answers):
             "set_aside": [{"id": name, "why": why} for name, why in self.aside],
             "definitions": {
                 **MEASURE_DEFINITIONS,
+                **bits_definitions(self.bits),
                 **{f"policy {name}": told for name, told in self.methods.items()},
                 **{f"metric {k}": METRICS[k].meaning for k in self.metrics},
             },
@@ -147,6 +159,8 @@ class Measured(Shown, Answers):
                     "high": found.high.tolist(),
                 }
             )
+        if self.bits:
+            shown["bytes"] = self.bytes[self.place_of(policy)].tolist()
         shown["critical"] = None if fitted is None else fitted.to_dict()
         shown["metrics"] = {
             name: self.mean_of(values[chosen, self.place_of(policy)]) for name, values in self.metrics.items()
@@ -205,6 +219,7 @@ def from_cells(
     if not cells:
         raise ValueError("nothing has been measured yet: there is no cell")
     n_ratios = 1 + len(settings["keep"]) if "keep" in settings else len(settings["ratios"])
+    n_ratios += bool(settings.get("bits"))  # the reference, with the cache as it is
     shape = (len(cells), len(settings["policies"]), n_ratios)
     prompts = [cell["prompt"] for cell in cells]
     unknown = np.full(shape[1:], np.nan)  # of a metric that an earlier version did not measure
@@ -275,8 +290,10 @@ def plot_measured(found: Measured, axes: Any = None) -> Figure:
         for ax in grid[0]:
             ax.legend(loc="best")
         aware = "question-aware" if found.settings["question_aware"] else "question-agnostic"
+        bits = f", bits {Precision.named(found.bits).name} but for the first" if found.bits else ""
         made.suptitle(
-            f"{found.settings['model']}, {len(found.ids)} items, {aware}; dotted: cliffs built in by protected rows",
+            f"{found.settings['model']}{bits}, {len(found.ids)} items, {aware}; dotted: cliffs built in by protected "
+            "rows",
             fontsize="medium",
             x=0.01,
             ha="left",

@@ -22,7 +22,7 @@ from routegraph.validate.measure.metrics import EPS
 from routegraph.validate.measure.result import Measured, from_cells
 from routegraph.validate.models.load import load
 from routegraph.validate.models.sources import Progress
-from routegraph.validate.plan import Plan
+from routegraph.validate.plan import Measuring
 from routegraph.validate.prompts.prompt import Prompt
 
 #: The paper's two policies, and what they are compared with.
@@ -35,7 +35,7 @@ MEASURED_RATIOS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.9
 
 def planned(
     policy_names: Sequence[str], ratios: Sequence[float] | None, keep: Sequence[int], **options: Any
-) -> Plan:
+) -> Measuring:
     """Return the plan of `measure`: ratio 0 is always asked; with budgets every prompt has further ones of its own.
 
     Raises
@@ -46,10 +46,18 @@ def planned(
     if len(keep) and ratios is not None:
         raise ValueError("give either ratios or numbers of rows to keep, not both")
     asked = check_ratios(list(MEASURED_RATIOS if ratios is None else ratios))
-    return Plan(policy_names, [0.0, *([] if len(keep) else asked)], keep=keep, **options)
+    return Measuring(policy_names, [0.0, *([] if len(keep) else asked)], keep=keep, **options)
 
 
-@takes(Plan)
+def check_metrics(plan: Measuring, metrics: bool) -> None:
+    """Raise ValueError where metrics are asked for beside bits: they tell of rows that are gone alone."""
+    if metrics and plan.bits:
+        raise ValueError(
+            "the metrics tell of rows that are removed, not of rounded ones; leave out metrics or bits"
+        )
+
+
+@takes(Measuring)
 def measure(
     model: Any,
     prompts: Sequence[Prompt],
@@ -103,16 +111,17 @@ def measure(
     Raises
     ------
     ValueError
-        If no prompt can be asked; if the tokenizer does not fit the model; if a policy or ratio is unknown, or ratios
-        are given beside budgets; if `out` holds what was measured with other settings. All prompts are checked
-        before the first is measured.
+        If no prompt can be asked; if the tokenizer does not fit the model; if a policy, ratio or bits are unknown,
+        ratios are given beside budgets, or metrics or budgets beside bits; if `out` holds what was measured with other
+        settings. All prompts are checked before the first is measured.
     """
     if not prompts:
         raise ValueError("at least one prompt is needed")
     if carriers < 0:
         raise ValueError(f"carriers must be at least 0, got {carriers}")
-    check_names("measure", Plan, options)
+    check_names("measure", Measuring, options)
     plan = planned(policy_names, ratios, keep, **options)
+    check_metrics(plan, bool(metrics or carriers))
     model = load(model, progress=progress)
     settings = {
         **plan.settings(model),

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,8 @@ class Sample:
         Both, where abstaining is right.
     verdict : str
         "right", "wrong" or "abstained".
+    bits : str
+        Bits of the context's cache; empty: it is as it is.
     """
 
     id: str
@@ -53,6 +55,7 @@ class Sample:
     right: bool
     abstained: bool
     verdict: str
+    bits: str = ""
 
 
 def samples(
@@ -91,13 +94,15 @@ def write_samples(path: str | os.PathLike[str], rows: Sequence[Sample]) -> int:
         If the ending is another one, or the folder does not exist.
     """
     check_samples_path(path)
+    names = [field.name for field in fields(Sample) if field.name != "bits" or any(row.bits for row in rows)]
     with atomic_open(path, "w") as stream:
+        told = ({name: getattr(row, name) for name in names} for row in rows)
         if Path(path).suffix.lower() == ".csv":
             writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(field.name for field in fields(Sample))
-            writer.writerows(asdict(row).values() for row in rows)
+            writer.writerow(names)
+            writer.writerows(row.values() for row in told)
         else:
-            stream.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+            stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in told)
     return len(rows)
 
 
@@ -136,7 +141,7 @@ def told(found: Measured, *, policy: str | None = None, prompt: str | None = Non
     """Return what became of every prompt; of one policy or one prompt only where named; ValueError as `samples`."""
     names = found.policies if policy is None else [found.policies[found.place_of(policy)]]
     rows = []
-    for first in samples(found, policy=names[0], ratio=0.0, prompt=prompt):
+    for first in samples(found, policy=names[0], ratio=0.0, prompt=prompt)[:: 1 + bool(found.bits)]:
         item = found.ids.index(first.id)
         broke = {name: _broke(found, item, found.place_of(name)) for name in names}
         rows.append(Told(first.id, first.question, first.gold, first.reply, first.right, broke))
@@ -155,8 +160,16 @@ def told_grid(rows: Sequence[Told]) -> Grid:
 
 def samples_grid(rows: Iterable[Sample]) -> Grid:
     """Return one row a reply."""
+    rows = list(rows)
+    any_bits = any(row.bits for row in rows)
     table = [
-        [row.id, row.policy, f"{short(row.ratio)} ({row.keep})", row.verdict, " ".join(row.reply.split())]
+        [
+            row.id,
+            row.policy,
+            f"{_place(row, any_bits)} ({row.keep})",
+            row.verdict,
+            " ".join(row.reply.split()),
+        ]
         for row in rows
     ]
     return Grid(["id", "policy", "ratio (rows)", "verdict", "reply"], table, right_from=5)
@@ -166,6 +179,11 @@ def _cut(text: str, width: int) -> str:
     """Return a text on one line, its end left out beyond a width."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 3].rstrip() + "..."
+
+
+def _place(row: Sample, any_bits: bool) -> str:
+    """Return a ratio, and where some have bits, that the others are of the cache as it is."""
+    return short(row.ratio) + (" full" if any_bits and not row.bits else "")
 
 
 def _sample(found: Measured, item: int, policy: int, k: int) -> Sample:
@@ -183,6 +201,7 @@ def _sample(found: Measured, item: int, policy: int, k: int) -> Sample:
         right,
         abstained,
         Verdict(right, abstained).word,
+        found.bits if k else "",
     )
 
 
@@ -216,7 +235,7 @@ def _places(found: Measured, ratio: float | None, keep: int | None) -> list[int]
             asked = ", ".join(map(str, found.keep)) or "none: it was asked by ratio"
             raise ValueError(f"keep {keep} was not measured; choose from: {asked}")
         return [found.keep.index(keep) + 1]
-    known = [k for k in places if np.isclose(found.ratios[k], ratio)][:1]  # type: ignore[arg-type]
+    known = [k for k in places if np.isclose(found.ratios[k], ratio)][: 1 + bool(found.bits)]  # type: ignore[arg-type]
     if not known or (found.keep and known != [0]):
         asked = ", ".join(place_word(found, k) for k in places)
         raise ValueError(f"ratio {ratio:g} was not measured; choose from: {asked}")

@@ -9,6 +9,7 @@ from routegraph.stats.auc import Auc
 from routegraph.tables import Grid, Page, interval, note, points, spanned, words
 from routegraph.validate.graders import FORMER
 from routegraph.validate.measure.answers import KINDS, LEAST, Answers, Rates
+from routegraph.validate.measure.bits import BITS_NOTE, bits_words
 from routegraph.validate.measure.metrics import METRICS
 from routegraph.validate.measure.pairs import PAIRS_NOTE, pair_blocks
 from routegraph.validate.measure.reading import NOTE, other_unit, reading
@@ -37,12 +38,18 @@ def measured_page(found: Answers) -> Page:
     pairs = pair_blocks(found)
     return Page(
         (
-            words(*reading(found), header(found)),
+            words(*reading(found), header(found), *filter(None, [bits_words(found.bits)])),
             points(f"{name}: {told}." for name, told in found.methods.items()),
             *rate_grids(found),
             critical_grid(found),
             *pairs,
-            note(NOTE, FOOTNOTE, *([PAIRS_NOTE] if pairs else []), *([BUDGETS] if found.keep else [])),
+            note(
+                NOTE,
+                FOOTNOTE,
+                *([PAIRS_NOTE] if pairs else []),
+                *([BUDGETS] if found.keep else []),
+                *([BITS_NOTE] if found.bits else []),
+            ),
             *metrics,
         )
     )
@@ -64,7 +71,7 @@ def rate_grids(found: Answers) -> list[Grid]:
     Up to five ratios, each above the rows that it keeps, or budgets of rows, each above the ratio that it is.
     """
     last = len(found.ratios) - 1
-    at = sorted({round(k * last / 4) for k in range(5)})
+    at = sorted({round(k * last / 4) for k in range(5)} | ({1} if found.bits else set()))
     columns = ["policy", "task", *(_column(found, k) for k in at)]
     return [
         Grid(
@@ -124,7 +131,8 @@ def _groups(found: Answers) -> list[str | None]:
 def _column(found: Answers, k: int) -> str:
     """Return a budget and below it what that is in the other unit."""
     if not found.keep:
-        return f"{found.ratios[k]:g}\nkeep {other_unit(found, k, '-')}"
+        full = " full" if found.bits and not k else ""
+        return f"{found.ratios[k]:g}{full}\nkeep {other_unit(found, k, '-')}"
     return f"keep {found.keep[k - 1] if k else 'all'}\nratio {other_unit(found, k, '-')}"
 
 

@@ -206,6 +206,7 @@ class Forecast:
             If it is of another model, was asked in another way, or is of none of these prompts, policies and ratios;
             if different prompts have one id.
         """
+        measured.check_unrounded("predict")
         self.check_same(measured)
         lost, breaks = [], []
         by_id = {name: i for i, name in enumerate(self.ids) if not np.isnan(self.lost[i]).any()}

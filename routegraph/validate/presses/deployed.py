@@ -60,7 +60,7 @@ def deployed_press(name: str, ratio: float, chunk_length: int = CHUNK_LENGTH) ->
     if found.cut in _BY_SCORER:
         return reference_press("topk", ratio, scores=_untied(SCORERS[_BY_SCORER[found.cut]]()))
     scores = SCORERS[found.scorer or DEFAULT_SCORER]()
-    if found.cut != "chunkkv":  # which takes means over chunks, and needs the scores themselves
+    if declared(found.cut).ordinal:  # others need the scores themselves
         scores = _untied(scores)
     return reference_press(found.cut, ratio, chunk_length, scores)
 

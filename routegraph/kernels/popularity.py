@@ -1,0 +1,139 @@
+"""Attention while decoding: how much every row is looked at, as a pure function of the key, and sums over it.
+
+Row i arrives at time i, the time at which query i looks. The weight of a row of height h is exp(h): a popularity,
+which is kept for a while and then drawn anew, plus `decay` times its position, so that a later row weighs more. Of the
+heights of two rows only the difference matters: that of any one row does not change between two draws, however old it
+grows. What `k` counts are these draws: the k-th popularity of a row is the number at (row, 3 k) and (row, 3 k + 1) of
+its slot's stream, the time that it is kept is that at (row, 3 k + 2).
+
+The rows that are due at a time form a linked list: ``due[time]`` is the first, ``due_next[row]`` the next, -1: none.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba as nb
+import numpy as np
+
+from routegraph.kernels.rng import uniform
+
+#: What a row was given is ``offset + weight * passed``, a difference of numbers of the size weight * passed, where it
+#: is itself about 1: beyond this size the base of the weights is moved and the sum begun anew, before digits are lost.
+LARGEST = 1e5
+#: Places of the numbers that all rows of a slot share.
+TOTAL, PASSED, BASE = 0, 1, 2
+
+
+@nb.njit(inline="always", cache=True)
+def normal(numbers, position, draw):  # type: ignore[no-untyped-def]
+    """Return a standard normal number from the uniform ones `draw` and `draw` + 1 (Box and Muller 1958)."""
+    radius = math.sqrt(-2.0 * math.log(1.0 - uniform(numbers, position, draw)))
+    return radius * math.cos(2.0 * math.pi * uniform(numbers, position, draw + 1))
+
+
+@nb.njit(cache=True, nogil=True)
+def height_of(numbers, tokens, row, k, spread, agreement, decay):  # type: ignore[no-untyped-def]
+    """Return the height of a row with its k-th popularity.
+
+    `tokens` is the stream that all slots share; its part of the popularity, `agreement` of the variance, never changes.
+    """
+    own = math.sqrt(1.0 - agreement) * normal(numbers, row, 3 * k) if agreement < 1.0 else 0.0
+    shared = math.sqrt(agreement) * normal(tokens, row, 0) if agreement > 0.0 else 0.0
+    return spread * (own + shared) + decay * row
+
+
+@nb.njit(cache=True, nogil=True)
+def kept_for(numbers, row, k, persistence, most):  # type: ignore[no-untyped-def]
+    """Return for how many steps the k-th popularity is kept, at least 1, cut at `most`.
+
+    Geometric: longer than s steps with probability persistence**s.
+    """
+    if persistence >= 1.0:
+        return most
+    if persistence <= 0.0:
+        return np.int64(1)
+    steps = math.log(1.0 - uniform(numbers, row, 3 * k + 2)) / math.log(persistence)
+    return most if steps >= most - 1 else np.int64(steps) + 1
+
+
+@nb.njit(cache=True, nogil=True)
+def put_due(due, due_next, row, time):  # type: ignore[no-untyped-def]
+    """Note that a row is due at a time; times beyond the last are of no interest."""
+    if time < len(due):
+        due_next[row] = due[time]
+        due[time] = row
+
+
+@nb.njit(cache=True, nogil=True)
+def arrive(  # type: ignore[no-untyped-def]
+    numbers, tokens, time, death, never, model, height, renewals, due, due_next, weight, offset, shared
+):
+    """Let the row of this time arrive, draw the popularities that are due, and let the query look.
+
+    Parameters
+    ----------
+    numbers, tokens : uint64
+        Streams of the slot, and of all slots.
+    time : int
+        Number of the row that arrives.
+    death, never : int[n_rows], int
+        A row is alive where death is `never`.
+    model : tuple of float
+        Spread, agreement, persistence, decay.
+    height, renewals, due, due_next : float64[n_rows], int64[n_rows], int64[n_rows], int64[n_rows]
+        Heights; how often each was drawn anew; who is due when.
+    weight, offset, shared : float64[n_rows], float64[n_rows], float64[3]
+        Weights; the attention that a row was given so far is ``offset + weight * shared[PASSED]``; the sum of weights,
+        the sum over queries of one over it, and the base of the weights.
+    """
+    spread, agreement, persistence, decay = model
+    most = len(due)
+    height[time] = height_of(numbers, tokens, time, 0, spread, agreement, decay)
+    if math.exp(height[time] - shared[BASE]) * shared[PASSED] > LARGEST:
+        rebase(time, death, never, height, weight, offset, shared, decay * time)
+    weight[time] = math.exp(height[time] - shared[BASE])
+    offset[time] = -weight[time] * shared[PASSED]
+    shared[TOTAL] += weight[time]
+    row = due[time]
+    while row >= 0:
+        following = due_next[row]
+        if death[row] == never:
+            renewals[row] += 1
+            drawn = height_of(numbers, tokens, row, renewals[row], spread, agreement, decay)
+            if math.exp(drawn - shared[BASE]) * shared[PASSED] > LARGEST:
+                rebase(time + 1, death, never, height, weight, offset, shared, decay * time)
+            height[row], before = drawn, weight[row]
+            weight[row] = math.exp(drawn - shared[BASE])
+            offset[row] += (before - weight[row]) * shared[PASSED]
+            change_total(time, death, never, weight, shared, before, weight[row])
+            put_due(due, due_next, row, time + kept_for(numbers, row, renewals[row], persistence, most))
+        row = following
+    put_due(due, due_next, time, time + kept_for(numbers, time, 0, persistence, most))
+    shared[PASSED] += 1.0 / shared[TOTAL]
+
+
+@nb.njit(cache=True, nogil=True)
+def change_total(time, death, never, weight, shared, before, after):  # type: ignore[no-untyped-def]
+    """Replace one weight in the sum; where little is left of the sum, which rounding would spoil, add it up again."""
+    left = shared[TOTAL] - before
+    if left > 1e-3 * shared[TOTAL]:
+        shared[TOTAL] = left + after
+        return
+    shared[TOTAL] = 0.0
+    for row in range(time + 1):
+        if death[row] == never:
+            shared[TOTAL] += weight[row]
+
+
+@nb.njit(cache=True, nogil=True)
+def rebase(count, death, never, height, weight, offset, shared, base):  # type: ignore[no-untyped-def]
+    """Move the base of the weights of the first `count` rows, and begin the sum over queries anew."""
+    shared[BASE] = base
+    shared[TOTAL] = 0.0
+    for row in range(count):
+        if death[row] == never:
+            offset[row] += weight[row] * shared[PASSED]
+            weight[row] = math.exp(height[row] - base)
+            shared[TOTAL] += weight[row]
+    shared[PASSED] = 0.0

@@ -1,0 +1,123 @@
+"""What a simulation of decoding is made of: every option once, checked before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from routegraph.options import check, option
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from routegraph.sim.decoding.slot import Slot
+
+Settings = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What a simulation of decoding is made of.
+
+    A field made with `option` is a keyword of `simulate_decoding` and an option of the command ``decode``; its help and
+    range stand here and nowhere else.
+
+    Attributes
+    ----------
+    policy : str
+        Name of a policy of decoding, or of a policy of `routegraph.policies`, which is then asked at every cut.
+    policy_parameters : tuple of (str, value)
+        Its own parameters, where they are not the defaults.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range or unknown, an interval longer than the steps, or the budget too small for what
+        the policy protects.
+    """
+
+    n_prefill: int = option(1024, "Rows of the prompt, all there before the first step.", low=1)
+    steps: int = option(1024, "Decoded steps, a new row each.", low=1)
+    budget: int = option(512, "Rows that each slot keeps at most.", low=1)
+    interval: int = option(1, "Steps from one cut of the cache to the next.", low=1)
+    n_layers: int = option(32, "Layers.", low=1)
+    n_heads: int = option(8, "KV heads a layer.", low=1)
+    spread: float = option(
+        1.0, "Standard deviation of the logarithm of the attention that rows get.", low=0, high=10
+    )
+    persistence: float = option(
+        0.998, "Chance that a row is as popular at the next step; else it draws anew.", low=0, high=1
+    )
+    decay: float = option(
+        0.002, "What the logarithm of the attention to a row loses with every step.", low=0, high=10
+    )
+    score_correlation: float = option(
+        0.0, "Correlation of how popular a token is in any two slots.", low=0, high=1, metavar="RHO"
+    )
+    degree: int = option(
+        1, "Reads drawn for each (layer, KV head, token) of the prompt's graph, for reach.", low=1
+    )
+    policy: str = "random"
+    policy_parameters: Settings = ()
+
+    def __post_init__(self) -> None:
+        import numpy as np
+
+        from routegraph.sim.decoding.policies import deaths
+
+        check(self)
+        if self.interval > self.steps:
+            raise ValueError(
+                f"interval must be at most the number of steps, {self.steps}, or nothing is cut; got {self.interval}"
+            )
+        # The policy's own checks: of a prompt as long as the budget, and the steps up to the first cut.
+        dry = self.slot(np.uint64(0), 1, 0, min(self.n_prefill, self.budget))
+        deaths(self.policy, dry, **dict(self.policy_parameters))
+
+    def slot(self, key: np.uint64, layer: int, head: int, n_prefill: int | None = None) -> Slot:
+        """Return one slot of a run; of another prompt, and the steps up to the first cut, where n_prefill is given."""
+        from routegraph.sim.decoding.slot import Attention, Slot
+
+        attention = Attention(self.spread, self.persistence, self.decay, self.score_correlation)
+        short = n_prefill is not None
+        return Slot(
+            key,
+            layer,
+            head,
+            self.n_prefill if n_prefill is None else n_prefill,
+            self.interval if short else self.steps,
+            self.budget,
+            self.interval,
+            attention,
+        )
+
+    @property
+    def slots(self) -> int:
+        """Slots of a token, n_layers * n_heads."""
+        return self.n_layers * self.n_heads
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the policy and its parameters, which are told apart."""
+        return {
+            name: value for name, value in asdict(self).items() if name not in ("policy", "policy_parameters")
+        }
+
+
+def settings_of(policies: list[str], settings: Mapping[str, Any]) -> dict[str, Settings]:
+    """Return which settings each policy takes, by its name.
+
+    Raises
+    ------
+    ValueError
+        If a policy is unknown, or none takes a setting.
+    """
+    from routegraph.sim.decoding.policies import resolved
+
+    taken = {name: resolved(name)[1] for name in policies}
+    for setting in settings:
+        if not any(setting in known for known in taken.values()):
+            choices = ", ".join(sorted({key for known in taken.values() for key in known})) or "none"
+            named = ", ".join(map(repr, policies))
+            raise ValueError(f"no parameter {setting!r} of policy {named}; choose from: {choices}")
+    return {name: tuple((k, v) for k, v in settings.items() if k in taken[name]) for name in policies}
