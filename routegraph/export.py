@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from routegraph.files import atomic_open, check_writable, write_json
+from routegraph.files import atomic_open, check_apart, check_writable, write_json
 from routegraph.graph import TokenGraph
 from routegraph.kernels.rng import seed_sequence
 from routegraph.sim.draw import draw_graph, draw_survival
@@ -28,7 +28,10 @@ _SLOT = ("prompt", "scorer", "layer", "head", "position", "token", "answer", "sc
 
 
 def export(
-    source: str | os.PathLike[str], to: str | os.PathLike[str], replicate: int = 0, limit: int | None = None
+    source: str | os.PathLike[str],
+    to: str | os.PathLike[str],
+    replicate: int | None = None,
+    limit: int | None = None,
 ) -> int:
     """Write what a file holds in a format that other programs read; returns the number of rows.
 
@@ -39,17 +42,20 @@ def export(
         (its scores are written), or a folder of ``measure`` (every reply is written).
     to : path
         File to write; its ending names the format: graphml (graphs only), json or csv; of replies csv or jsonl.
-    replicate : int
-        Which replicate's graph.
+    replicate : int, optional
+        Which replicate's graph; of a result of simulate only. The first by default.
     limit : int, optional
         Only the first prompts of a trace or a measurement.
 
     Raises
     ------
     ValueError
-        If the source is none of these, the format is unknown or does not fit it, or the replicate does not exist.
+        If the source is none of these, the format is unknown or does not fit it, the replicate does not exist, or
+        `replicate` or `limit` means nothing for the source.
     """
+    check_apart({"to": to}, [source])
     if is_measurement(source):
+        _check_drawn(source, replicate)
         check_samples_path(to)
         found = Measured.load(source)
         return write_samples(to, samples(found.only(np.arange(len(found.ids))[:limit])))
@@ -61,8 +67,17 @@ def export(
     check_writable(to)
     document = _result(source)
     if document is None:
+        _check_drawn(source, replicate)
         return _export_trace(Trace.load(source)[:limit], to, kind)
-    return _export_graph(document, to, kind, replicate)
+    if limit is not None:
+        raise ValueError(f"limit is for prompts, and {str(source)!r} holds none: it is a result of simulate")
+    return _export_graph(document, to, kind, replicate or 0)
+
+
+def _check_drawn(source: str | os.PathLike[str], replicate: int | None) -> None:
+    """Raise ValueError where a replicate is chosen of what has none."""
+    if replicate is not None:
+        raise ValueError(f"replicate is for a result of simulate, and {str(source)!r} is none")
 
 
 def edge_rows(graph: TokenGraph, survival: Survival) -> Iterator[tuple[Any, ...]]:

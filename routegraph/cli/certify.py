@@ -184,6 +184,7 @@ def _ask(
     from routegraph.validate.measure.cells import PREDICTION, check_folder
     from routegraph.validate.measure.run import planned
     from routegraph.validate.models.load import load, use_threads
+    from routegraph.validate.prompts.prompt import counted_once
     from routegraph.validate.tasks import load_task
 
     tries = ask.CERTIFIED_TRIES if tries is None else tries
@@ -191,7 +192,7 @@ def _ask(
     names = with_presses(policy or ask.CERTIFIED_POLICIES, press)
     asked: dict[str, Any] = {"policy_names": names, "ratios": ratios or ask.CERTIFIED_RATIOS, **options}
     plan = planned(keep=(), **asked)
-    prompts = [prompt for name in files for prompt in load_task(name, n, options["seed"])]
+    prompts = counted_once([prompt for name in files for prompt in load_task(name, n, options["seed"])])
     ask.check_enough(len(prompts), len(plan.policy_names), risk, confidence)
     if into.exists() and not into.is_dir():
         raise ValueError(f"cannot write into {str(into)!r}: it is a file")

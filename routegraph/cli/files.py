@@ -23,7 +23,7 @@ def export(
         Path,
         typer.Option(metavar="FILE", help="Ends in .graphml, .json or .csv; of replies in .csv or .jsonl."),
     ],
-    replicate: Annotated[int, count("Which replicate of a simulation.")] = 0,
+    replicate: Annotated[int | None, count("Which replicate of a simulation; the first by default.")] = None,
     limit: Annotated[int | None, count("Only the first N prompts of a trace or a measurement.")] = None,
 ) -> None:
     """Write a graph, scores or replies for other programs to read."""
@@ -164,7 +164,7 @@ def replay(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="A cell file of a sweep, or a result of simulate.")
     ],
-    replicate: Annotated[int | None, count("Which replicate; all by default.")] = None,
+    replicate: Annotated[int | None, count("Which replicate of a cell file; all by default.")] = None,
     json_: Json = False,
 ) -> None:
     """Rebuild a result from its seeds, and say whether it is the same.

@@ -134,6 +134,9 @@ def _other(
     if told is not None:
         if plot is not None:
             raise ValueError(f"only traces are drawn, and {str(file)!r} is none")
+        given = {"prompt": prompt, "policy": policy, "ratio": ratio, "keep": keep}
+        if meant := [name for name, value in given.items() if value is not None]:
+            raise ValueError(f"--{meant[0]} is for a trace or a folder of measure, and {str(file)!r} is none")
         if json_:
             print_json(told)
         else:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
 from routegraph import plugins
+from routegraph.files import check_apart
 from routegraph.options import Declared, check_whole, options
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -196,8 +197,27 @@ def _parameter(one: Declared, many: bool) -> inspect.Parameter:
     )
 
 
+#: Options that name files to write; everything else that names a file is read.
+OUTPUTS = ("out", "html", "to", "plot")
+
+
+def check_given(given: Mapping[str, Any]) -> None:
+    """Refuse, of all that a command was given, a file to write that is also read, or is named by two options."""
+    sources = []
+    for name, value in given.items():
+        if name not in OUTPUTS:
+            listed = value if isinstance(value, list) else [value]
+            sources += [str(one) for one in listed if isinstance(one, str | Path)]
+    # A press is FILE.py:CLASS.
+    sources += [source.rpartition(":")[0] for source in sources if ":" in source]
+    check_apart({f"--{name}": given[name] for name in OUTPUTS if given.get(name) is not None}, sources)
+
+
 def loads(function: F) -> F:
-    """Give a command the option ``--load FILE.py``: what the files register is known before the command runs."""
+    """Give a command the option ``--load FILE.py``: what the files register is known before the command runs.
+
+    Before that, outputs that would destroy what is read are refused: see `check_given`.
+    """
     signature = inspect.signature(function, eval_str=True)
     load = inspect.Parameter(
         "load",
@@ -214,6 +234,7 @@ def loads(function: F) -> F:
 
     @functools.wraps(function)
     def command(*, load: list[Path] | None = None, **given: Any) -> Any:
+        check_given({**given, "load": load})
         for path in load or ():
             plugins.load(path)
         return function(**given)

@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,12 +75,19 @@ def console(stderr: bool = False) -> Console:
     """Return a console on stdout (results) or stderr (everything else)."""
     from rich.console import Console
 
-    return Console(stderr=stderr, soft_wrap=False)
+    class Ours(Console):
+        """Leaves it to `run` what becomes of a reader that has gone; rich would exit with status 1."""
+
+        def on_broken_pipe(self) -> None:
+            raise
+
+    return Ours(stderr=stderr, soft_wrap=False)
 
 
 def note(text: str) -> None:
-    """Say something on stderr."""
-    sys.stderr.write(text + "\n")
+    """Say something on stderr, if anybody listens."""
+    with suppress(BrokenPipeError):
+        sys.stderr.write(text + "\n")
 
 
 @contextmanager
@@ -131,12 +138,20 @@ def write_anywhere() -> None:
             stream.reconfigure(errors="routegraph.written")
 
 
+def open_standard() -> None:
+    """Open what the shell has closed (``>&-``), to nowhere: else the next file that is opened is standard output."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
+
+
 #: Exit status of a command that was interrupted (128 + SIGINT), typer's as well.
 INTERRUPTED = 130
 
 
 def run(app: typer.Typer, arguments: list[str] | None) -> None:
     """Run an app and exit; exit status 0 done, 2 bad input, 1 failure, 130 interrupted, one plain line on stderr."""
+    open_standard()
     command = typer.main.get_command(app)
     write_anywhere()
     try:
@@ -148,8 +163,11 @@ def run(app: typer.Typer, arguments: list[str] | None) -> None:
             raise KeyboardInterrupt
     except (typer.Abort, KeyboardInterrupt):
         status = fail("interrupted; sweep, measure and model train go on where they were", INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever reads has seen enough
+        status = 0
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, BrokenPipeError):  # typer would exit with status 1
+            raise
         status = 0
     except ValueError as error:
         status = fail(str(error), 2)
@@ -164,10 +182,15 @@ def run(app: typer.Typer, arguments: list[str] | None) -> None:
             raise
         text = error.format_message()
         if text.startswith("Usage:"):
-            sys.stderr.write(text + "\n")
+            note(text)
             status = 2
         else:
             status = fail(text, 2)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:  # else the interpreter tries again at its end, and complains
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -180,5 +203,5 @@ def _show_warning(message: Warning | str, category: type[Warning] | None = None,
 
 def fail(message: str, status: int) -> int:
     """Print one plain line on stderr and return the exit status."""
-    sys.stderr.write("error: " + " ".join(message.split()) + "\n")
+    note("error: " + " ".join(message.split()))
     return status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import fields
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from routegraph.sim import store
+from routegraph.sim.measures import measures
 from routegraph.sim.observables import Sample
 from routegraph.sim.run import run_replicate
 
@@ -33,7 +35,8 @@ def replay(path: str | os.PathLike[str], replicates: Iterable[int] | None = None
     path : path
         A cell file of a sweep, or the JSON result of `simulate`.
     replicates : iterable of int, optional
-        Which of a cell file; all by default. A result of `simulate` holds means only: all are run again.
+        Which of a cell file; all by default. A result of `simulate` holds means only: all are run again, and none
+        can be chosen.
 
     Returns
     -------
@@ -43,9 +46,13 @@ def replay(path: str | os.PathLike[str], replicates: Iterable[int] | None = None
     Raises
     ------
     ValueError
-        If the file is damaged or a replicate is not in it.
+        If the file is damaged, a replicate is not in it, or replicates are chosen of means.
     """
     if Path(path).suffix == ".json":
+        if replicates is not None:
+            raise ValueError(
+                f"{str(path)!r} holds means over all replicates: one of them is replayed of a sweep's cell file only"
+            )
         return _replay_result(Path(path))
     cell = store.read_cell(path)
     chosen = list(range(cell.replicates) if replicates is None else replicates)
@@ -79,27 +86,47 @@ def first_difference(stored: Sample, rebuilt: Sample) -> str | None:
 
 
 def _replay_result(path: Path) -> tuple[int, str | None]:
-    """Run a stored `simulate` again and compare means and standard errors."""
+    """Run a stored `simulate` again and compare everything that it found."""
     from routegraph.sim.simulation import simulate
 
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         given = {**document["parameters"], "seed": document["seed"]}
         rows: list[dict[str, Any]] = document["results"]
-    except (OSError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError):
+        names = list(dict.fromkeys(name for row in rows for name in dict(row)))
+    except (OSError, KeyError, TypeError, AttributeError, ValueError):
         raise ValueError(f"{str(path)!r} is no result of simulate") from None
+    # Measures are no parameters: what was taken stands in the rows.
+    taken = [name for name in names if name in measures]
     try:
-        rebuilt = simulate(**given).to_dict()
+        rebuilt = simulate(**{**given, "measures": taken}).to_dict()
     except TypeError as error:
         raise ValueError(f"{str(path)!r} is no result of simulate, or of another version: {error}") from None
-    for old, new in zip(rows, rebuilt["results"], strict=True):
+    return int(rebuilt["parameters"]["replicates"]), first_difference_of_rows(rows, rebuilt["results"])
+
+
+def first_difference_of_rows(stored: list[dict[str, Any]], rebuilt: list[dict[str, Any]]) -> str | None:
+    """Return the first difference between the rows of two results of `simulate` in words, or None."""
+    if len(stored) != len(rebuilt):
+        return f"{len(stored)} ratios stored, {len(rebuilt)} rebuilt"
+    for old, new in zip(stored, rebuilt, strict=True):
+        where = f"at ratio {new['ratio']:g}"
+        if old.get("ratio") != new["ratio"]:
+            return f"ratio: stored {old.get('ratio')}, rebuilt {new['ratio']}"
+        if strange := [name for name in (*old, *new) if (name in old) != (name in new)]:
+            which = "stored" if strange[0] in old else "rebuilt"
+            return f"{strange[0]} {where} is {which} only"
         for name in new:
-            if name == "ratio" or name not in old:
+            if name == "ratio":
                 continue
-            for part in ("mean", "stderr"):
-                if old[name][part] != new[name][part]:
-                    what = f"{part} of {name} at ratio {new['ratio']:g}"
-                    return rebuilt["parameters"]["replicates"], (
-                        f"{what}: stored {old[name][part]}, rebuilt {new[name][part]}"
-                    )
-    return int(rebuilt["parameters"]["replicates"]), None
+            for part, value in new[name].items():
+                was = old[name].get(part) if isinstance(old[name], dict) else old[name]
+                if was != value and not (part == "theory" and _close(was, value)):
+                    return f"{part} of {name} {where}: stored {was}, rebuilt {value}"
+    return None
+
+
+def _close(one: Any, other: Any) -> bool:
+    """Return whether two numbers are the same but for the last digits, in which processors and libraries differ."""
+    numbers = isinstance(one, int | float) and isinstance(other, int | float)
+    return numbers and math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)

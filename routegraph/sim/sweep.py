@@ -16,7 +16,7 @@ import numpy as np
 
 from routegraph import plugins
 from routegraph._version import __version__
-from routegraph.files import write_json
+from routegraph.files import locked, note_run
 from routegraph.options import check_whole, options, takes
 from routegraph.policies import is_nested, policies
 from routegraph.sim import store
@@ -26,7 +26,7 @@ from routegraph.sim.parameters import Parameters, split_settings
 from routegraph.sim.profiles import profiles
 from routegraph.sim.run import run_replicate
 from routegraph.sim.store import Cell, DamagedCellError, Packed
-from routegraph.sim.sweep_result import FORMAT, SweepResult, load_sweep, open_folder
+from routegraph.sim.sweep_result import SweepResult, load_sweep, open_folder
 from routegraph.survival import check_ratios
 
 __all__ = ["SweepResult", "grid_of", "load_sweep", "sweep"]
@@ -270,7 +270,7 @@ def _compute_all(
                         found[name] = Cell(parameters, seed, at, packed)
                         del parts[name], missing[name]
                         if folder is not None:
-                            store.write_cell(folder, found[name])
+                            _keep(folder, found[name])
                     if progress is not None:
                         progress(100 * spent / total, 100, f"cells {n_cells - len(missing)}/{n_cells}")
         except BaseException as error:
@@ -281,6 +281,17 @@ def _compute_all(
                     "a worker died; finished cells are kept, run the sweep again to resume"
                 ) from error
             raise
+
+
+def _keep(folder: Path, cell: Cell) -> None:
+    """Write a cell, unless another process that shares the folder has written more of its replicates."""
+    with locked(folder.parent):
+        try:
+            more = store.read_cell(folder / cell.name).replicates > cell.replicates
+        except ValueError:  # there is none, or a damaged one
+            more = False
+        if not more:
+            store.write_cell(folder, cell)
 
 
 def _check_plugins(out: Path, loaded: Mapping[str, str]) -> None:
@@ -298,14 +309,9 @@ def _check_plugins(out: Path, loaded: Mapping[str, str]) -> None:
 
 def _note_run(out: Path, asked: dict[str, Any]) -> None:
     """Add this run to run.json: everything that the cell files must not hold."""
-    path = out / "run.json"
-    known: dict[str, Any] = {"format": FORMAT, "runs": []}
-    if path.is_file():
-        known = json.loads(path.read_text())
     host = {"python": platform.python_version(), "numpy": np.__version__, "platform": platform.platform()}
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    known["runs"].append({"version": __version__, "started": when, **host, **_json_ready(asked)})
-    write_json(path, known)
+    note_run(out, {"version": __version__, "started": when, **host, **_json_ready(asked)})
 
 
 def _json_ready(value: Any) -> Any:

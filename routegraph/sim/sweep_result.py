@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from routegraph import plot
 from routegraph._version import __version__
-from routegraph.files import cells_folder, write_json
+from routegraph.files import holds_else, open_cells
 from routegraph.sim import store
 from routegraph.sim.observables import observables
 from routegraph.sim.parameters import Parameters
@@ -236,8 +237,6 @@ class SweepResult(Shown):
         for cell in self.cells:
             if not (cells / cell.name).exists():
                 store.write_cell(cells, cell)
-        if not (folder / "run.json").is_file():
-            write_json(folder / "run.json", {"format": FORMAT, "runs": []})
 
     @staticmethod
     def load(out: str | os.PathLike[str], skip_damaged: bool = False) -> SweepResult:
@@ -254,11 +253,25 @@ def open_folder(out: Path) -> Path:
     """Return the folder of a sweep's cell files, made if missing; ValueError if `out` holds something else."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"cannot write a sweep into {str(out)!r}: it is a file")
-    if out.is_dir() and any(out.iterdir()) and not (out / "run.json").is_file():
-        raise ValueError(f"{str(out)!r} is not a sweep: choose an empty or a new folder")
     if not out.parent.is_dir():
         raise ValueError(f"cannot write {str(out)!r}: folder {str(out.parent)!r} does not exist")
-    return cells_folder(out)
+
+    def check() -> None:
+        if out.is_dir() and (holds_else(out) or not _is_sweep(out / "run.json")):
+            raise ValueError(f"{str(out)!r} is not a sweep: choose an empty or a new folder")
+
+    return open_cells(out, check, {"format": FORMAT, "runs": []})
+
+
+def _is_sweep(run: Path) -> bool:
+    """Return whether a run.json is that of a sweep, or not there yet."""
+    try:
+        document = json.loads(run.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return True
+    except ValueError:
+        return False
+    return isinstance(document, dict) and document.get("format") == FORMAT
 
 
 def load_sweep(folder: str | os.PathLike[str], skip_damaged: bool = False) -> SweepResult:

@@ -73,6 +73,8 @@ def test_a_trace_is_exported_slot_by_slot(capsys, tmp_path):
     [
         (["RESULT", "--to", "g.gexf"], ["gexf", "graphml"]),
         (["RESULT", "--to", "g.csv", "--replicate", "3"], ["0..2", "3"]),
+        (["RESULT", "--to", "g.csv", "--limit", "3"], ["limit is for prompts"]),
+        (["trace.npz", "--to", "g.csv", "--replicate", "0"], ["replicate is for a result of simulate"]),
         (["missing.json", "--to", "g.csv"], ["missing.json"]),
         (["foreign.json", "--to", "g.csv"], ["foreign.json"]),
         (["other.json", "--to", "g.csv"], ["not a result of simulate"]),
@@ -81,6 +83,7 @@ def test_a_trace_is_exported_slot_by_slot(capsys, tmp_path):
 def test_bad_input_is_one_plain_line(capsys, result_file, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "foreign.json").write_text("{")
+    Trace.save(tmp_path / "trace.npz", [synthetic_trace(0, n=10, answers=(5,))], {})
     (tmp_path / "other.json").write_text('{"parameters": {"settings": {}, "ensemble": "uniform"}}')
     status, out, err = run(capsys, "export", *(result_file if a == "RESULT" else a for a in arguments))
     assert (status, out) == (2, "")
@@ -88,3 +91,10 @@ def test_bad_input_is_one_plain_line(capsys, result_file, tmp_path, monkeypatch,
     for word in words:
         assert word in err
     assert not list(tmp_path.glob("g.*"))
+
+
+@pytest.mark.parametrize("option", ["--policy topk", "--ratio .5", "--keep 3", "--prompt p"])
+def test_inspect_refuses_what_means_nothing_to_a_result(capsys, result_file, option):
+    status, out, err = run(capsys, "inspect", result_file, *option.split())
+    assert (status, out) == (2, "")
+    assert f"{option.split()[0]} is for a trace or a folder of measure" in err

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from routegraph import simulate
+from routegraph import files, simulate
 from routegraph.sim import store
 from routegraph.sim.parameters import Parameters
 from routegraph.sim.replay import replay
@@ -118,9 +118,60 @@ def test_a_killed_sweep_resumes_to_the_same_files(tmp_path):
     done = {name: digest for name, digest in digests(killed).items() if name.endswith(".npz")}
     assert 1 <= len(done) < 4  # killed in the middle
     assert done.items() <= digests(whole).items()
-    (killed / "cells" / ".half.npz.abc.tmp").write_bytes(b"PK half")  # as if killed while writing
+    with files.atomic_open(killed / "cells" / "half.npz"):  # as if killed while writing
+        (ours,) = killed.glob("cells/.half.npz.*.tmp")
+        dead = ours.with_name(ours.name.replace(f"-{os.getpid()}-", f"-{process.pid}-"))
+        dead.write_bytes(b"PK half")
+    (killed / "cells" / "half.npz").unlink()
     subprocess.run([sys.executable, "-c", program, killed], check=True, timeout=120)
     assert digests(killed) == digests(whole)
+
+
+def test_processes_that_share_a_folder_leave_each_other_alone(tmp_path):
+    grid = {"n_tokens": [16, 24, 32, 40], "n_layers": [2, 3], "n_heads": 2, "replicates": 3}
+    sweep(tmp_path / "alone", **grid)
+    program = (
+        "import os, sys, time; from routegraph.sim.sweep import sweep\n"
+        "out, start = sys.argv[1:]\n"
+        "open(start + str(os.getpid()), 'w').close()\n"
+        "while not os.path.exists(start): time.sleep(.001)\n"
+        f"for again in range(4): sweep(f'{{out}}{{again}}', **{grid!r})\n"
+    )
+    out, start = tmp_path / "shared", tmp_path / "start"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program, out, start], stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("start*"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    start.touch()
+    assert [process.communicate(timeout=120)[1] for process in processes] == [""] * 3
+    for again in range(4):
+        folder = tmp_path / f"shared{again}"
+        assert len(json.loads((folder / "run.json").read_text())["runs"]) == 3
+        assert digests(folder) == digests(tmp_path / "alone")
+
+
+def test_more_replicates_that_another_process_wrote_meanwhile_are_kept(tmp_path, monkeypatch):
+    few = {"n_tokens": 16, "n_layers": 2, "n_heads": 2, "replicates": 2}
+    plain = sys.modules["routegraph.sim.sweep"].compute
+
+    def overtaken(*given):
+        monkeypatch.undo()
+        sweep(tmp_path / "s", **{**few, "replicates": 5})
+        return plain(*given)
+
+    monkeypatch.setattr("routegraph.sim.sweep.compute", overtaken)
+    sweep(tmp_path / "s", **few)
+    assert load_sweep(tmp_path / "s").replicates == 5
+
+
+def test_a_folder_of_something_else_with_a_run_is_no_sweep(tmp_path):
+    files.write_json(tmp_path / "run.json", {"format": "routegraph measurement", "runs": []})
+    with pytest.raises(ValueError, match="is not a sweep"):
+        sweep(tmp_path, **GRID)
+    assert json.loads((tmp_path / "run.json").read_text())["runs"] == []
 
 
 def test_a_dead_worker_loses_no_finished_cell(tmp_path, monkeypatch):

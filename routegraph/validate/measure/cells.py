@@ -1,7 +1,7 @@
 """Cell files of a measurement or a prediction: one JSON document an item, the same bytes for the same inputs.
 
 A folder holds ``run.json`` (settings, and of every run: version, time, host) and ``cells/``, a file an item. A cell
-knows the digest of the settings it was measured with and a checksum of itself.
+knows its name, the digest of the settings it was measured with, and a checksum of itself.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from routegraph import files
 from routegraph._version import __version__
-from routegraph.files import atomic_open, cells_folder, digest, write_json
+from routegraph.files import atomic_open, digest, holds_else, open_cells
 from routegraph.protection import Protection, structural_cliffs
 from routegraph.validate.graders import FORMER
 
@@ -68,7 +69,7 @@ class Cells:
 
     def keep(self, name: str, content: Mapping[str, Any]) -> dict[str, Any]:
         """Seal the content of a cell, write it, and return it."""
-        cell, path = sealed(content, self.settings, self.kind), self._path(name)
+        cell, path = sealed({"name": name, **content}, self.settings, self.kind), self._path(name)
         if path is not None:
             write_cell(path, cell)
         return cell
@@ -107,7 +108,7 @@ class Cells:
     def note_run(self, prompts: int, measured: int, seconds: float) -> None:
         """Note a run of so many prompts, some of them measured in it."""
         if self.out is not None:
-            note_run(self.out, prompts, measured, seconds, self.kind)
+            note_run(self.out, prompts, measured, seconds)
 
     def _path(self, name: str) -> Path | None:
         return None if self.out is None else self.out / "cells" / f"{name}.json"
@@ -128,7 +129,7 @@ def sealed(
 
 def unsealed(cell: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of a cell that was sealed."""
-    seal = ("format", "format_version", "settings", "checksum")
+    seal = ("format", "format_version", "settings", "name", "checksum")
     return {name: value for name, value in cell.items() if name not in seal}
 
 
@@ -144,7 +145,7 @@ def read_cell(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If it is damaged, or was measured with other settings.
+        If it is damaged, was measured with other settings, or is a copy under another name.
     """
     try:
         cell = json.loads(path.read_text(encoding="utf-8"))
@@ -159,7 +160,33 @@ def read_cell(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
         )
     if cell["settings"] != digest(dict(settings)):
         raise ValueError(f"cell file {str(path)!r} was measured with other settings than its folder")
+    if cell.get("name", path.stem) != path.stem:
+        raise ValueError(
+            f"cell file {str(path)!r} is {cell['name'] + path.suffix!r} under another name; remove it, so that its "
+            "item is not counted twice"
+        )
     return {**cell, "checksum": checksum}
+
+
+def read_cells(out: str | os.PathLike[str], settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return all cells of a folder by their names, sorted by the items' ids.
+
+    Raises
+    ------
+    ValueError
+        As `read_cell`; also where two files of an earlier version, which recorded no names, hold the same cell.
+    """
+    cells: dict[str, dict[str, Any]] = {}
+    seen: dict[str, Path] = {}
+    for path in sorted((Path(out) / "cells").glob("*.json")):
+        cell = cells[path.stem] = read_cell(path, settings)
+        first = seen.setdefault(cell["checksum"], path)
+        if first != path:
+            raise ValueError(
+                f"cell files {first.name!r} and {path.name!r} of {str(out)!r} are the same; remove the copy, so that "
+                "its item is not counted twice"
+            )
+    return dict(sorted(cells.items(), key=lambda named: str(named[1]["prompt"]["id"])))
 
 
 def read_run(out: str | os.PathLike[str], kind: str = MEASUREMENT) -> dict[str, Any]:
@@ -191,7 +218,7 @@ def check_folder(out: Path, kind: str = MEASUREMENT) -> None:
         raise ValueError(f"cannot write cells into {str(out)!r}: it is a file")
     if not out.parent.is_dir():
         raise ValueError(f"cannot write {str(out)!r}: folder {str(out.parent)!r} does not exist")
-    if out.is_dir() and not (out / "run.json").is_file() and any(out.iterdir()):
+    if out.is_dir() and holds_else(out):
         raise ValueError(f"{str(out)!r} holds no {kind}: choose an empty or a new folder")
 
 
@@ -203,46 +230,47 @@ def open_folder(out: Path, settings: Mapping[str, Any], kind: str = MEASUREMENT)
     ValueError
         If `out` is a file, or holds something else or what was measured with other settings.
     """
-    check_folder(out, kind)
-    run = out / "run.json"
-    if run.is_file():
-        known = {**FORMERLY, **read_run(out, kind)["settings"]}
-        for name in dict.fromkeys((*settings, *known)):
-            if name in IMPLIED and not (name in settings and name in known):
-                continue
-            value = settings.get(name, FORMERLY.get(name))
-            if name == "plugins" and value and known.get(name) not in (None, value):
-                files = ", ".join(map(repr, value))
-                raise ValueError(
-                    f"{str(out)!r} was measured with another text of {files}; choose another folder"
-                )
-            if known.get(name) != value:
-                raise ValueError(
-                    f"{str(out)!r} was measured with {name} {known.get(name)}, not {value}; choose another folder"
-                )
-    cells = cells_folder(out)
-    if not run.is_file():
-        head = {"format": f"routegraph {kind}", "format_version": FORMAT_VERSION}
-        write_json(run, {**head, "settings": settings, "runs": []})
-    return cells
+
+    def check() -> None:
+        check_folder(out, kind)
+        if (out / "run.json").is_file():
+            _check_settings(out, settings, kind)
+
+    head = {"format": f"routegraph {kind}", "format_version": FORMAT_VERSION}
+    return open_cells(out, check, {**head, "settings": settings, "runs": []})
 
 
-def note_run(out: Path, prompts: int, measured: int, seconds: float, kind: str = MEASUREMENT) -> None:
+def _check_settings(out: Path, settings: Mapping[str, Any], kind: str) -> None:
+    """Raise ValueError unless a folder's cells were measured with the same settings."""
+    known = {**FORMERLY, **read_run(out, kind)["settings"]}
+    for name in dict.fromkeys((*settings, *known)):
+        if name in IMPLIED and not (name in settings and name in known):
+            continue
+        value = settings.get(name, FORMERLY.get(name))
+        if name == "plugins" and value and known.get(name) not in (None, value):
+            files_read = ", ".join(map(repr, value))
+            raise ValueError(
+                f"{str(out)!r} was measured with another text of {files_read}; choose another folder"
+            )
+        if known.get(name) != value:
+            raise ValueError(
+                f"{str(out)!r} was measured with {name} {known.get(name)}, not {value}; choose another folder"
+            )
+
+
+def note_run(out: Path, prompts: int, measured: int, seconds: float) -> None:
     """Add this run to run.json: everything that the cell files must not hold."""
-    document = read_run(out, kind)
     packages = ("torch", "transformers", "kvpress", "numpy")
-    document["runs"].append(
-        {
-            "version": __version__,
-            "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "seconds": round(seconds, 1),
-            "prompts": prompts,
-            "measured": measured,
-            "platform": platform.platform(),
-            "versions": {package: importlib.metadata.version(package) for package in packages},
-        }
-    )
-    write_json(out / "run.json", document)
+    entry = {
+        "version": __version__,
+        "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(seconds, 1),
+        "prompts": prompts,
+        "measured": measured,
+        "platform": platform.platform(),
+        "versions": {package: importlib.metadata.version(package) for package in packages},
+    }
+    files.note_run(out, entry)
 
 
 def cliffs_of(cells: Sequence[Mapping[str, Any]], policy: str) -> dict[str, float]:

@@ -23,7 +23,7 @@ from routegraph.validate.models.load import Loaded
 from routegraph.validate.plan import Measuring, Plan
 from routegraph.validate.presses import prefill
 from routegraph.validate.presses.scorers import ScoreTable, check_table, fitting_chunk, score_tables
-from routegraph.validate.prompts.prompt import Prompt, Span, occurrences
+from routegraph.validate.prompts.prompt import Prompt, Span, counted_once, occurrences
 from routegraph.validate.prompts.tokens import Asked, UnfitPromptError, tell_set_aside, tokenise, unfit
 from routegraph.validate.prompts.verdict import normalise
 
@@ -117,14 +117,14 @@ class Prefilled:
 def read_items(
     model: Loaded, prompts: Sequence[Prompt], plan: Plan
 ) -> tuple[list[Item], tuple[tuple[str, str], ...]]:
-    """Read prompts; return the items, and the id of each prompt that is set aside with the reason.
+    """Read prompts, each once; return the items, and the id of each prompt that is set aside with the reason.
 
     Raises
     ------
     ValueError
         If nothing is left, or as `Item.read` does for reasons that lie with the model.
     """
-    items, aside = [], []
+    items, aside, prompts = [], [], counted_once(prompts)
     for prompt in prompts:
         try:
             items.append(Item.read(model, prompt, plan))

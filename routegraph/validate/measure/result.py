@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -18,7 +17,7 @@ from routegraph.stats.intervals import Interval, interval_dict
 from routegraph.tables import Page, Shown
 from routegraph.validate.measure.answers import KINDS, LEAST, Answers
 from routegraph.validate.measure.bits import bits_definitions, bytes_grid, bytes_share
-from routegraph.validate.measure.cells import Cells, cliffs_of, read_cell, read_run, unsealed
+from routegraph.validate.measure.cells import Cells, cliffs_of, read_cells, read_run, unsealed
 from routegraph.validate.measure.metrics import METRICS
 from routegraph.validate.measure.pairs import areas_dict, compared
 from routegraph.validate.measure.reading import reading
@@ -55,11 +54,8 @@ class Measured(Shown, Answers):
             If it is no such folder, holds no cell yet, or one is damaged.
         """
         settings = read_run(out)["settings"]
-        cells = {
-            path.stem: read_cell(path, settings) for path in sorted((Path(out) / "cells").glob("*.json"))
-        }
-        names = sorted(cells, key=lambda name: str(cells[name]["prompt"]["id"]))
-        return from_cells(settings, [cells[name] for name in names], names)
+        cells = read_cells(out, settings)
+        return from_cells(settings, list(cells.values()), list(cells))
 
     def save(self, out: str | os.PathLike[str]) -> None:
         """Write the cells into a folder, as `measure` does; cells that are there already are left as they are.

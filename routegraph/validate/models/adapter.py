@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from routegraph.validate.models.whole import check_not_pickled
+
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 #: What else peft can do, which changes what a delta is.
@@ -63,6 +65,7 @@ def read_adapter(folder: Path) -> Adapter:
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise ValueError(f"{label} cannot be read ({type(error).__name__}: {error})") from None
     if not (folder / WEIGHTS).is_file():
+        check_not_pickled(folder, folder.name)
         raise ValueError(f"{label} has no {WEIGHTS}")
     special = [name for name in _SPECIAL if config.get(name)]
     if kind != "LORA" or special or config.get("bias", "none") != "none":

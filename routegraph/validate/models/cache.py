@@ -13,11 +13,23 @@ class DownloadError(OSError):
 
 
 def cache_folder() -> Path:
-    """Return $ROUTEGRAPH_CACHE, else $XDG_CACHE_HOME/routegraph, else ~/.cache/routegraph."""
+    """Return $ROUTEGRAPH_CACHE, else $XDG_CACHE_HOME/routegraph, else ~/.cache/routegraph.
+
+    Raises
+    ------
+    ValueError
+        If there is no home folder.
+    """
     if chosen := os.environ.get("ROUTEGRAPH_CACHE"):
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "routegraph"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "routegraph"
+    try:
+        return Path.home() / ".cache" / "routegraph"
+    except RuntimeError:
+        raise ValueError(
+            "there is no home folder to keep models in; set ROUTEGRAPH_CACHE to a folder"
+        ) from None
 
 
 def free_bytes() -> int:

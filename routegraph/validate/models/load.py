@@ -7,7 +7,6 @@ faster: `use_threads` sets their number; nothing else here changes that setting.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from routegraph.validate.models.attention import implementation
 from routegraph.validate.models.cache import DownloadError
 from routegraph.validate.models.families import check_family, known_family
 from routegraph.validate.models.limits import max_context
+from routegraph.validate.models.machine import check_device, use_threads
 from routegraph.validate.models.quiet import quiet
 from routegraph.validate.models.size import cache_bytes, check_fits, folder_parameters
 from routegraph.validate.models.sources import (
@@ -31,9 +31,25 @@ from routegraph.validate.models.sources import (
     get_model,
     model_list,
 )
-from routegraph.validate.models.whole import check_ids, check_tokenizer, check_weights, read_network
+from routegraph.validate.models.whole import (
+    check_ids,
+    check_not_pickled,
+    check_tokenizer,
+    check_weights,
+    read_network,
+)
 
-__all__ = ["MODELS", "DownloadError", "Loaded", "ModelSource", "get_model", "load", "model_list", "quiet"]
+__all__ = [
+    "MODELS",
+    "DownloadError",
+    "Loaded",
+    "ModelSource",
+    "get_model",
+    "load",
+    "model_list",
+    "quiet",
+    "use_threads",
+]
 
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -77,24 +93,6 @@ class Loaded:
         family = known_family(self.model.config, self.name)
         windows = family.windows(self.model.config)
         return {"windows": windows, "spares_local": family.spares_local} if any(windows) else {}
-
-
-def use_threads(threads: int | None = None) -> None:
-    """Let torch use so many threads in this process; by default half of the cores, at least one.
-
-    Threads that wait for each other on cores that other work shares are several times slower than one.
-
-    Raises
-    ------
-    ValueError
-        If threads is below 1.
-    """
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
-    check_installed()
-    import torch
-
-    torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // 2))
 
 
 def load(
@@ -184,6 +182,7 @@ def _from_files(
         with _in_one_line(name):
             config = AutoConfig.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
         check_family(config, name)
+        check_not_pickled(Path(source), name)
         check_fits(name, parameters, dtype, device)
         tokenizer = _read_tokenizer(name, source, offline)
         with _in_one_line(name):
@@ -303,21 +302,6 @@ def wrap(network: Any, tokenizer: Any, name: str) -> Loaded:
         head_dim=head_dim,
         max_context=max_context(network.config),
     )
-
-
-def check_device(device: str) -> None:
-    """Raise ValueError unless torch can put a tensor on `device`."""
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        choices = ["cpu"]
-        if torch.cuda.is_available():
-            choices.append("cuda")
-        if torch.backends.mps.is_available():
-            choices.append("mps")
-        raise ValueError(f"device {device!r} is not available; choose from: {', '.join(choices)}") from None
 
 
 def _resolve(model: str, progress: Progress | None) -> tuple[str, str, bool, int | None]:

@@ -14,6 +14,9 @@ from typing import Any
 #: What torch.compile, DataParallel and peft put before the names of the tensors of the model they wrap.
 WRAPPERS = re.compile(r"^(?:_orig_mod\.|module\.|base_model\.model\.)+")
 
+#: Endings of files of weights that are pickles.
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
 #: Tensors of old checkpoints that are worked out anew.
 _RECOMPUTED = re.compile(r"\.rotary_emb\.inv_freq$")
 
@@ -32,7 +35,11 @@ def read_network(source: str, name: str, **settings: Any) -> tuple[Any, Mapping[
     """
     from transformers import AutoModelForCausalLM
 
-    settings |= {"output_loading_info": True, "ignore_mismatched_sizes": True, "trust_remote_code": False}
+    settings |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    settings |= {
+        "trust_remote_code": False,
+        "use_safetensors": True,
+    }  # nothing that comes with a model is run
     network, found = AutoModelForCausalLM.from_pretrained(source, **settings)
     prefixes = sorted({match[0] for key in found["unexpected_keys"] if (match := WRAPPERS.match(key))})
     if prefixes:
@@ -44,6 +51,16 @@ def read_network(source: str, name: str, **settings: Any) -> tuple[Any, Mapping[
         else ""
     )
     return network, found, note
+
+
+def check_not_pickled(folder: Path, name: str) -> None:
+    """Raise ValueError where a model's weights are there as pickles only, before one is opened: they can run code."""
+    pickled = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLED)
+    if pickled and not any(folder.glob("*.safetensors")):
+        raise ValueError(
+            f"model {name!r} has its weights in {pickled[0]!r}, a pickle, which could run any code: it is not opened; "
+            "save the model as safetensors, where you trust it"
+        )
 
 
 def check_weights(found: Mapping[str, Any], name: str) -> None:

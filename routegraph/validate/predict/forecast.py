@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -175,7 +176,14 @@ class Forecast:
         return np.asarray(self.ratios[dialled(self.spent[:, place], np.array([threshold]))[0]])
 
     def check_same(self, measured: Answers) -> None:
-        """Raise ValueError where answers are of another model, or were asked in another way."""
+        """Raise ValueError where answers are of another model, were asked in another way, or ids leave a choice."""
+        for what, ids in (("predicted", self.ids), ("measured", measured.ids)):
+            again, times = Counter(ids).most_common(1)[0]
+            if times > 1:
+                raise ValueError(
+                    f"different prompts that were {what} have the id {again!r}, by which they are matched; give each "
+                    "an id of its own"
+                )
         for name, words in (("weights", "are of two models"), ("question_aware", "were asked in two ways")):
             if measured.settings.get(name) != self.settings.get(name):
                 raise ValueError(
@@ -195,7 +203,8 @@ class Forecast:
         Raises
         ------
         ValueError
-            If it is of another model, or was asked in another way, or of none of these prompts, policies and ratios.
+            If it is of another model, was asked in another way, or is of none of these prompts, policies and ratios;
+            if different prompts have one id.
         """
         measured.check_unrounded("predict")
         self.check_same(measured)

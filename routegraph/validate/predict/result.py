@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from routegraph import plot
 from routegraph._version import __version__
 from routegraph.stats.intervals import interval_dict, listed, unlisted
 from routegraph.tables import Page, Shown
-from routegraph.validate.measure.cells import PREDICTION, cliffs_of, read_cell, read_run
+from routegraph.validate.measure.cells import PREDICTION, cliffs_of, read_cells, read_run
 from routegraph.validate.predict.defaults import OTHER_MODELS
 from routegraph.validate.predict.forecast import SHARES, Forecast
 from routegraph.validate.predict.tables import predicted_page
@@ -37,8 +36,7 @@ class Predicted(Shown, Forecast):
             If it is no such folder, holds no cell yet, or one is damaged.
         """
         settings = read_run(out, PREDICTION)["settings"]
-        cells = [read_cell(path, settings) for path in sorted((Path(out) / "cells").glob("*.json"))]
-        return from_cells(settings, sorted(cells, key=lambda cell: str(cell["prompt"]["id"])))
+        return from_cells(settings, list(read_cells(out, settings).values()))
 
     def page(self, within: float | None = None) -> Page:
         """Return what is to be expected at every ratio, critical ratios, and which prompts break first.

@@ -22,7 +22,7 @@ from routegraph.validate.probe import fit
 from routegraph.validate.probe.features import Features, item_features, middle, stacked
 from routegraph.validate.probe.fit import FOLDS, Probe, fit_probe
 from routegraph.validate.probe.result import FEATURES, TARGETS, Probed, Row
-from routegraph.validate.prompts.prompt import Prompt
+from routegraph.validate.prompts.prompt import Prompt, counted_once
 from routegraph.validate.prompts.verdict import normalise
 from routegraph.validate.tasks import lexicon
 
@@ -100,6 +100,7 @@ def probe(
         raise ValueError("at least one prompt is needed")
     check_names("probe", Plan, options)
     plan = Plan(policy_names, ratios, **options)
+    prompts = counted_once(prompts)
     named, labels, counts, left_out = check_labels(prompts, target)
     worlds = fit.worlds(prompts)
     loaded = load(model, progress=progress)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 
-from routegraph.files import atomic_open
+from routegraph.files import atomic_open, digest
 from routegraph.validate.prompts.fields import Prompt, Span
 from routegraph.validate.prompts.formats import PromptsFile, parse_prompts, understand
 from routegraph.validate.prompts.occurrences import occurrences
@@ -18,9 +18,11 @@ __all__ = [
     "BUNDLED",
     "Prompt",
     "PromptsFile",
+    "RepeatedPromptsWarning",
     "SkippedRowsWarning",
     "Span",
     "bundled_prompts",
+    "counted_once",
     "occurrences",
     "parse_prompts",
     "prompts_bytes",
@@ -36,6 +38,31 @@ _BUNDLED_FILE = "prompts.jsonl"
 
 class SkippedRowsWarning(UserWarning):
     """Rows of a prompts file were left out."""
+
+
+class RepeatedPromptsWarning(UserWarning):
+    """Prompts were given more than once, and count once."""
+
+
+def counted_once(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Return each prompt once, with a warning of those that come again: as two items they would be none the surer.
+
+    The same are prompts that agree in everything, id and task included.
+    """
+    names = [digest(prompt.to_dict()) for prompt in prompts]
+    found: dict[str, Prompt] = {}
+    for name, prompt in zip(names, prompts, strict=True):
+        found.setdefault(name, prompt)
+    once = list(found.values())
+    if len(once) < len(prompts):
+        again = next(prompt for name, prompt in zip(names, prompts, strict=True) if names.count(name) > 1)
+        warnings.warn(
+            f"{len(prompts) - len(once)} of {len(prompts)} prompts are given again, the first of them {again.id!r}: "
+            "each counts once",
+            RepeatedPromptsWarning,
+            stacklevel=3,
+        )
+    return once
 
 
 def read_prompts(path: str | os.PathLike[str]) -> list[Prompt]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from routegraph._version import __version__
-from routegraph.files import check_writable
+from routegraph.files import check_apart, check_writable
 from routegraph.options import check_names, takes
 from routegraph.trace import Trace
 from routegraph.validate.models.load import Loaded, fingerprint, load
@@ -31,7 +31,7 @@ from routegraph.validate.presses.scorers import (
     score_tables,
 )
 from routegraph.validate.prompts.asking import Asks
-from routegraph.validate.prompts.prompt import Prompt, occurrences, prompts_bytes, read_prompts
+from routegraph.validate.prompts.prompt import Prompt, counted_once, occurrences, prompts_bytes, read_prompts
 from routegraph.validate.prompts.tokens import Context, UnfitPromptError, read_context, tell_set_aside, unfit
 from routegraph.validate.traces.read_graph import GraphRecorder
 
@@ -83,7 +83,7 @@ def extract(
     asks = _asks(options)
     tables = checked_tables(scorers, chunk_length)
     model = load(model)
-    fitting, aside = [], []
+    fitting, aside, prompts = [], [], counted_once(prompts)
     for prompt in prompts:
         try:
             fitting.append((prompt, _encode(model, prompt, tables, asks)))
@@ -141,6 +141,7 @@ def extract_to_file(
         If the model cannot be fetched or the file not be written; then nothing is left of it.
     """
     check_writable(out)
+    check_apart({"out": out}, [prompts, *([model] if isinstance(model, str | os.PathLike) else [])])
     asks = _asks(options)
     names = list(checked_tables(scorers, chunk_length))
     if limit is not None and limit < 1:

@@ -62,7 +62,7 @@ class TestOldFolders:
         assert (before.abstained == after.abstained).all()
         assert after.settings["grader"] == "prefix"
         for old, new in zip(before.cells, after.cells, strict=True):
-            assert {k: v for k, v in new.items() if k not in ("grader", "settings", "checksum")} == {
+            assert {k: v for k, v in new.items() if k not in ("grader", "settings", "name", "checksum")} == {
                 k: v for k, v in old.items() if k not in ("settings", "checksum")
             }
 

@@ -95,3 +95,6 @@ def test_weights_that_are_missing_are_told(tmp_path):
     (folder / WEIGHTS).unlink()
     with pytest.raises(ValueError, match="adapter 'a' has no adapter_model.safetensors"):
         load(folder)
+    (folder / "adapter_model.bin").touch()
+    with pytest.raises(ValueError, match="has its weights in 'adapter_model.bin', a pickle"):
+        load(folder)

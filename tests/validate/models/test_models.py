@@ -284,6 +284,16 @@ class TestCache:
         monkeypatch.setenv("ROUTEGRAPH_CACHE", str(tmp_path / "other"))
         assert cache_module.cache_folder() == tmp_path / "other"
 
+    def test_without_a_home_folder_it_must_be_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def homeless() -> None:
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.delenv("ROUTEGRAPH_CACHE", raising=False)
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr(Path, "home", homeless)
+        with pytest.raises(ValueError, match="no home folder to keep models in; set ROUTEGRAPH_CACHE"):
+            cache_module.cache_folder()
+
     def test_built_once_and_listed(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         built = []
 

@@ -51,6 +51,31 @@ def test_whole(folder):
         load(folder, dtype="bfloat16")
 
 
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "model-00001-of-00002.bin", "consolidated.pth", "m.pt"]
+)
+def test_pickles_are_refused_before_they_are_opened(folder, name):
+    class Trap:
+        def __reduce__(self):
+            return open, (str(folder / "sprung"), "w")
+
+    torch.save({"model.embed_tokens.weight": Trap()}, folder / name)
+    load(folder)  # the weights are there as safetensors, too, and those are read
+    (folder / "model.safetensors").unlink()
+    refused(folder, rf"has its weights in '{name}', a pickle, which could run any code: it is not opened")
+    assert not (folder / "sprung").exists()
+
+
+def test_code_that_comes_with_a_model_is_not_run(folder):
+    (folder / "mine.py").write_text(f"open({str(folder / 'sprung')!r}, 'w')\n")
+    mapped = {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"}
+    configure(folder, auto_map=mapped)
+    load(folder)
+    configure(folder, model_type="mine", architectures=["Mine"])
+    refused(folder, "cannot load model")
+    assert not (folder / "sprung").exists()
+
+
 def test_missing_tensors(folder):
     rename(
         folder, lambda tensors: {k: v for k, v in tensors.items() if k != "model.layers.1.mlp.up_proj.weight"}

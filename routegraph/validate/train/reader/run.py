@@ -217,9 +217,10 @@ def _load(base: str) -> tuple[Any, Any]:
 
     folder = get_model(base) if base in MODELS else Path(base)
     with quiet():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        where: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **where)
         network = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.bfloat16, local_files_only=True
+            folder, dtype=torch.bfloat16, use_safetensors=True, **where
         )
     return network, tokenizer
 
