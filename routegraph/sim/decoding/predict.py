@@ -1,4 +1,4 @@
-"""What theory says of a simulation of decoding, where it says anything: for the policies random and streaming."""
+"""What theory says of a simulation of decoding, where it says anything: for policies that a theory knows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.sim.decoding.parameters import Decoding
-from routegraph.sim.decoding.policies import resolved
+from routegraph.sim.decoding.policies import resolved, theory_of
 from routegraph.theory import decoding as theory
 
 Curve = NDArray[np.float64]
@@ -20,10 +20,11 @@ KNOWN = ("ger", "ger_layer", "dead", "held")
 def predict(parameters: Decoding, name: str, at: Sequence[int]) -> Curve | None:
     """Return a curve of a result at some steps (of `survival`: at some ages), float64[n]; None: no theory applies."""
     p, where = parameters, np.asarray(at)
-    if p.policy not in ("random", "streaming") or name not in (*KNOWN, "survival"):
+    known = theory_of(p.policy)
+    if known is None or name not in (*KNOWN, "survival"):
         return None
-    if p.policy == "streaming":
-        sinks = {**resolved("streaming")[1], **dict(p.policy_parameters)}["n_sink"]
+    if known == "recent":
+        sinks = {**resolved(p.policy)[1], **dict(p.policy_parameters)}["n_sink"]
         if name == "survival":
             return theory.streaming_by_age(p.steps, where, p.budget, p.interval, sinks, p.n_prefill)
         if name == "held":

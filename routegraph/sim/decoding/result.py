@@ -14,6 +14,7 @@ from routegraph import plot
 from routegraph._version import __version__
 from routegraph.files import write_json
 from routegraph.sim.decoding.parameters import Decoding
+from routegraph.sim.decoding.policies import theory_of
 from routegraph.sim.decoding.predict import predict
 from routegraph.sim.decoding.run import Curves
 from routegraph.stats.intervals import listed, standard_error
@@ -202,7 +203,7 @@ class DecodingResult(Shown):
 
 
 def _critical(cell: Decoding) -> int | None:
-    if cell.policy != "random":
+    if theory_of(cell.policy) != "uniform":
         return None
     return critical_budget(cell.n_prefill, cell.steps, cell.slots, cell.interval)
 
@@ -233,13 +234,13 @@ def _reading(result: DecodingResult, cell: Decoding) -> str:
 
 
 def _closing(result: DecodingResult) -> list[str]:
-    random = [cell for cell in result.cells if cell.policy == "random"]
+    random = [cell for cell in result.cells if theory_of(cell.policy) == "uniform"]
     told = [
         f"Where rows go at random, a budget of {_critical(cell):,} is the least with which no more than half of the "
         f"prompt is gone from every slot after {cell.steps:,} steps (theory)."
         for cell in random
     ]
-    if any(cell.policy not in ("random", "streaming") for cell in result.cells):
+    if any(theory_of(cell.policy) is None for cell in result.cells):
         told.append(
             "How the policies differ hangs on how attention is drawn: with --spread, --persistence, --decay and "
             "--score-correlation see what a difference rests on."
@@ -302,7 +303,8 @@ def _draw(result: DecodingResult, axes: Any) -> Figure:
             theory = result.theory(cell.policy, name, at)
             if theory is not None:
                 ax.plot(at, theory, color="0.2", linestyle="--", linewidth=1)
-        ax.plot([], [], color="0.2", linestyle="--", linewidth=1, label="theory (random, streaming)")
+        if known := [cell.policy for cell in result.cells if theory_of(cell.policy) is not None]:
+            ax.plot([], [], color="0.2", linestyle="--", linewidth=1, label=f"theory ({', '.join(known)})")
         ax.set_ylim(-0.02, 1.02)
         ax.legend(loc="best")
     axes[0].set(

@@ -10,6 +10,7 @@ from routegraph.sim.decoding.policies.base import (
     decoding_policy,
     is_apart,
     resolved,
+    theory_of,
 )
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "resolved",
     "scope",
     "streaming",
+    "theory_of",
     "tova",
     "treekv",
 ]

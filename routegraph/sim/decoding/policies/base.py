@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,16 @@ from routegraph.sim.decoding.slot import Slot
 from routegraph.sim.decoding.static import static
 
 F = TypeVar("F", bound=Callable[..., Any])
+#: Which theory knows a policy: any row goes with the same chance; the first n_sink and the latest rows stay.
+Known = Literal["uniform", "recent"]
 
 #: Registry of policies that evict while decoding; `decoding_policy` is its decorator.
 decoding_policies = Registry("decoding policy")
 _APART: dict[str, bool] = {}
+_KNOWN: dict[str, Known | None] = {}
 
 
-def decoding_policy(name: str, *, apart: bool = False) -> Callable[[F], F]:
+def decoding_policy(name: str, *, apart: bool = False, theory: Known | None = None) -> Callable[[F], F]:
     """Return a decorator that registers a policy of decoding.
 
     Parameters
@@ -27,6 +30,8 @@ def decoding_policy(name: str, *, apart: bool = False) -> Callable[[F], F]:
     name : str
     apart : bool
         Whether the rows of the prefill stay for good, and the budget is one of decoded rows.
+    theory : {"uniform", "recent"}, optional
+        Which theory of `routegraph.theory.decoding` knows it; "recent" takes the parameter n_sink.
 
     Raises
     ------
@@ -36,7 +41,7 @@ def decoding_policy(name: str, *, apart: bool = False) -> Callable[[F], F]:
 
     def register(function: F) -> F:
         decoding_policies(name)(function)
-        _APART[name] = apart
+        _APART[name], _KNOWN[name] = apart, theory
         return function
 
     return register
@@ -46,6 +51,11 @@ def is_apart(name: str) -> bool:
     """Return whether the budget of a policy counts decoded rows only; ValueError if it is unknown."""
     decoding_policies[name]
     return _APART.get(name, False)
+
+
+def theory_of(name: str) -> Known | None:
+    """Return which theory knows a policy; None where none does."""
+    return _KNOWN.get(name)
 
 
 def resolved(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:

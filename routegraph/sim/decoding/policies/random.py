@@ -10,7 +10,7 @@ from routegraph.sim.decoding.policies.base import decoding_policy
 from routegraph.sim.decoding.slot import Slot
 
 
-@decoding_policy("random")
+@decoding_policy("random", theory="uniform")
 def random(slot: Slot) -> NDArray[np.int32]:
     """Evict any rows, each of those there with the same chance, in every slot by itself."""
     found: NDArray[np.int32] = random_rows(slot.key, slot.layer, slot.head, slot.capacity(), slot.n_prefill)

@@ -9,7 +9,7 @@ from routegraph.sim.decoding.policies.base import decoding_policy
 from routegraph.sim.decoding.slot import Slot
 
 
-@decoding_policy("streaming")
+@decoding_policy("streaming", theory="recent")
 def streaming(slot: Slot, *, n_sink: int = 4) -> NDArray[np.int32]:
     """Keep the first n_sink rows and the latest budget - n_sink; the same in every slot.
 
