@@ -120,6 +120,18 @@ def test_tried_ratios_are_those_of_the_evicted_cache_and_tell_more(trained, prom
         predict(trained, prompts, tmp_path / "tried", **ASKED)
 
 
+def test_with_tries_the_slow_part_is_not_read(trained, prompts, monkeypatch):
+    from routegraph.validate.predict import support
+
+    def slow(*_args: Any) -> Any:
+        raise AssertionError("the dependence was read")
+
+    monkeypatch.setattr(support, "read_dependence", slow)
+    assert predict(trained, prompts[:1], tries=1, **ASKED).shares.shape[0] == 2
+    with pytest.raises(AssertionError, match="was read"):
+        predict(trained, prompts[:1], **ASKED)
+
+
 def test_answers_that_were_wrong_with_the_full_cache_calibrate_nothing(trained, prompts, found):
     measured = measure(trained, prompts, **ASKED)
     right = measured.right.copy()
