@@ -181,23 +181,20 @@ def _ask(
     from routegraph.options import check_whole
     from routegraph.tables import many
     from routegraph.validate.certify import ask
-    from routegraph.validate.measure.cells import PREDICTION, check_folder
+    from routegraph.validate.measure.cells import PREDICTION, check_folder, check_place
     from routegraph.validate.measure.run import planned
     from routegraph.validate.models.load import load, use_threads
     from routegraph.validate.prompts.prompt import counted_once
-    from routegraph.validate.tasks import load_task
+    from routegraph.validate.tasks import load_tasks
 
     tries = ask.CERTIFIED_TRIES if tries is None else tries
     check_whole("tries", tries, 0)
     names = with_presses(policy or ask.CERTIFIED_POLICIES, press)
     asked: dict[str, Any] = {"policy_names": names, "ratios": ratios or ask.CERTIFIED_RATIOS, **options}
     plan = planned(keep=(), **asked)
-    prompts = counted_once([prompt for name in files for prompt in load_task(name, n, options["seed"])])
+    prompts = counted_once(load_tasks(files, n, options["seed"]))
     ask.check_enough(len(prompts), len(plan.policy_names), risk, confidence)
-    if into.exists() and not into.is_dir():
-        raise ValueError(f"cannot write into {str(into)!r}: it is a file")
-    if not into.parent.is_dir():
-        raise ValueError(f"cannot write {str(into)!r}: folder {str(into.parent)!r} does not exist")
+    check_place(into)
     if into.is_dir():
         check_folder(into / "measured")
         check_folder(into / "predicted", PREDICTION)

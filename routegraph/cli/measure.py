@@ -107,7 +107,7 @@ def measure(
     from routegraph.validate.measure import run as measuring
     from routegraph.validate.measure.cells import check_folder
     from routegraph.validate.models.load import load, use_threads
-    from routegraph.validate.tasks import load_task
+    from routegraph.validate.tasks import load_tasks
 
     asked = {
         "policy_names": with_presses(policy or measuring.MEASURED_POLICIES, press),
@@ -118,7 +118,7 @@ def measure(
     plan = measuring.planned(**asked)  # refuses what it must before anything is loaded
     measuring.check_metrics(plan, bool(metrics or carriers))
     check_folder(out)
-    prompts = [prompt for name in task for prompt in load_task(name, n, options["seed"], length)]
+    prompts = load_tasks(task, n, options["seed"], length)
 
     use_threads(threads)
     with progress("items") as advance:

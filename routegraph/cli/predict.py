@@ -81,7 +81,7 @@ def predict(
     from routegraph.validate.measure.run import MEASURED_POLICIES, planned
     from routegraph.validate.models.load import load, use_threads
     from routegraph.validate.predict.run import predict as predicted
-    from routegraph.validate.tasks import load_task
+    from routegraph.validate.tasks import load_tasks
 
     asked: dict[str, Any] = {
         "policy_names": with_presses(policy or MEASURED_POLICIES, press),
@@ -94,7 +94,7 @@ def predict(
         raise ValueError(f"within must be in [0, 1], got {within}")
     check_folder(out, PREDICTION)
     beside = None if measured is None else Measured.load(measured)
-    prompts = [prompt for name in task for prompt in load_task(name, n, options["seed"], length)]
+    prompts = load_tasks(task, n, options["seed"], length)
     use_threads(threads)
     with progress("prompts") as advance:
         found = predicted(

@@ -63,10 +63,10 @@ def probe(
     from routegraph.validate.models.load import load, use_threads
     from routegraph.validate.probe import run
     from routegraph.validate.probe.fit import check_sklearn
-    from routegraph.validate.tasks import load_task
+    from routegraph.validate.tasks import load_tasks
 
     check_sklearn()
-    prompts = [prompt for name in task for prompt in load_task(name, n, options["seed"], length)]
+    prompts = load_tasks(task, n, options["seed"], length)
     run.check_labels(prompts, target)
     use_threads(threads)
     with progress("items") as advance:

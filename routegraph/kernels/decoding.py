@@ -18,6 +18,7 @@ from routegraph.kernels.popularity import (
     change_total,
     height_of,
     kept_for,
+    no_rows_yet,
     put_due,
 )
 from routegraph.kernels.rng import below, stream
@@ -105,28 +106,13 @@ def lowest_sum(key, layer, head, capacity, first, protected, window, model):  # 
     numbers, tokens = stream(key, layer, head), stream(key, 0, 0)
     never = n_rows - first + 1
     death = np.full(n_rows, never, np.int32)
-    height, renewals = np.empty(n_rows), np.zeros(n_rows, np.int64)
-    due, due_next = np.full(n_rows, -1, np.int64), np.full(n_rows, -1, np.int64)
-    weight, offset, shared = np.empty(n_rows), np.empty(n_rows), np.zeros(3)
+    rows = no_rows_yet(n_rows)
+    weight, offset, shared = rows[4:]
     heap, place = np.empty(n_rows, np.int64), np.full(n_rows, -1, np.int64)
     worth, looked = np.empty(n_rows), np.empty(n_rows, np.int64)
     size, alive = 0, 0
     for time in range(n_rows):
-        arrive(
-            numbers,
-            tokens,
-            time,
-            death,
-            never,
-            model,
-            height,
-            renewals,
-            due,
-            due_next,
-            weight,
-            offset,
-            shared,
-        )
+        arrive(numbers, tokens, time, death, never, model, *rows)
         alive += 1
         row = time - window
         if row >= protected:
@@ -158,30 +144,15 @@ def lower_neighbour(key, layer, head, capacity, first, protected, window, model)
     numbers, tokens = stream(key, layer, head), stream(key, 0, 0)
     never = n_rows - first + 1
     death = np.full(n_rows, never, np.int32)
-    height, renewals = np.empty(n_rows), np.zeros(n_rows, np.int64)
-    due, due_next = np.full(n_rows, -1, np.int64), np.full(n_rows, -1, np.int64)
-    weight, offset, shared = np.empty(n_rows), np.empty(n_rows), np.zeros(3)
+    rows = no_rows_yet(n_rows)
+    weight, offset, shared = rows[4:]
     # A ring of the rows that are there, in their order; n_rows stands for both ends of it.
     after, before = np.full(n_rows + 1, n_rows, np.int64), np.full(n_rows + 1, n_rows, np.int64)
     head = protected - 1 if protected > 0 else n_rows
     survivor = head
     alive = 0
     for time in range(n_rows):
-        arrive(
-            numbers,
-            tokens,
-            time,
-            death,
-            never,
-            model,
-            height,
-            renewals,
-            due,
-            due_next,
-            weight,
-            offset,
-            shared,
-        )
+        arrive(numbers, tokens, time, death, never, model, *rows)
         last = before[n_rows]
         after[last], before[time], after[time], before[n_rows] = time, last, n_rows, time
         alive += 1

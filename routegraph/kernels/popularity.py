@@ -66,6 +66,20 @@ def put_due(due, due_next, row, time):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
+def no_rows_yet(n_rows):  # type: ignore[no-untyped-def]
+    """Return the last arguments of `arrive`, from heights on, before the first row arrives."""
+    return (
+        np.empty(n_rows),
+        np.zeros(n_rows, np.int64),
+        np.full(n_rows, -1, np.int64),
+        np.full(n_rows, -1, np.int64),
+        np.empty(n_rows),
+        np.empty(n_rows),
+        np.zeros(3),
+    )
+
+
+@nb.njit(cache=True, nogil=True)
 def arrive(  # type: ignore[no-untyped-def]
     numbers, tokens, time, death, never, model, height, renewals, due, due_next, weight, offset, shared
 ):

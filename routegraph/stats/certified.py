@@ -73,19 +73,24 @@ def holm(values: ArrayLike) -> NDArray[np.float64]:
     return made
 
 
-def sign_flips(differences: ArrayLike, draws: int = 9999, seed: int = 0) -> float:
-    """Return the two-sided p-value of "paired differences are as often positive as negative", by random signs.
+def sign_flips(differences: ArrayLike, draws: int = 9999, seed: int = 0) -> NDArray[np.float64]:
+    """Return two-sided p-values of "paired differences are as often positive as negative", by random signs.
 
     Parameters
     ----------
-    differences : float[n]
+    differences : float[..., n]
+        Of n items; several comparisons of them share the signs.
     draws, seed : int
-        Random signs, and their seed; the p-value is at least 1 / (draws + 1).
+        Random signs, and their seed; a p-value is at least 1 / (draws + 1).
+
+    Returns
+    -------
+    float64[...]
     """
     values = np.asarray(differences, dtype=float)
-    seen = abs(values.mean())
-    if seen == 0:
-        return 1.0
-    signs = np.random.default_rng(seed).integers(0, 2, (draws, len(values)), dtype=np.int8) * 2 - 1
-    drawn = np.abs(signs @ values) / len(values)
-    return float((1 + (drawn >= seen * (1 - 1e-9)).sum()) / (draws + 1))
+    n = values.shape[-1]
+    seen = np.abs(values.mean(axis=-1))
+    signs = np.random.default_rng(seed).integers(0, 2, (draws, n), dtype=np.int8) * 2 - 1
+    drawn = np.abs(values @ signs.T.astype(float)) / n
+    found = (1 + (drawn >= seen[..., None] * (1 - 1e-9)).sum(axis=-1)) / (draws + 1)
+    return np.asarray(np.where(seen == 0, 1.0, found))

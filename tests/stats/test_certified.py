@@ -67,6 +67,9 @@ def test_sign_flips_agree_with_a_permutation_test():
     ).pvalue
     assert sign_flips(values) == pytest.approx(other, abs=0.02)
     assert sign_flips(np.zeros(5)) == 1
+    table = np.random.default_rng(2).normal([[0.3], [0.0], [-0.5]], 1, (3, 25))
+    table[1] = 0
+    assert sign_flips(table).tolist() == [float(sign_flips(row)) for row in table]
 
 
 @pytest.mark.parametrize(

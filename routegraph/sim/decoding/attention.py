@@ -66,26 +66,12 @@ def step_by_step(slot: Slot, worth: Worth, *, n_sink: int = 0, window: int = 0) 
         np.uint64(stream(slot.key, layer, head)) for layer, head in ((slot.layer, slot.head), (0, 0))
     )
     death = np.full(n, never, np.int32)
-    height, weight, offset, shared = np.empty(n), np.empty(n), np.empty(n), np.zeros(3)
-    renewals, due, due_next = np.zeros(n, np.int64), np.full(n, -1), np.full(n, -1)
+    state = popularity.no_rows_yet(n)
+    weight, offset, shared = state[4:]
     given = np.zeros(n)  # at the last cut
     alive = 0
     for time, most in enumerate(slot.capacity()):
-        popularity.arrive(
-            numbers,
-            tokens,
-            time,
-            death,
-            never,
-            slot.attention.model,
-            height,
-            renewals,
-            due,
-            due_next,
-            weight,
-            offset,
-            shared,
-        )
+        popularity.arrive(numbers, tokens, time, death, never, slot.attention.model, *state)
         alive += 1
         if alive <= most:
             continue

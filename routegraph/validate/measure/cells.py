@@ -214,12 +214,17 @@ def is_measurement(path: str | os.PathLike[str]) -> bool:
 
 def check_folder(out: Path, kind: str = MEASUREMENT) -> None:
     """Refuse, before anything is loaded, what can be no folder of cells: a file, or a folder with something else."""
+    check_place(out)
+    if out.is_dir() and holds_else(out):
+        raise ValueError(f"{str(out)!r} holds no {kind}: choose an empty or a new folder")
+
+
+def check_place(out: Path) -> None:
+    """Refuse what can be no folder and where none can be made."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"cannot write cells into {str(out)!r}: it is a file")
     if not out.parent.is_dir():
         raise ValueError(f"cannot write {str(out)!r}: folder {str(out.parent)!r} does not exist")
-    if out.is_dir() and holds_else(out):
-        raise ValueError(f"{str(out)!r} holds no {kind}: choose an empty or a new folder")
 
 
 def open_folder(out: Path, settings: Mapping[str, Any], kind: str = MEASUREMENT) -> Path:

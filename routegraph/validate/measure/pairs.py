@@ -151,7 +151,7 @@ def compared(found: Answers, policies: Sequence[str] | None = None, seed: int = 
     flips = [
         [(int((each > 0).sum()), int((each < 0).sum())) for each in table.T] for table in apart
     ]  # items right under the first alone, under the second alone, at each ratio
-    overall = holm([sign_flips(table.mean(axis=1), seed=seed) for table in apart])
+    overall = holm(sign_flips([table.mean(axis=1) for table in apart], seed=seed))
     raw = np.array([[mcnemar(*pair) for pair in row] for row in flips])
     corrected = holm(raw.ravel()).reshape(raw.shape)
     made = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -79,3 +79,10 @@ def load_task(
             f"prompts are read from {str(name)!r} as they are: it takes no {next(iter(parameters))}"
         )
     return list(islice(read_prompts(name), n))
+
+
+def load_tasks(
+    names: Iterable[str | os.PathLike[str]], n: int | None = None, seed: int = 0, length: int | None = None
+) -> list[Prompt]:
+    """Return the prompts of several tasks or files, one after the other; arguments as of `load_task`."""
+    return [prompt for name in names for prompt in load_task(name, n, seed, length)]
