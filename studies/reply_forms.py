@@ -157,17 +157,28 @@ def read(
     found = Measured.load(cells)
     plan = plan_of(dict(found.settings))
     loaded = load(model, dtype=str(found.settings.get("dtype", "float32")))
+    for prompt, path in to_read(found, prompts, out, ".json", limit, part):
+        told = read_item(loaded, prompt, plan, with_leads)
+        with atomic_open(path, "w") as stream:
+            stream.write(json.dumps(told) + "\n")
+
+
+def to_read(
+    found: Measured, prompts: str, out: Path, ending: str, limit: int | None, part: str
+) -> Iterator[tuple[Prompt, Path]]:
+    """Yield items right at ratio 0 that have no file in a folder yet, each with that file.
+
+    In the order of the digests of their ids, so that what is done at any time is a random part: of the first `limit`
+    every N-th from the K-th on, where `part` is K/N.
+    """
     right = [name for name, right in zip(found.ids, found.right[:, 0, 0], strict=True) if right]
-    ids = sorted(right, key=digest)  # so that what is done at any time is a random part
     by_id = {prompt.id: prompt for prompt in read_prompts(prompts)}
     out.mkdir(parents=True, exist_ok=True)
     first, step = map(int, part.split("/"))
-    for name in ids[first:limit:step]:
-        path = out / f"{digest(name)}.json"
+    for name in sorted(right, key=digest)[first:limit:step]:
+        path = out / f"{digest(name)}{ending}"
         if not path.exists():
-            told = read_item(loaded, by_id[name], plan, with_leads)
-            with atomic_open(path, "w") as stream:
-                stream.write(json.dumps(told) + "\n")
+            yield by_id[name], path
 
 
 def tables(cells: Path, out: Path) -> tuple[Measured, dict[str, Any]]:

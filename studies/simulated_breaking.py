@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.critical.points import crossing
-from routegraph.files import atomic_open, digest
+from routegraph.files import atomic_open
 from routegraph.theory.answers import answer_moments
 from routegraph.theory.ger import slot_correlation, square_root
 from routegraph.validate.compare.simulated import ScoreModel, fit_scores
@@ -33,12 +33,12 @@ from routegraph.validate.predict.calibration import updated
 from routegraph.validate.predict.defaults import OTHER_MODELS
 from routegraph.validate.predict.reply import stated
 from routegraph.validate.predict.sources import sources_of
-from routegraph.validate.predict.support import read_support
-from routegraph.validate.prompts.prompt import Prompt, read_prompts
+from routegraph.validate.predict.support import Support, read_support
+from routegraph.validate.prompts.prompt import Prompt
 from routegraph.validate.traces.read_off import ReadOff, read_off
 from studies.judged_runs import Floats
 from studies.pages import DOCS, markdown, put_between
-from studies.reply_forms import plan_of
+from studies.reply_forms import plan_of, to_read
 
 BEGIN, END = "<!-- table: written by studies/simulated_breaking.py -->", "<!-- end of table -->"
 #: Random halves; simulated prompts beside each held-out one; tokens of a slot that its share is spread over.
@@ -67,6 +67,11 @@ class Stored:
     parts: NDArray[np.float32]
     n_context: int
     answer: NDArray[np.int64]
+
+    def support(self) -> Support:
+        """Return what the reply rests on, as it was read."""
+        shape = (-1, self.n_layers, self.n_heads, self.n_context)
+        return Support(self.parts[:-2].reshape(shape), *self.parts[-2:].reshape(shape))
 
     def kinds(self) -> list[Floats]:
         """Return the parts by kind: of the routes the mean over rows, float64[n_slots, n_context] each."""
@@ -104,17 +109,11 @@ def read(model: str, prompts: str, cells: Path, out: Path, limit: int | None, pa
     found = Measured.load(cells)
     plan = plan_of(dict(found.settings))
     loaded = load(model, dtype=str(found.settings.get("dtype", "float32")))
-    right = [name for name, right in zip(found.ids, found.right[:, 0, 0], strict=True) if right]
-    by_id = {prompt.id: prompt for prompt in read_prompts(prompts)}
-    out.mkdir(parents=True, exist_ok=True)
-    first, step = map(int, part.split("/"))
-    for name in sorted(right, key=digest)[:limit][first::step]:
-        path = out / f"{digest(name)}.npz"
-        if not path.exists():
-            packed = io.BytesIO()
-            np.savez_compressed(packed, id=np.array(name), **read_item(loaded, by_id[name], plan))
-            with atomic_open(path) as stream:
-                stream.write(packed.getvalue())
+    for prompt, path in to_read(found, prompts, out, ".npz", limit, part):
+        packed = io.BytesIO()
+        np.savez_compressed(packed, id=np.array(prompt.id), **read_item(loaded, prompt, plan))
+        with atomic_open(path) as stream:
+            stream.write(packed.getvalue())
 
 
 def stored(out: Path, chunk_length: int) -> dict[str, Stored]:
@@ -133,14 +132,6 @@ def stored(out: Path, chunk_length: int) -> dict[str, Stored]:
                 shape[0], shape[1], evictions, parts, shape[2], np.zeros(0, dtype=np.int64)
             )
     return made
-
-
-def shares(alive: NDArray[np.bool_], parts: NDArray[np.float32]) -> Floats:
-    """Return `support_lost`; `alive`: bool[n_slots, n_context]."""
-    lost = 1 - np.where(
-        (whole := parts.sum(axis=(1, 2))) > 0, (parts * alive).sum(axis=(1, 2)) / np.maximum(whole, 1e-12), 1
-    )
-    return np.asarray(np.mean([lost[:-2].max(), lost[-2], lost[-1]]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,9 +239,11 @@ def gaps(found: Measured, kept: Mapping[str, Stored], policy: str) -> tuple[floa
     read = [read_off(one, one.evictions[policy], ratios.tolist()) for one in items]
     lost = np.array(
         [
-            [shares(s.alive(r).reshape(one.parts.shape[1], -1), one.parts) for s, r in pairs]
+            one.support().lost(
+                np.array([s.alive(r) for s, r in zip(one.evictions[policy].survivals(at), at, strict=True)])
+            )
+            for at in [ratios.tolist()]
             for one in items
-            for pairs in [list(zip(one.evictions[policy].survivals(ratios.tolist()), ratios, strict=True))]
         ]
     )
     made: dict[str, list[float]] = {}
