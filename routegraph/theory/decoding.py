@@ -154,6 +154,48 @@ def critical_budget(n_prefill: int, n_steps: int, slots: int, interval: int = 1,
     return high
 
 
+def tree_by_age(budget: int, ages: ArrayLike, n_sink: int = 0, window: int = 0) -> Curve:
+    """Return the share of rows that TreeKV still has in a slot `age` steps after their own, in a long full cache.
+
+    Parameters
+    ----------
+    budget, n_sink, window : int
+        Rows left by a cut, one a step; sinks and latest rows that are left alone, fewer than budget - 1 together.
+    ages : int[n]
+        Steps since the row's own, from 0 on.
+
+    Returns
+    -------
+    float64[n]
+        1 for the latest rows; then through 2**-k at the ages ``window + C (k - 1 + 2**-k)``, k = 0, 1, ..., straight
+        between them, with C = budget - n_sink - window. Half of what is left goes with every C steps.
+
+    Raises
+    ------
+    ValueError
+        If sinks and window leave fewer than two rows for the tree.
+
+    Notes
+    -----
+    Our derivation. The pair of TreeKV (arXiv 2501.04987) moves on by one survivor a step, so it has passed all C places
+    after C steps and stands at the place 2 t of the row's coordinate at time t of a passage (both in units of C): rows
+    that were there at its start have places in 0..1, one that comes at time f has 1 + f. It is met for the first time
+    at age (1 - f)/2, where it is halved, then stands at (1 + f)/2, and for the k-th time at
+    k - 1 - f + (1 + f)/2**k. One of two neighbours goes each time, whatever they are given: the mean over f, uniform,
+    does not depend on attention at all. Rows are discrete, which takes less than .1/C; the age counts from the middle
+    of its step.
+    """
+    rows = budget - n_sink - window
+    if rows < 2:
+        raise ValueError(
+            f"{n_sink} sinks and {window} latest rows leave {rows} of a budget of {budget} for the tree; it needs 2"
+        )
+    passages = np.arange(64)
+    halved = passages - 1 + 2.0**-passages
+    since = np.maximum(0.0, np.asarray(ages) - window + 0.5) / rows
+    return np.asarray(np.interp(since, halved, 2.0**-passages))
+
+
 def streaming_gone(
     n_prefill: int, steps: ArrayLike, budget: int, interval: int = 1, n_sink: int = 0
 ) -> Curve:

@@ -98,3 +98,30 @@ def test_critical_budget_near_its_closed_form():
     n, steps, slots = 4096, 8192, 256
     budget = theory.critical_budget(n, steps, slots)
     assert budget / n * np.exp(-steps / budget) == pytest.approx(1 - 0.5 ** (1 / slots), rel=0.01)
+
+
+def fair_coins(rows, n_steps, n_ages):
+    """Chance by age that a row is there where of every pair one goes with chance a half: mean over the last passages."""
+    at, place, alive = np.zeros((0, n_ages)), 0, []
+    for _ in range(n_steps):
+        older = np.concatenate([np.zeros((len(at), 1)), at[:, :-1]], axis=1)
+        at = np.concatenate([older, np.eye(1, n_ages)])
+        if len(at) > rows:
+            place = place if place + 1 < len(at) else 0
+            at[place] = (at[place] + at[place + 1]) / 2
+            at = np.delete(at, place + 1, axis=0)
+            place += 1
+        alive.append(at.sum(axis=0))
+    return np.mean(alive[-4 * rows :], axis=0)
+
+
+@pytest.mark.parametrize("rows", [2, 3, 16, 61])
+def test_a_tree_of_fair_coins_halves_with_every_passage(rows):
+    found = theory.tree_by_age(rows, np.arange(6 * rows))
+    assert found == pytest.approx(fair_coins(rows, 20 * rows, 6 * rows), abs=0.1 / rows)
+    assert theory.tree_by_age(rows + 9, np.arange(6 * rows + 5), n_sink=4, window=5)[5:] == pytest.approx(found)
+
+
+def test_a_tree_needs_two_rows():
+    with pytest.raises(ValueError, match="4 sinks and 5 latest rows leave 1 of a budget of 10 for the tree"):
+        theory.tree_by_age(10, 0, n_sink=4, window=5)

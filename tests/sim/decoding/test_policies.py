@@ -9,6 +9,7 @@ from routegraph.sim.decoding.policies import deaths, decoding_policies, decoding
 from routegraph.sim.decoding.slot import Attention, Slot
 from routegraph.survival import ratio_keeping
 from routegraph.testing import check_laws
+from routegraph.theory.decoding import tree_by_age
 from tests import naive
 from tests.helpers import naive_decoding as twins
 
@@ -175,6 +176,24 @@ def test_treekv_grows_thinner_to_the_left():
     thirds = [part.mean() for part in np.array_split(gaps, 3)]
     assert thirds[0] > 5 * thirds[1] > 6 * thirds[2]
     assert left[:4].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "attention", [Attention(spread=0.1), Attention(spread=3.0, persistence=0.5), Attention(spread=1.0, decay=0.01)]
+)
+def test_treekv_halves_what_it_has_whatever_rows_are_given(attention):
+    n_steps, budget, n_sink, window = 6000, 96, 4, 28
+    settings = {"n_sink": n_sink, "recent": window / budget}
+    tables = [
+        deaths("treekv", Slot(KEY, layer, 0, 0, n_steps, budget, 1, attention), **settings)
+        for layer in range(1, 17)
+    ]
+    ages = np.array([0, 27, 28, 40, 60, 92, 124, 188, 252])
+    born = np.arange(2000, n_steps - 300)  # rows whose whole life falls into a full cache
+    alive = np.array([(table[born - 1] > born + ages[:, None]).mean(axis=1) for table in tables])
+    error = alive.std(axis=0, ddof=1) / np.sqrt(len(tables))
+    off = np.abs(alive.mean(axis=0) - tree_by_age(budget, ages, n_sink, window))
+    assert np.all(off <= 3 * error + 0.1 / (budget - n_sink - window))
 
 
 @pytest.mark.parametrize(
