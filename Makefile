@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 export MPLBACKEND := Agg
 export NO_MKDOCS_2_WARNING := 1
+# Processes that run tests side by side; each may hold a model of 3 GB.
+TESTERS ?= 2
 
 .PHONY: help demo test lint docs pages notebooks fuzz bench verify zoo paper clean
 
@@ -28,7 +30,7 @@ demo: .venv/.installed
 	$(BIN)/python -m routegraph.cli.demo
 
 test: .venv/.installed
-	$(BIN)/python -m pytest -q --durations=10
+	$(BIN)/python -m pytest -q --durations=10 -n $(TESTERS) --dist worksteal
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q tests/kernels
 
 fuzz: .venv/.installed

@@ -101,7 +101,7 @@ def test_critical_budget_near_its_closed_form():
 
 
 def fair_coins(rows, n_steps, n_ages):
-    """Chance by age that a row is there where of every pair one goes with chance a half: mean over the last passages."""
+    """Chance by age that a row is there where one of each pair goes with chance a half; mean over the last passages."""
     at, place, alive = np.zeros((0, n_ages)), 0, []
     for _ in range(n_steps):
         older = np.concatenate([np.zeros((len(at), 1)), at[:, :-1]], axis=1)
