@@ -56,9 +56,12 @@ def fold_head(best, value, drop, last):  # type: ignore[no-untyped-def]
 
 @nb.njit(cache=True, nogil=True)
 def random_layer(  # type: ignore[no-untyped-def]
-    value, below, best, drop, last, edge_key, rank_key, layer, n_heads, degree, width, top, columns, residual
+    value, below, best, drop, last, edge_key, rank_key, layer, heads, degree, width, top, columns, residual
 ):
-    """Draw one layer, reads and levels of death, and carry the values to the layer below.
+    """Draw some heads of a layer, reads and levels of death, and carry the values to the layer below.
+
+    Heads are drawn independently, so that several threads may each take some: the largest of their `below` and of their
+    `last` is that of all heads.
 
     Parameters
     ----------
@@ -69,11 +72,13 @@ def random_layer(  # type: ignore[no-untyped-def]
     drop : int[n_context]
         Scratch.
     last : int[n_context]
-        Overwritten: level at which the last slot of each key dies.
+        Overwritten: level at which the last of these slots of each key dies.
     edge_key, rank_key : uint64
         Keys of the counter-based numbers.
-    layer, n_heads, degree, width : int
+    layer, degree, width : int
         As for `scatter_recent`.
+    heads : (int, int)
+        The first head, and the one after the last.
     top : int
         0: the slots of a head die in a random order. Otherwise each at a level uniform on 1..top.
     columns, residual : bool
@@ -86,7 +91,7 @@ def random_layer(  # type: ignore[no-untyped-def]
     # A bare 0 would be a type of its own to numba, and a second compilation.
     start = np.intp(0)
     mortal = start if columns else n_context
-    for head in range(n_heads):
+    for head in range(heads[0], heads[1]):
         if not columns:  # reads of the context never die
             scatter_recent(value, below, edge_key, layer, head, degree, width, start, mortal)
         scatter_recent(value, best, edge_key, layer, head, degree, width, mortal, n_tokens)

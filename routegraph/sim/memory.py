@@ -25,12 +25,16 @@ def needed(parameters: Parameters, replicates: int = 1, workers: int = 1, whole_
 
     whole_graph: the graph and the survival of a replicate are stored, for measures that ask for them.
     """
+    from routegraph.sim.stream import threads_each
+
     p = parameters
     slots = p.n_layers * p.n_heads * p.n_tokens
     streamed = _is_streamed(p)
     drawn_inside = streamed and p.ensemble in ("uniform", "window")
     level = 2 if p.n_tokens < 2**16 - 1 else 4
     layer = level * p.n_tokens * (6 + (1 if drawn_inside else p.n_heads))
+    if drawn_inside:  # every further thread has four rows of its own
+        layer += 4 * level * p.n_tokens * (min(threads_each(p, replicates, workers), p.n_heads) - 1)
     if not drawn_inside:
         layer += p.n_tokens * p.n_heads * (4 * p.reads + 4)
     stored = slots * (0 if streamed else PER_SLOT) + slots * (PER_TIED_SLOT if p.attention_tie else 0)

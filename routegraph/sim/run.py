@@ -18,19 +18,27 @@ from routegraph.sim.measures import Replicate, measures
 from routegraph.sim.memory import check_memory
 from routegraph.sim.observables import Sample
 from routegraph.sim.parameters import Parameters
-from routegraph.sim.stream import walk
+from routegraph.sim.stream import threads_each, walk
 
 Progress = Callable[[int, int], None]
 T = TypeVar("T")
 
 
 def run_replicate(
-    parameters: Parameters, seed: int, cell: int, replicate: int, ratio: float | None = None
+    parameters: Parameters,
+    seed: int,
+    cell: int,
+    replicate: int,
+    ratio: float | None = None,
+    threads: int = 1,
 ) -> Sample:
-    """Run one replicate; returns a Sample with R = 1. A policy that is not nested needs the ratio."""
+    """Run one replicate; returns a Sample with R = 1. A policy that is not nested needs the ratio.
+
+    The result does not depend on the number of threads, see `walk`.
+    """
     sequence = rng.seed_sequence(seed, cell, replicate)
     answers = draw_answers(parameters, sequence)
-    passed = walk(parameters, sequence, answers, ratio)
+    passed = walk(parameters, sequence, answers, ratio, threads)
     value = passed.value[: parameters.n_tokens]
     last_model, reached = np.zeros((2, passed.max_level + 2), dtype=np.int64)
     tally(passed.last_model, last_model)
@@ -63,8 +71,9 @@ def run_cell(
     """
     workers = workers or os.cpu_count() or 1
     check_memory(parameters, replicates, workers)
+    threads = threads_each(parameters, replicates, workers)
     done = over_replicates(
-        lambda replicate: run_replicate(parameters, seed, cell, replicate, ratio),
+        lambda replicate: run_replicate(parameters, seed, cell, replicate, ratio, threads),
         replicates,
         workers,
         progress,

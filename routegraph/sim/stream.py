@@ -9,6 +9,8 @@ as well as down: they need the whole graph.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +24,9 @@ from routegraph.sim.draw import draw_graph, draw_survival
 from routegraph.sim.ensembles import ensembles
 from routegraph.sim.parameters import Parameters
 from routegraph.survival import Survival
+
+#: Tokens from which on it pays to share out one layer to several threads.
+SHARED = 2**15
 
 Row = NDArray[Any]
 #: (layer, value, below, last): sets the values of the layer below and the last level of each context token.
@@ -58,10 +63,12 @@ def walk(
     sequence: np.random.SeedSequence,
     answers: NDArray[np.int64],
     ratio: float | None = None,
+    threads: int = 1,
 ) -> Passed:
     """Draw a replicate and follow the query's reach down all layers.
 
-    A policy that is not nested needs the ratio.
+    A policy that is not nested needs the ratio. Where reads and levels are drawn inside the pass, the heads of a layer
+    are shared out to `threads`; the result does not depend on their number.
     """
     edge_key, rank_key = rng.keys(sequence)
     drawn_levels = parameters.directed and draws_levels(parameters)
@@ -73,8 +80,9 @@ def walk(
         max_level = survival.max_level
     dtype = level_type(max_level)
     width = _width(parameters)
+    pool = ThreadPoolExecutor(threads)  # starts no thread before it is given work
     if drawn_levels and width:
-        step = _random_step(parameters, edge_key, rank_key, width, dtype)
+        step = _random_step(parameters, (edge_key, rank_key), width, dtype, pool, threads)
     else:
         levels = _draw_levels(parameters, rank_key) if drawn_levels else _stored_levels(survival)
         step = _step(parameters, edge_key, levels, dtype)
@@ -84,12 +92,13 @@ def walk(
     last, last_model = np.zeros((2, parameters.n_tokens), dtype=dtype)
     last_layer = np.zeros(max_level + 2, dtype=np.int64)
     answer_last_layer = np.empty((parameters.n_layers, len(answers)), dtype=dtype)
-    for layer in range(parameters.n_layers, 0, -1):
-        step(layer, value, below, last)
-        np.maximum(last_model, last, out=last_model)
-        stream.tally(last, last_layer)
-        answer_last_layer[layer - 1] = last[answers]
-        value, below = below, value
+    with pool:
+        for layer in range(parameters.n_layers, 0, -1):
+            step(layer, value, below, last)
+            np.maximum(last_model, last, out=last_model)
+            stream.tally(last, last_layer)
+            answer_last_layer[layer - 1] = last[answers]
+            value, below = below, value
     if not parameters.directed:
         sources, prune = sources_of(parameters), parameters.prune
         graph = draw_graph(parameters, sequence)
@@ -125,19 +134,49 @@ def _width(parameters: Parameters) -> int:
     return 0
 
 
+def threads_each(parameters: Parameters, replicates: int, workers: int) -> int:
+    """Return how many threads a replicate may use where there are more workers than replicates."""
+    return max(1, workers // replicates) if parameters.n_tokens >= SHARED else 1
+
+
+def heads_each(n_heads: int, threads: int) -> list[tuple[int, int]]:
+    """Return which heads each thread draws, the first and the one after the last; at most a thread a head."""
+    bounds = [part * n_heads // min(threads, n_heads) for part in range(min(threads, n_heads) + 1)]
+    return list(pairwise(bounds))
+
+
 def _random_step(
-    parameters: Parameters, edge_key: np.uint64, rank_key: np.uint64, width: int, dtype: type[np.integer[Any]]
+    parameters: Parameters,
+    keys: tuple[np.uint64, np.uint64],
+    width: int,
+    dtype: type[np.integer[Any]],
+    pool: ThreadPoolExecutor,
+    threads: int,
 ) -> Step:
-    best = np.zeros(parameters.n_tokens + 1, dtype=dtype)
-    drop = np.empty(parameters.n_tokens, dtype=dtype)
-    n_heads, reads, top = parameters.n_heads, parameters.reads, _resolution(parameters)
-    columns, residual = parameters.prune == "columns", parameters.residual
+    n = parameters.n_tokens
+    shares = heads_each(parameters.n_heads, threads)
+    scratch = [(np.zeros(n + 1, dtype), np.empty(n, dtype)) for _ in shares]
+    others = [(np.empty(n + 1, dtype), np.empty(n, dtype)) for _ in shares[1:]]
+    shape = (
+        parameters.reads,
+        width,
+        _resolution(parameters),
+        parameters.prune == "columns",
+        parameters.residual,
+    )
 
     def step(layer: int, value: Row, below: Row, last: Row) -> None:
-        keys = (edge_key, rank_key)
-        stream.random_layer(
-            value, below, best, drop, last, *keys, layer, n_heads, reads, width, top, columns, residual
-        )
+        def draw(heads: tuple[int, int], own: tuple[Row, Row], into: tuple[Row, Row]) -> None:
+            stream.random_layer(value, into[0], *own, into[1], *keys, layer, heads, *shape)
+
+        places = [(below, last), *others]
+        if others:
+            list(pool.map(draw, shares, scratch, places))
+        else:
+            draw(shares[0], scratch[0], places[0])
+        for more_below, more_last in others:
+            np.maximum(below, more_below, out=below)
+            np.maximum(last, more_last, out=last)
 
     return step
 

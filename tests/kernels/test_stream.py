@@ -50,10 +50,12 @@ def test_scatter_recent_takes_the_best_reader_of_each_key(key, values, degree, w
     st.integers(1, 14),
     st.integers(0, 9),
     st.sampled_from([np.uint16, np.int32]),
+    st.data(),
 )
 def test_random_layer_equals_twin(
-    prune, residual, edge_key, rank_key, values, after, n_heads, degree, width, top, dtype
+    prune, residual, edge_key, rank_key, values, after, n_heads, degree, width, top, dtype, data
 ):
+    split = data.draw(st.integers(0, n_heads), label="heads of the first thread")
     n_context = max(len(values) - after, 0)
     reads, drops = [], []
     for head in range(n_heads):
@@ -61,12 +63,16 @@ def test_random_layer_equals_twin(
         numbers = naive.stream(rank_key, 3, head)
         levels = [naive.below(numbers, i, 0, top) + 1 for i in range(n_context)]
         drops.append(levels if top else naive.permutation(rank_key, 3, head, n_context))
-    value, below = np.array(values, dtype), np.full(len(values), 77, dtype)
-    best, drop = np.zeros(len(values), dtype), np.empty(n_context, dtype)
-    last = np.full(n_context, 77, dtype)
+    value, best = np.array(values, dtype), np.zeros(len(values), dtype)
+    drop = np.empty(n_context, dtype)
     pair = np.uint64(edge_key), np.uint64(rank_key)
-    shape = 3, n_heads, degree, width, top
-    stream.random_layer(value, below, best, drop, last, *pair, *shape, prune == "columns", residual)
+    some = []
+    for heads in ((0, split), (split, n_heads)):
+        below, last = np.full(len(values), 77, dtype), np.full(n_context, 77, dtype)
+        shape = 3, heads, degree, width, top
+        stream.random_layer(value, below, best, drop, last, *pair, *shape, prune == "columns", residual)
+        some.append((below, last))
+    below, last = (np.maximum(*pair) for pair in zip(*some, strict=True))
     assert below.tolist() == naive.carry_down(values, reads, drops, prune, residual)
     assert last.tolist() == [max(levels) for levels in zip(*drops, strict=True)]
     assert value.tolist() == values

@@ -111,3 +111,20 @@ def test_a_policy_that_is_not_nested_passes_at_its_ratio():
     assert np.array_equal(passed.last_model, survival.last()[0])
     stored = reach_thresholds(draw.draw_graph(cell, sequence), survival, 100)
     assert np.array_equal(passed.value[:-1].astype(int) - 1, stored[:-1])
+
+
+@settings(max_examples=40)
+@given(parameters=CELLS, seed=st.integers(0, 2**32), threads=st.integers(2, 5))
+def test_a_replicate_is_the_same_on_any_number_of_threads(parameters, seed, threads):
+    sequence = rng.seed_sequence(seed, 2, 5)
+    answers = draw.draw_answers(parameters, sequence)
+    one, several = (stream.walk(parameters, sequence, answers, threads=n) for n in (1, threads))
+    assert all(np.array_equal(a, b) for a, b in zip(one, several, strict=True))
+
+
+def test_threads_are_shared_out_to_replicates_first():
+    large = Parameters(n_tokens=2**15, n_heads=3)
+    assert [stream.threads_each(large, replicates, 6) for replicates in (1, 2, 4, 6, 9)] == [6, 3, 1, 1, 1]
+    assert stream.threads_each(Parameters(n_tokens=2**15 - 1), 1, 6) == 1
+    assert stream.heads_each(3, 2) == [(0, 1), (1, 3)]
+    assert stream.heads_each(3, 6) == [(0, 1), (1, 2), (2, 3)]

@@ -119,7 +119,9 @@ def fair_coins(rows, n_steps, n_ages):
 def test_a_tree_of_fair_coins_halves_with_every_passage(rows):
     found = theory.tree_by_age(rows, np.arange(6 * rows))
     assert found == pytest.approx(fair_coins(rows, 20 * rows, 6 * rows), abs=0.1 / rows)
-    assert theory.tree_by_age(rows + 9, np.arange(6 * rows + 5), n_sink=4, window=5)[5:] == pytest.approx(found)
+    assert theory.tree_by_age(rows + 9, np.arange(6 * rows + 5), n_sink=4, window=5)[5:] == pytest.approx(
+        found
+    )
 
 
 def test_a_tree_needs_two_rows():

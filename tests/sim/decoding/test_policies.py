@@ -179,7 +179,8 @@ def test_treekv_grows_thinner_to_the_left():
 
 
 @pytest.mark.parametrize(
-    "attention", [Attention(spread=0.1), Attention(spread=3.0, persistence=0.5), Attention(spread=1.0, decay=0.01)]
+    "attention",
+    [Attention(spread=0.1), Attention(spread=3.0, persistence=0.5), Attention(spread=1.0, decay=0.01)],
 )
 def test_treekv_halves_what_it_has_whatever_rows_are_given(attention):
     n_steps, budget, n_sink, window = 6000, 96, 4, 28
