@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.kernels import ranks, reach, rng, stream
+from routegraph.kernels.threads import parts_of
 from routegraph.percolation import weak_thresholds
 from routegraph.policies import declared, policies
 from routegraph.routes import level_type, unsigned
@@ -139,12 +139,6 @@ def threads_each(parameters: Parameters, replicates: int, workers: int) -> int:
     return max(1, workers // replicates) if parameters.n_tokens >= SHARED else 1
 
 
-def heads_each(n_heads: int, threads: int) -> list[tuple[int, int]]:
-    """Return which heads each thread draws, the first and the one after the last; at most a thread a head."""
-    bounds = [part * n_heads // min(threads, n_heads) for part in range(min(threads, n_heads) + 1)]
-    return list(pairwise(bounds))
-
-
 def _random_step(
     parameters: Parameters,
     keys: tuple[np.uint64, np.uint64],
@@ -154,7 +148,7 @@ def _random_step(
     threads: int,
 ) -> Step:
     n = parameters.n_tokens
-    shares = heads_each(parameters.n_heads, threads)
+    shares = parts_of(parameters.n_heads, threads)
     scratch = [(np.zeros(n + 1, dtype), np.empty(n, dtype)) for _ in shares]
     others = [(np.empty(n + 1, dtype), np.empty(n, dtype)) for _ in shares[1:]]
     shape = (

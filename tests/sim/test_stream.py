@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from routegraph import reach_thresholds
 from routegraph.kernels import rng
+from routegraph.kernels.threads import parts_of
 from routegraph.sim import draw, run, stream
 from routegraph.sim.parameters import Parameters
 
@@ -126,5 +127,5 @@ def test_threads_are_shared_out_to_replicates_first():
     large = Parameters(n_tokens=2**15, n_heads=3)
     assert [stream.threads_each(large, replicates, 6) for replicates in (1, 2, 4, 6, 9)] == [6, 3, 1, 1, 1]
     assert stream.threads_each(Parameters(n_tokens=2**15 - 1), 1, 6) == 1
-    assert stream.heads_each(3, 2) == [(0, 1), (1, 3)]
-    assert stream.heads_each(3, 6) == [(0, 1), (1, 2), (2, 3)]
+    assert parts_of(3, 2) == [(0, 1), (1, 3)]
+    assert parts_of(3, 6) == [(0, 1), (1, 2), (2, 3)]

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.graph import TokenGraph
-from routegraph.kernels.heaviest import heaviest_keys
-from routegraph.validate.models.attention import BLOCK, attention_logits, attention_of
+from routegraph.kernels.heaviest import edges_by_query, read_heads
+from routegraph.kernels.threads import parts_of
+from routegraph.validate.models.attention import attention_logits, attention_of
 from routegraph.validate.models.families import rotated_queries
+
+Weights = NDArray[np.float32]
+Sums = NDArray[np.float64]
 
 #: Keys kept of every query row: the heaviest TOP, and every one of weight MASS or more.
 TOP, MASS = 16, 0.01
+#: Queries whose logits are made at a time: few enough that those of a head stay in the second cache.
+ROWS = 16
 
 
 class GraphRecorder:
@@ -35,37 +42,57 @@ class GraphRecorder:
         """Record one layer; a forward hook with keyword arguments."""
         import torch
 
-        keys = kwargs["past_key_values"].layers[module.layer_idx].keys[0]
+        kept = kwargs["past_key_values"].layers[module.layer_idx].keys[0]
         queries, attention = rotated_queries(module, kwargs), attention_of(module)
         n_query_heads, n = queries.shape[:2]
-        n_heads = keys.shape[0]
-        sums = torch.zeros(n_query_heads, n, dtype=torch.float64, device=keys.device)
-        spread = torch.zeros(n_query_heads, dtype=torch.float64, device=keys.device)
+        group = n_query_heads // len(kept)
+        sums, spread = np.zeros((n_query_heads, n)), np.zeros(n_query_heads)
         parts = []
-        for start in range(0, n, BLOCK):
-            stop = min(start + BLOCK, n)
-            logits = attention_logits(queries[:, start:stop], keys[:, :stop], attention, start)
-            weights = logits.softmax(-1)
-            found = heaviest_keys(weights.cpu().numpy(), start, n_heads, TOP, MASS, self.n_sink)
-            parts.append(found)
-            sums[:, :stop] += weights.sum(1)
-            # Entropy = log of the normalisation - mean logit; any one weight tells the former.
-            top = torch.from_numpy(found[3]).to(keys.device).long()[..., None]
-            log_sum = (logits.gather(-1, top) - weights.gather(-1, top).log())[..., 0]
-            spread += (log_sum - weights.mul_(logits).sum(-1)).sum(-1)
-        counts, slots, values = (np.concatenate([part[i] for part in parts]) for i in range(3))
-        tops, beyond = (np.concatenate([part[i] for part in parts], axis=1) for i in (3, 4))
-        self._edges.append((counts, slots, values))
+        threads = torch.get_num_threads()
+        with ThreadPoolExecutor(threads) as pool:
+            for start in range(0, n, ROWS):
+                block = queries[:, start : start + ROWS]
+                logits = attention_logits(block, kept[:, : start + ROWS], attention, start).cpu().numpy()
+                parts.append(
+                    self._read_block(logits, start, attention.window, group, sums, spread, pool, threads)
+                )
+        edges, slots, weights = (np.concatenate([part[i] for part in parts]) for i in range(3))
+        tops, beyond = np.concatenate([part[3] for part in parts], axis=2)
+        self._edges.append((edges, slots, weights))
         self._read.append(
             {
                 "tops": tops,
                 "tops_without_sink": beyond,
-                "kept_mass": np.array(values.sum(dtype=float) / (n_query_heads * n)),
-                "attention": sums.reshape(n_heads, -1, n).sum(1).float().cpu().numpy(),
-                "sink_mass": (sums[:, : self.n_sink].sum(1) / n).float().cpu().numpy(),
-                "entropy": (spread / n).float().cpu().numpy(),
+                "kept_mass": np.array(weights.sum(dtype=float) / (n_query_heads * n)),
+                "attention": sums.reshape(len(kept), -1, n).sum(1).astype(np.float32),
+                "sink_mass": (sums[:, : self.n_sink].sum(1) / n).astype(np.float32),
+                "entropy": (spread / n).astype(np.float32),
             }
         )
+
+    def _read_block(
+        self,
+        logits: Weights,
+        start: int,
+        window: int,
+        group: int,
+        sums: Sums,
+        spread: Sums,
+        pool: ThreadPoolExecutor,
+        threads: int,
+    ) -> tuple[Any, ...]:
+        """Return (edges of each query, slots, weights, (tops, beyond)) of a block; threads share out the heads."""
+        rows = logits.shape[:2]
+        counts, tops = np.empty(rows, np.int64), np.empty((2, *rows), np.int32)
+        most = TOP + int(1 / MASS) + 1
+        keys, values = np.empty((*rows, most), np.int32), np.empty((*rows, most), np.float32)
+
+        def read(heads: tuple[int, int]) -> None:
+            into = sums, spread, counts, keys, values, *tops
+            read_heads(logits, heads, start, window, TOP, MASS, self.n_sink, *into)
+
+        list(pool.map(read, parts_of(rows[0], threads)))
+        return (*edges_by_query(counts, keys, values, group), tops)
 
     def graph(self, n_heads: int, n_tokens: int) -> TokenGraph:
         """Return the recorded edges as a graph; every position is a cache row."""
