@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 import os
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from routegraph.files import atomic_open, check_writable
+from routegraph.text import hypertext
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,8 +170,8 @@ def _svg(made: Figure, title: str, description: str, box: Any) -> str:
     if not title:
         return text
     head, end, rest = text.partition(">")
-    told = f"<title>{html.escape(title)}</title><desc>{html.escape(description)}</desc>"
-    label = html.escape(f"{title}. {description}", quote=True)
+    told = f"<title>{hypertext(title)}</title><desc>{hypertext(description)}</desc>"
+    label = hypertext(f"{title}. {description}")
     return f'{head} role="img" aria-label="{label}"{end}{told}{rest}'
 
 

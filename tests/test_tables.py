@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from routegraph import simulate
-from routegraph.tables import Grid, Page, all_of, note, points, words, written
+from routegraph.tables import Grid, Page, all_of, note, points, words
+from routegraph.text import written
 from tests.helpers.commands import run
 
 WIDTHS = [20, 40, 60, 80, 120]

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from routegraph.cli.options import Device, Dtype, Model, Presses, Threads, count, takes, with_presses
-from routegraph.cli.terminal import note, progress
+from routegraph.cli.pace import progress
+from routegraph.cli.terminal import note
 from routegraph.validate.prompts.asking import Asks
 
 

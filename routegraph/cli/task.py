@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from routegraph.cli.options import Seed, count
-from routegraph.cli.terminal import note, parse_settings, progress
+from routegraph.cli.pace import progress
+from routegraph.cli.terminal import note, parse_settings
 
 
 def task(

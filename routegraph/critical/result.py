@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from routegraph.critical.cliff import RISE
 from routegraph.critical.collapse import scaled_curves
 from routegraph.files import write_json
 from routegraph.stats.intervals import Interval
+from routegraph.tables import Grid, Page, Shown, points
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 FORMAT, FORMAT_VERSION = "routegraph critical fit", 1
 
 
-@dataclass(frozen=True)
-class CriticalFit:
+@dataclass(frozen=True, repr=False)
+class CriticalFit(Shown):
     """The result of `fit_critical`. All intervals are 95 %; None where there is none.
 
     Attributes
@@ -140,9 +140,6 @@ class CriticalFit:
         told += [("method", self.method), ("verdict", self.verdict)]
         return told
 
-    def __str__(self) -> str:
-        return self.summary()
-
     def summary(self) -> str:
         """Return the result in words and tables, plain text."""
         if self.sizes:
@@ -161,11 +158,23 @@ class CriticalFit:
             ]
         return "\n".join(lines + [f"  warning: {sentence}" for sentence in self.warnings])
 
-    def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th>{html.escape(a)}</th><td>{html.escape(b)}</td></tr>" for a, b in self.rows())
+    def page(self) -> Page:
+        """Return the result in a table, what it rests on, and warnings."""
         notes = [*self.evidence, *(f"Warning: {sentence}" for sentence in self.warnings)]
-        listed = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
-        return f"<table><caption>{html.escape(self.observable)}</caption>{rows}</table><ul>{listed}</ul>"
+        rows = [list(row) for row in self.rows()]
+        return Page((Grid(["what", "value"], rows, self.observable, right_from=2), points(notes)))
+
+    def brief(self) -> str:
+        """Return the critical ratio with its interval, and the verdict."""
+        return f"{self.observable}, critical ratio {_shown(self.alpha_c, self.ci)}, {self.verdict}, by {self.method}"
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the curves that were fitted, a row a size and ratio."""
+        return [
+            {"size": size, "ratio": ratio, "mean": self.mean[s][a], "stderr": self.stderr[s][a]}
+            for s, size in enumerate(self.sizes or [None])
+            for a, ratio in enumerate(self.ratios)
+        ]
 
     def plot(self, ax: Any = None) -> Figure:
         """Draw the curves, and the collapse or the crossings beside them."""

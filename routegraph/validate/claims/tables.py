@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 
 from rich.console import Console
 
 from routegraph.tables import Grid, many, show
+from routegraph.text import hypertext
 from routegraph.validate.claims import shapes
 from routegraph.validate.claims.case import FAILS, HOLDS, MIXED, RULE, UNDECIDED, UNTESTABLE, Claim
 from routegraph.validate.claims.items import asked_again, family_counts
@@ -85,11 +85,11 @@ def claims(console: Console, judged: Sequence[Claim], measured: Sequence[Measure
 
 def to_html(judged: Sequence[Claim], measured: Sequence[Measured] = ()) -> list[str]:
     """Return the claims as parts of a page: the summary, shapes of curves, then a table of the cases of each claim."""
-    parts = [f"<p>{_text(claims_sentence(judged))}</p>"]
+    parts = [f"<p>{hypertext(claims_sentence(judged))}</p>"]
     parts += [short_grid(judged, measured).to_html(), summary_grid(judged).to_html(), _note(RULE)]
     parts += [grid.to_html() for grid in shapes.grids(measured)]
     for claim in judged:
-        parts += [f"<details><summary>{_text(f'{claim.id}, case by case')}</summary>"]
+        parts += [f"<details><summary>{hypertext(f'{claim.id}, case by case')}</summary>"]
         notes = (*_why(claim), *claim.notes)
         parts += [case_grid(claim).to_html(), *(_note(note) for note in notes), "</details>"]
     return parts
@@ -119,9 +119,5 @@ def _verdicts(claim: Claim) -> str:
     return f"{claim.verdict} ({told})" if len(claim.families) > 1 else claim.verdict
 
 
-def _text(words: str) -> str:
-    return html.escape(words)
-
-
 def _note(words: str) -> str:
-    return f"<p class=note>{_text(words)}</p>"
+    return f"<p class=note>{hypertext(words)}</p>"

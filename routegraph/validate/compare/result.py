@@ -11,6 +11,7 @@ import numpy as np
 from routegraph import plot
 from routegraph._version import __version__
 from routegraph.files import read_result, write_json
+from routegraph.frames import records
 from routegraph.stats import intervals
 from routegraph.tables import Block, Page, Shown, note, points, words
 from routegraph.validate.compare import failure
@@ -170,6 +171,19 @@ class Comparison(Shown):
                 for found in self.policies.values()
             ],
         }
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return what is gone and what is reached as flat rows, one a policy, head axis or threshold, and ratio."""
+        rows = [
+            {
+                "policy": found.policy,
+                "scorer": found.scorer,
+                "parts": [axis.to_dict() for axis in found.axes.values()]
+                + [one.to_dict() for one in found.reach],
+            }
+            for found in self.policies.values()
+        ]
+        return records(rows, self.ratios.tolist())
 
 
 COMPARISON_DEFINITIONS = {

@@ -64,10 +64,8 @@ def inspection(console: Console, found: Inspection, provenance: dict[str, Any]) 
     console.print()
     kept = n_kept(found.survivors.shape[1], ratio)
     title = f"Survivors of {prompt}, {policy} at ratio {ratio:.4g}, keep {kept}: layers down, tokens across"
-    console.print(title, style="bold", highlight=False)
-    show(console, [f"{policy}: {found.method}."])
-    for line in survivors_map(found):
-        console.print(line, markup=False, highlight=False)
+    show(console, [title], "bold")
+    show(console, [f"{policy}: {found.method}.", *survivors_map(found)])
     show(
         console,
         [f"'{_SHADES[0]}' no KV head keeps the token, '{_SHADES[-1]}' all {found.sizes[1]} do."],
