@@ -121,4 +121,5 @@ def test_one_is_not_all():
 def test_a_printed_result_is_its_summary():
     result = simulate(50, [0.5], n_layers=2, n_heads=2, replicates=3)
     assert str(result) == f"{result}" == result.summary()
-    assert len(repr(result)) < 100
+    assert repr(result).startswith("<Simulation: Retention at ratio 0.5: ")
+    assert "\n" not in repr(result)

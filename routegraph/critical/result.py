@@ -18,6 +18,7 @@ from routegraph.critical.collapse import scaled_curves
 from routegraph.files import write_json
 from routegraph.stats.intervals import Interval
 from routegraph.tables import Grid, Page, Shown, points
+from routegraph.text import drawn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -211,6 +212,19 @@ def _shown_dict(found: dict[str, Any]) -> str:
 _COLOURS = [colour for name, colour in plot.COLOURS.items() if name not in ("black", "yellow")]
 
 
+#: What a size is, in words and as a sign.
+_SIZES = {
+    "n": ("cache rows n", "n"),
+    "L": ("layers L", "L"),
+    "M": ("slots of a token M", "M"),
+    "L/ln n": ("layers / ln(cache rows)", "(L/ln n)"),
+}
+
+
+def _words(fit: CriticalFit) -> str:
+    return drawn(fit.observable.replace("_", " "))
+
+
 def plot_fit(fit: CriticalFit, axes: Any = None) -> Figure:
     """Draw a fit.
 
@@ -228,10 +242,10 @@ def plot_fit(fit: CriticalFit, axes: Any = None) -> Figure:
         x, mean, error = np.array(fit.ratios), np.array(fit.mean), np.array(fit.stderr)
         for s, size in enumerate(fit.sizes):
             colour = _COLOURS[s % len(_COLOURS)]
-            plot.band(left, x, mean[s], error[s], color=colour, label=f"{fit.scale} = {size:g}")
+            plot.band(left, x, mean[s], error[s], color=colour, label=f"{_SIZES[fit.scale][1]} = {size:g}")
         _mark(left, fit)
-        left.set(xlabel="compression ratio", ylabel=fit.observable, title=f"{fit.verdict}, by {fit.method}")
-        left.legend()
+        left.set(xlabel="compression ratio", ylabel=_words(fit), title=f"{fit.verdict}, by {fit.method}")
+        plot.legend(left)
         {"collapse": _collapse, "binder": _crossings}.get(fit.method, _places)(fit, right, x, mean)
         made: Figure = left.figure
         return made
@@ -256,13 +270,16 @@ def _collapse(fit: CriticalFit, ax: Any, x: Any, mean: Any) -> None:
     values = values / (1 + correction * fit.sizes[0] / np.array(fit.sizes)[:, None])
     for s, size in enumerate(fit.sizes):
         colour = _COLOURS[s % len(_COLOURS)]
-        ax.plot(scaled[s], values[s], ".", markersize=3, color=colour, label=f"{fit.scale} = {size:g}")
+        ax.plot(
+            scaled[s], values[s], ".", markersize=3, color=colour, label=f"{_SIZES[fit.scale][1]} = {size:g}"
+        )
+    size = _SIZES[fit.scale][1]
     near = np.abs(scaled) <= np.abs(scaled[0]).max() * 2
     ax.set(
         xlim=(scaled[near].min(), scaled[near].max()),
-        xlabel=f"(ratio - critical) {fit.scale}^(1/nu)",
-        ylabel=f"{fit.observable} {fit.scale}^(-zeta/nu)",
-        title=f"collapse: 1/nu = {theta[1]:.3f}, zeta/nu = {theta[2]:.3f}, S = {fit.quality or 0:.2f}",
+        xlabel=rf"(ratio $-$ critical ratio) $\times$ {size}$^{{1/\nu}}$",
+        ylabel=rf"{_words(fit)} $\times$ {size}$^{{-\zeta/\nu}}$",
+        title=rf"collapse: $1/\nu$ = {theta[1]:.3f}, $\zeta/\nu$ = {theta[2]:.3f}, S = {fit.quality or 0:.2f}",
     )
 
 
@@ -274,9 +291,11 @@ def _crossings(fit: CriticalFit, ax: Any, _x: Any, _mean: Any) -> None:
     if fit.ci[0] is not None and fit.ci[1] is not None:
         ax.axhspan(*fit.ci, color=plot.COLOURS["black"], alpha=0.12, linewidth=0)
     ax.set(
-        xlabel=f"1 / {fit.scale} of the pair", ylabel="crossing ratio", title="crossings of successive sizes"
+        xlabel=f"1 / ({_SIZES[fit.scale][0]}), mean of the pair",
+        ylabel="ratio at the crossing",
+        title="crossings of successive sizes",
     )
-    ax.legend()
+    plot.legend(ax)
 
 
 def _places(fit: CriticalFit, ax: Any, _x: Any, _mean: Any) -> None:
@@ -284,8 +303,13 @@ def _places(fit: CriticalFit, ax: Any, _x: Any, _mean: Any) -> None:
     for name, colour in zip(names, ("blue", "orange"), strict=False):
         rows = [row for row in fit.table if row[name]["value"] is not None]
         _dots(ax, [row["size"] for row in rows], [row[name] for row in rows], name, plot.COLOURS[colour])
-    ax.set(xscale="log", xlabel=fit.scale, ylabel="ratio", title="place by size")
-    ax.legend()
+    ax.set(xscale="log", xlabel=_SIZES[fit.scale][0], ylabel="compression ratio", title="place by size")
+    ax.set_xticks(fit.sizes, [f"{size:g}" for size in fit.sizes])
+    ax.minorticks_off()
+    if not ax.has_data() or not np.isfinite(ax.dataLim.get_points()).all():
+        ax.text(0.5, 0.5, "reached at no size", transform=ax.transAxes, ha="center")
+        return
+    plot.legend(ax)
 
 
 def _dots(
@@ -318,7 +342,7 @@ def _counts(fit: CriticalFit, ax: Any) -> Figure:
     ax.plot(fine, rate, color=plot.COLOURS["orange"], label="logistic")
     _mark(ax, fit)
     p = told["p_gradual"]
-    ax.set(xlabel="compression ratio", ylabel=fit.observable, title=f"{fit.verdict} (gradual: p = {p:.2g})")
-    ax.legend()
+    ax.set(xlabel="compression ratio", ylabel=_words(fit), title=f"{fit.verdict} (gradual: p = {p:.2g})")
+    plot.legend(ax)
     made: Figure = ax.figure
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from routegraph.sim.store import Cell, DamagedCellError
 from routegraph.stats.intervals import standard_error
 from routegraph.survival import check_ratios
 from routegraph.tables import Grid, Page, Shown, many, words
+from routegraph.text import drawn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -242,13 +244,20 @@ class SweepResult(Shown):
         with plot.style():
             ax = plot.figure()[1] if ax is None else ax
             for i, samples in enumerate(curves):
-                told = ", ".join(f"{name} {values[i]}" for name, values in varied.items())
+                told = ", ".join(f"{name.replace('_', ' ')} {values[i]}" for name, values in varied.items())
                 error = standard_error(samples)
                 colour = _COLOURS[i % len(_COLOURS)]
-                plot.band(ax, np.array(grid), samples.mean(axis=0), error, color=colour, label=told or None)
-            ax.set(xlabel="compression ratio", ylabel=observable)
-            if varied:
-                ax.legend()
+                plot.band(
+                    ax,
+                    np.array(grid),
+                    samples.mean(axis=0),
+                    error,
+                    color=colour,
+                    label=drawn(told.replace("_", " ")) or None,
+                )
+            said = textwrap.fill(observables.summary(observable).rstrip("."), 40)
+            ax.set(xlabel="compression ratio", ylabel=said)
+            plot.legend(ax)
         made: Figure = ax.figure
         return made
 

@@ -19,6 +19,7 @@ from routegraph.sim.decoding.predict import predict
 from routegraph.sim.decoding.run import Curves
 from routegraph.stats.intervals import listed, standard_error
 from routegraph.tables import Grid, Heading, Page, Shown, compact, many, note, points, words
+from routegraph.text import drawn
 from routegraph.theory.decoding import critical_budget
 
 if TYPE_CHECKING:
@@ -299,14 +300,14 @@ def _draw(result: DecodingResult, axes: Any) -> Figure:
         for i, cell in enumerate(result.cells):
             colour = plot.COLOURS[_COLOURS[i % len(_COLOURS)]]
             mean, error = result.estimate(cell.policy, name, at)
-            plot.band(ax, at, mean, error, color=colour, label=cell.policy)
+            plot.band(ax, at, mean, error, color=colour, label=drawn(cell.policy))
             theory = result.theory(cell.policy, name, at)
             if theory is not None:
                 ax.plot(at, theory, color="0.2", linestyle="--", linewidth=1)
         if known := [cell.policy for cell in result.cells if theory_of(cell.policy) is not None]:
             ax.plot([], [], color="0.2", linestyle="--", linewidth=1, label=f"theory ({', '.join(known)})")
         ax.set_ylim(-0.02, 1.02)
-        ax.legend(loc="best")
+    plot.legend(*axes)
     axes[0].set(
         xscale="symlog",
         xlim=(0, p.steps),
@@ -322,11 +323,10 @@ def _draw(result: DecodingResult, axes: Any) -> Figure:
     )
     made: Figure = axes[0].figure
     cut = "cut every step" if p.interval == 1 else f"cut every {p.interval} steps"
-    made.suptitle(
+    plot.headline(
+        made,
         f"prompt of {p.n_prefill}, {p.n_layers} layers x {p.n_heads} heads, budget {p.budget}, "
         f"{cut}, {many(result.replicates, 'replicate')}",
-        fontsize="small",
-        x=0.01,
-        ha="left",
+        "small",
     )
     return made

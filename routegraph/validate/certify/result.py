@@ -14,6 +14,7 @@ from routegraph._version import __version__
 from routegraph.stats.intervals import Interval, interval_dict
 from routegraph.stats.proportions import wilson
 from routegraph.tables import Block, Grid, Heading, Page, Shown, many, note, points, words
+from routegraph.text import drawn
 from routegraph.validate.measure.pairs import HEADING, PAIRS_NOTE, Pair, area_sentence, verdicts
 
 if TYPE_CHECKING:
@@ -246,14 +247,16 @@ class Certificate(Shown):
             colours = list(plot.COLOURS.values())
             for row in self.rows:
                 colour = colours[names.index(row.policy) % len(colours)]
-                style, label = (":", f"{row.policy}, prompt by prompt") if row.dial else ("-", row.policy)
+                style, label = (
+                    (":", f"{drawn(row.policy)}, prompt by prompt") if row.dial else ("-", drawn(row.policy))
+                )
                 ax.plot(row.means, row.counts / self.prompts, linestyle=style, color=colour, label=label)
                 if row.holds:
                     ax.plot(row.ratio, row.counts[row.last] / self.prompts, marker="D", color=colour)
             ax.axhline(self.risk, color="grey", linewidth=1, linestyle="--")
-            ax.set(xlabel="mean compression ratio", ylabel="prompts that broke (share)", ylim=(-0.02, 1.02))
-            ax.set_title(f"{self.model}: diamonds are certified", loc="left")
-            ax.legend(loc="upper left")
+            ax.set(xlabel="mean compression ratio", ylabel="share of prompts that broke", ylim=(-0.02, 1.02))
+            ax.set_title(f"{drawn(self.model)}: diamonds are certified", loc="left")
+            plot.legend(ax)
         made: Figure = ax.figure
         return made
 

@@ -13,7 +13,8 @@ from routegraph._version import __version__
 from routegraph.files import read_result, write_json
 from routegraph.frames import records
 from routegraph.stats import intervals
-from routegraph.tables import Block, Page, Shown, note, points, words
+from routegraph.tables import Block, Page, Shown, many, note, points, spanned, words
+from routegraph.text import drawn
 from routegraph.validate.compare import failure
 from routegraph.validate.compare.figures import plot_comparison
 from routegraph.validate.compare.finding import finding
@@ -236,12 +237,10 @@ def plot_comparisons(result: Comparison, axes: Any = None) -> Figure:
     for found, panels in zip(result.policies.values(), rows, strict=True):
         plot_comparison(found, result.model, panels)
         for ax in panels:
-            ax.set_title(f"{found.policy}: {ax.get_title(loc='left')}", loc="left")
-    made.suptitle(
-        f"{result.model}: {result.n_prompts // 2} held-out prompts of {result.n_context[0]} to {result.n_context[1]} "
+            ax.set_title(f"{drawn(found.policy)}: {ax.get_title(loc='left')}", loc="left")
+    plot.headline(
+        made,
+        f"{drawn(result.model)}: {many(result.n_prompts // 2, 'held-out prompt')} of {spanned(result.n_context)} "
         "tokens; dots are read off, bands two standard errors over prompts",
-        fontsize="medium",
-        x=0.01,
-        ha="left",
     )
     return made
