@@ -42,6 +42,8 @@ class Grid:
         label : what the box is called where the table has no title.
         """
         grid = self.each(hypertext)
+        if not grid.rows:
+            return f"<p>{_none(grid)}</p>"
 
         def row(cells: list[str], tag: str) -> str:
             right = (" class=r" if i >= self.right_from else "" for i in range(len(cells)))
@@ -83,6 +85,9 @@ class Drawn:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         """Yield the first form of the table in which every word is whole."""
         grid = self.grid.each(partial(written, encoding=console.encoding))
+        if not grid.rows:
+            yield Text(_none(grid))
+            return
         words = Counter(_words_of(grid))
         for widths in (None, _fair_widths(grid, options.max_width)):
             table = _table(grid, widths)
@@ -113,6 +118,11 @@ def _table(grid: Grid, widths: Sequence[int] | None) -> Table:
     for row in grid.rows:
         made.add_row(*map(Text, row))  # a model's reply may hold what rich takes for markup
     return made
+
+
+def _none(grid: Grid) -> str:
+    """Return what is said in place of a table without rows."""
+    return f"{_line(grid.title or grid.columns[0])}: none."
 
 
 def _stacked(grid: Grid) -> Iterator[RenderableType]:
@@ -323,7 +333,7 @@ def compact(value: float, error: float, trials: int) -> str:
     """Return a mean with its standard error in its last digits, 0.488(12) for 0.488 ± 0.012."""
     if value in (0, 1) or math.isnan(error):
         return number(value, None, trials)
-    return f"{value:.3f}({max(1, round(error * 1000))})"
+    return f"{value:.3f}({max(1, round(error * 1000)) if error else 0})"
 
 
 def interval(found: Interval, digits: int = 4) -> str:

@@ -47,6 +47,7 @@ def extract(
 
     One prefill a prompt; the trace file has the scores of every (layer, KV head, token).
     """
+    from routegraph.tables import many
     from routegraph.validate.models.load import use_threads
     from routegraph.validate.presses.scorers import DEFAULT_SCORERS
     from routegraph.validate.traces.extract import extract_to_file
@@ -67,4 +68,4 @@ def extract(
             **options,
         )
     rows = sum(trace.n_context for trace in traces)
-    note(f"wrote {out}: {len(traces)} prompts, {rows} tokens")
+    note(f"wrote {out}: {many(len(traces), 'prompt')}, {many(rows, 'token')}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import codecs
+import errno
 import io
 import json
 import os
@@ -127,6 +128,9 @@ def open_standard() -> None:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
 
 
+#: Letters of a word, as of a path, that an error shows whole.
+LONGEST = 1000
+
 #: Exit status of a command that was interrupted (128 + SIGINT), typer's as well.
 INTERRUPTED = 130
 
@@ -199,7 +203,7 @@ def _run(app: typer.Typer, arguments: list[str] | None, came: list[int]) -> int:
         status = fail(f"not enough memory: {error}", 1)
     except OSError as error:
         named = f"{error.strerror}: {error.filename}" if error.strerror and error.filename else str(error)
-        status = fail(named, 1)
+        status = fail(named, 2 if error.errno == errno.ENAMETOOLONG else 1)
     except Exception as error:
         # Usage errors; their class has no public name, but all of them can format themselves.
         if not hasattr(error, "format_message"):
@@ -221,6 +225,7 @@ def _show_warning(message: Warning | str, category: type[Warning] | None = None,
 
 
 def fail(message: str, status: int) -> int:
-    """Print one plain line on stderr and return the exit status."""
-    note("error: " + " ".join(message.split()))
+    """Print one plain line on stderr and return the exit status; a name that is a page long lacks its middle."""
+    words = (word if len(word) <= LONGEST else f"{word[:60]}...{word[-60:]}" for word in message.split())
+    note("error: " + " ".join(words))
     return status

@@ -214,9 +214,10 @@ def _question(result: DecodingResult) -> str:
     cut = "After every step" if p.interval == 1 else f"After every {p.interval:,} steps"
     shared = f", correlated {p.score_correlation:g} between slots" * bool(p.score_correlation)
     return (
-        f"A prompt of {p.n_prefill:,} tokens, then {p.steps:,} decoded steps, in a model of {p.n_layers} layers x "
-        f"{p.n_heads} KV heads: every token has {p.slots} slots (layer, head). {cut} each slot is cut to {p.budget:,} "
-        f"rows, by {', '.join(result.policies)}. Rows differ in popularity (spread {p.spread:g}, kept with probability "
+        f"A prompt of {p.n_prefill:,} tokens, then {p.steps:,} decoded step{'s' * (p.steps != 1)}, in a model of "
+        f"{many(p.n_layers, 'layer')} x {many(p.n_heads, 'KV head')}: every token has {many(p.slots, 'slot')} (layer, "
+        f"head). {cut} each slot is cut to {p.budget:,} row{'s' * (p.budget != 1)}, by {', '.join(result.policies)}. "
+        f"Rows differ in popularity (spread {p.spread:g}, kept with probability "
         f"{p.persistence:g} a step{shared}) and fade by {p.decay:g} a step; "
         f"{many(result.replicates, 'replicate')}, seed {result.seed}."
     )
@@ -286,8 +287,11 @@ def _ages(result: DecodingResult) -> Grid:
 
 
 def _footnote(result: DecodingResult) -> str:
+    error = f"0.488(12) is 0.488 with one standard error of 0.012 over {result.replicates} replicates"
+    if result.replicates == 1:
+        error = "One replicate tells no standard error"
     return (
-        f"0.488(12) is 0.488 with one standard error of 0.012 over {many(result.replicates, 'replicate')}; < and > "
+        f"{error}; < and > "
         "are 95 % bounds where none or all were counted. Age: steps since a decoded row's own step. Attention is drawn "
         "from a model, so which policy keeps more is a question to real models, not an answer about them."
     )
@@ -325,7 +329,7 @@ def _draw(result: DecodingResult, axes: Any) -> Figure:
     cut = "cut every step" if p.interval == 1 else f"cut every {p.interval} steps"
     plot.headline(
         made,
-        f"prompt of {p.n_prefill}, {p.n_layers} layers x {p.n_heads} heads, budget {p.budget}, "
+        f"prompt of {p.n_prefill}, {many(p.n_layers, 'layer')} x {many(p.n_heads, 'head')}, budget {p.budget}, "
         f"{cut}, {many(result.replicates, 'replicate')}",
         "small",
     )

@@ -105,22 +105,19 @@ class Audit(Shown):
         if not rows:
             return "No run could be judged: there are no right answers, and only texts were compared."
         lost, won = (sum(getattr(row, name) for row in rows) for name in ("loses", "gains"))
-        rest = len(rows) - lost - won
+        open_ = [row for row in rows if not row.loses and not row.gains]
+        unseen = [row.smallest for row in open_ if not math.isnan(row.smallest)]
+        rest, few = len(unseen), len(open_) - len(unseen)
         told = [
             f"{lost} of {many(len(rows), 'compressed run')} lose{'s' if lost == 1 else ''} answers beyond chance"
         ]
         if won:
             told.append(f"{won} gain{'s' if won == 1 else ''} answers")
         if rest:
-            unseen = [
-                row.smallest
-                for row in rows
-                if not row.loses and not row.gains and not math.isnan(row.smallest)
-            ]
-            limit = (
-                f", though a loss below {100 * max(unseen):.2g} % could have been missed" if unseen else ""
-            )
-            told.append(f"{rest} show{'s' if rest == 1 else ''} no loss{limit}")
+            limit = f"though a loss below {100 * max(unseen):.2g} % could have been missed"
+            told.append(f"{rest} show{'s' if rest == 1 else ''} no loss, {limit}")
+        if few:
+            told.append(f"{few} {'has' if few == 1 else 'have'} too few items to show any loss")
         return "; ".join(told) + "."
 
     def _most(self) -> str:

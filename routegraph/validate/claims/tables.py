@@ -74,10 +74,13 @@ def claims(console: Console, judged: Sequence[Claim], measured: Sequence[Measure
     for claim in judged:
         console.print()
         show(console, [f"{claim.id}: {claim.verdict}. {claim.statement}."], "bold")
-        show(console, [f"Test: {claim.test}", *_why(claim), f"Beside it: {claim.baseline}."], "dim")
+        show(console, [f"Test: {claim.test}", *_why(claim)], "dim")
+        if claim.baseline != "-":
+            show(console, [f"Beside it: {claim.baseline}."], "dim")
         for case in claim.evidence:
             beside = f" | {case.baseline}" if case.baseline else ""
-            show(console, [f"- {case.where}: {case.verdict}. {case.figure}{beside}"])
+            where = "" if case.where == "-" else f"{case.where}: "
+            show(console, [f"- {where}{case.verdict}. {case.figure}{beside}"])
         show(console, list(claim.notes), "dim")
     console.print()
     show(console, [RULE], "dim")

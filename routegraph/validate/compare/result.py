@@ -63,13 +63,12 @@ class Comparison(Shown):
     @property
     def question(self) -> str:
         """What was compared, in words."""
-        low, high = self.n_context
         agnostic = "question-agnostic (each context prefilled once, without its question)"
         aware = (
             "question-aware (each context prefilled once, its question after it; rows of both are evicted)"
         )
         return (
-            f"Model {self.model}: {self.n_prompts} prompts of {low} to {high} tokens, "
+            f"Model {self.model}: {many(self.n_prompts, 'prompt')} of {spanned(self.n_context)} tokens, "
             f"{aware if self.question_aware else agnostic}; half of the prompts held out. "
             "How much is gone from every slot, at every compression ratio?"
         )

@@ -15,7 +15,7 @@ from routegraph._version import __version__
 from routegraph.files import read_result, write_json
 from routegraph.stats.intervals import Interval, interval_dict, interval_of
 from routegraph.stats.proportions import wilson
-from routegraph.tables import Grid, Page, Shown, note, points, signed, words
+from routegraph.tables import Grid, Page, Shown, many, note, points, signed, words
 from routegraph.text import drawn
 from routegraph.validate.eviction import legend
 from routegraph.validate.probe.fit import FOLDS, INNER, STRENGTHS, Probe
@@ -264,7 +264,8 @@ def plot_probed(found: Probed, axes: Any = None) -> Figure:
         plot.legend(np.ravel(axes)[0])
         plot.headline(
             made,
-            f"{drawn(found.settings['model'])}: {found.items} items, target {found.settings['target']}; bands 95 %",
+            f"{drawn(found.settings['model'])}: {many(found.items, 'item')}, target {found.settings['target']}; "
+            "bands 95 %",
         )
     return made
 
@@ -291,7 +292,7 @@ def _header(found: Probed) -> list[str]:
     aware = "question-aware" if settings["question_aware"] else "question-agnostic"
     labels = ", ".join(f"{name} {count}" for name, count in found.labels.items())
     made = [
-        f"Model {settings['model']}, {aware}; {found.items} items of {found.worlds} worlds.",
+        f"Model {settings['model']}, {aware}; {many(found.items, 'item')} of {many(found.worlds, 'world')}.",
         f"Target {settings['target']}: {TARGETS[settings['target']]}.",
         f"Labels: {labels if len(found.labels) <= 20 else f'{len(found.labels)} of them'}.",
         f"Question's tokens alone: {_interval(found.question)}; the most frequent label: "
