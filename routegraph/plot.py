@@ -158,7 +158,7 @@ def legend(*row: Axes) -> None:
     made = row[0].get_figure(root=True)
     if made is None:
         return
-    lines = 0
+    lines = 0.0
     for ax in row:
         handles, labels = ax.get_legend_handles_labels()
         if not labels:

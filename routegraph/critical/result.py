@@ -273,12 +273,12 @@ def _collapse(fit: CriticalFit, ax: Any, x: Any, mean: Any) -> None:
         ax.plot(
             scaled[s], values[s], ".", markersize=3, color=colour, label=f"{_SIZES[fit.scale][1]} = {size:g}"
         )
-    size = _SIZES[fit.scale][1]
+    sign = _SIZES[fit.scale][1]
     near = np.abs(scaled) <= np.abs(scaled[0]).max() * 2
     ax.set(
         xlim=(scaled[near].min(), scaled[near].max()),
-        xlabel=rf"(ratio $-$ critical ratio) $\times$ {size}$^{{1/\nu}}$",
-        ylabel=rf"{_words(fit)} $\times$ {size}$^{{-\zeta/\nu}}$",
+        xlabel=rf"(ratio $-$ critical ratio) $\times$ {sign}$^{{1/\nu}}$",
+        ylabel=rf"{_words(fit)} $\times$ {sign}$^{{-\zeta/\nu}}$",
         title=rf"collapse: $1/\nu$ = {theta[1]:.3f}, $\zeta/\nu$ = {theta[2]:.3f}, S = {fit.quality or 0:.2f}",
     )
 

@@ -317,11 +317,9 @@ def _reading(result: Simulation) -> list[str]:
             f"some answer token in {row['reach_any']:.0%} of the replicates, all {p.n_answers} of them in "
             f"{row['reach_all']:.0%}"
         )
-    layer = f"; in a single layer {row['ger_layer']:.1%} are gone from {all_of(p.n_heads, 'head')}"
-    if p.n_layers == 1:  # the same
-        layer = ""
     return [
-        f"Retention at ratio {result.ratios[-1]:g}: {whole}{layer}.",
+        f"Retention at ratio {result.ratios[-1]:g}: {whole}; in a single layer {row['ger_layer']:.1%} are gone "
+        f"from {all_of(p.n_heads, 'head')}.",
         f"Accessibility: the query still reaches {row['reach_fraction']:.1%} of the context; {answers}.",
         _never_half(result, grid)
         if math.isnan(half.value)

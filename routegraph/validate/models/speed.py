@@ -19,12 +19,13 @@ def seconds_a_token(model: Loaded) -> float:
 
     network: Any = model.model
     ids = torch.zeros((1, min(_READ, model.max_context)), dtype=torch.long, device=network.device)
+    taken = 0.0
     with torch.no_grad(), quiet():
         for _ in range(2):
             start = time.perf_counter()
             network(ids, use_cache=False).logits[0, -1, 0].item()
             taken = time.perf_counter() - start
-    return taken / ids.shape[1]
+    return taken / int(ids.shape[1])
 
 
 def expect(progress: Progress | None, model: Loaded, tokens: Sequence[float], total: int) -> None:
