@@ -2,7 +2,7 @@
 
 import unicodedata
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from routegraph.text import drawn, hypertext, visible, written
@@ -36,6 +36,9 @@ def test_as_python_writes_it():
 
 
 @given(UGLY)
+@example("$x$")
+@example("$\\frac{$")
+@example("\\$x\\$$")
 def test_a_figure_takes_nothing_for_a_formula(text):
     from matplotlib.cbook import is_math_text
 
