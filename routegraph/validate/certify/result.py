@@ -239,6 +239,10 @@ class Certificate(Shown):
         columns = ["policies", "share still right", "p", "verdict"]
         return Grid(columns, rows, "Policies on the same items, mean over the ratios")
 
+    def brief(self) -> str:
+        """Return the ratio to deploy."""
+        return self.answer
+
     def plot(self, ax: Any = None) -> Figure:
         """Draw the share that broke against the mean ratio, certified points marked; `ax`: axes to draw on."""
         with plot.style():
