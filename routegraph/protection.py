@@ -77,12 +77,13 @@ def structural_cliffs(protections: Sequence[Protection], lengths: Sequence[int])
         Ratio by what puts it there; empty where nothing is protected.
     """
     found: dict[str, float] = {}
-    for word, end in (("shortest", min), ("longest", max)):
+    ends = (("shortest", min), ("longest", max)) if min(lengths) < max(lengths) else (("every", min),)
+    for word, end in ends:
         n = end(lengths)
         one = protections[list(lengths).index(n)]
         rows = one.n_sink + one.window
         if rows and one.chunk_length is not None:
             found[f"{one.words} in each chunk of {one.chunk_length}"] = 1 - rows / one.chunk_length
         elif rows:
-            found[f"{one.words} in the {word} prompt, n = {n}"] = 1 - rows / n
+            found[f"{one.words} in {'' if word == 'every' else 'the '}{word} prompt, n = {n}"] = 1 - rows / n
     return found

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import html
 import os
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +12,7 @@ from routegraph.files import atomic_open
 from routegraph.html import definitions, document
 from routegraph.sim.result import Simulation
 from routegraph.tables import Page, note, words
+from routegraph.text import hypertext
 from routegraph.validate.claims import tables as claims_tables
 from routegraph.validate.claims.case import Claim
 from routegraph.validate.claims.figures import claims_words, plot_claims
@@ -66,22 +65,9 @@ def write_report(
         definitions(COMPARISON_DEFINITIONS),
         f"<p class=note>routegraph {__version__}. Everything on this page is inside this one file.</p>",
     ]
-    page = document(f"routegraph: {comparison.model}", [_boxed("".join(parts))])
+    page = document(f"routegraph: {comparison.model}", parts)
     with atomic_open(path, "w") as stream:
         stream.write(page)
-
-
-def _boxed(page: str) -> str:
-    """Return a page of which every table scrolls in a box of its own where it is too wide, below its title."""
-
-    def box(found: re.Match[str]) -> str:
-        title = found["title"] or ""
-        above = f"<p class=title>{title}</p>" if title else ""
-        name = title.replace('"', "&quot;") or "table"
-        return f'{above}<div class=box tabindex=0 role=region aria-label="{name}"><table>'
-
-    page = re.sub(r"<table>(<caption>(?P<title>.*?)</caption>)?", box, page)
-    return page.replace("</table>", "</table></div>")
 
 
 def _figure(made: Figure, described: Sequence[tuple[str, str]]) -> str:
@@ -127,7 +113,7 @@ def _comparison(result: Comparison) -> list[str]:
     for found in result.policies.values():
         axes = plot.figure(2 if found.reach else 1, 2, **_PANEL)[1]
         parts += [
-            f"<h3>Policy {html.escape(found.policy)}</h3>",
+            f"<h3>Policy {hypertext(found.policy)}</h3>",
             _figure(plot_comparison(found, result.model, axes), panel_words(found)),
             Page(tuple(policy_blocks(found, result.has_measured))).to_html(),
         ]

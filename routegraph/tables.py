@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import html
 import io
 import math
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from routegraph.frames import frame, records
 from routegraph.stats.intervals import Interval
+from routegraph.text import hypertext, visible, written
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -31,24 +36,39 @@ class Grid:
         """Return the table for a terminal: it never cuts a word, however narrow that is."""
         return Drawn(self)
 
-    def to_html(self) -> str:
-        """Return the table as HTML."""
+    def to_html(self, label: str = "table") -> str:
+        """Return the table as HTML: it scrolls in a box of its own, which the keyboard reaches, below its title.
+
+        label : what the box is called where the table has no title.
+        """
+        grid = self.each(hypertext)
+        if not grid.rows:
+            return f"<p>{_none(grid)}</p>"
 
         def row(cells: list[str], tag: str) -> str:
-            drawn = (
-                f"<{tag}{' class=r' if i >= self.right_from else ''}>{html.escape(cell)}</{tag}>"
-                for i, cell in enumerate(cells)
-            )
-            return f"<tr>{''.join(drawn)}</tr>"
+            right = (" class=r" if i >= self.right_from else "" for i in range(len(cells)))
+            return f"<tr>{''.join(f'<{tag}{how}>{cell}</{tag}>' for how, cell in zip(right, cells, strict=True))}</tr>"
 
-        caption = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
-        body = "".join(row(cells, "td") for cells in self.rows)
-        return f"<table>{caption}<thead>{row(self.columns, 'th')}</thead><tbody>{body}</tbody></table>"
+        above = f"<p class=title>{grid.title}</p>" if self.title else ""
+        name = grid.title or hypertext(label)
+        box = f'<div class=box style="overflow-x:auto" tabindex=0 role=region aria-label="{name}">'
+        body = "".join(row(cells, "td") for cells in grid.rows)
+        return (
+            f"{above}{box}<table><thead>{row(grid.columns, 'th')}</thead><tbody>{body}</tbody></table></div>"
+        )
 
     def to_markdown(self) -> str:
         """Return the table as Markdown, without its title; a bar in a cell, which would end it, becomes a stroke."""
-        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
+        grid = self.each(visible)
+        lines = [grid.columns, ["---"] * len(self.columns), *grid.rows]
         return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+    def each(self, change: Callable[[str], str]) -> Grid:
+        """Return the table with every text changed; a column's heading may have several lines, which it keeps."""
+        columns = ["\n".join(map(change, heading.split("\n"))) for heading in self.columns]
+        return Grid(
+            columns, [list(map(change, row)) for row in self.rows], change(self.title), self.right_from
+        )
 
 
 @dataclass(frozen=True)
@@ -64,7 +84,10 @@ class Drawn:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         """Yield the first form of the table in which every word is whole."""
-        grid = _written(self.grid, console.encoding)
+        grid = self.grid.each(partial(written, encoding=console.encoding))
+        if not grid.rows:
+            yield Text(_none(grid))
+            return
         words = Counter(_words_of(grid))
         for widths in (None, _fair_widths(grid, options.max_width)):
             table = _table(grid, widths)
@@ -95,6 +118,11 @@ def _table(grid: Grid, widths: Sequence[int] | None) -> Table:
     for row in grid.rows:
         made.add_row(*map(Text, row))  # a model's reply may hold what rich takes for markup
     return made
+
+
+def _none(grid: Grid) -> str:
+    """Return what is said in place of a table without rows."""
+    return f"{_line(grid.title or grid.columns[0])}: none."
 
 
 def _stacked(grid: Grid) -> Iterator[RenderableType]:
@@ -138,46 +166,6 @@ def _fair_widths(grid: Grid, room: int) -> list[int] | None:
             break
         widths = more
     return widths
-
-
-#: How characters are written where a terminal has them not.
-_WRITTEN = {
-    "±": "+-",
-    "×": "x",
-    "…": "...",
-    "–": "-",
-    "—": "-",
-    "−": "-",
-    "→": "->",
-    "≤": "<=",
-    "≥": ">=",
-    "≈": "~",
-}
-_WRITTEN |= dict.fromkeys("‘’‚", "'") | dict.fromkeys("“”„", '"') | dict.fromkeys("•·", "*") | {"\u00a0": " "}
-
-
-def written(text: str, encoding: str = "utf-8") -> str:
-    """Return a text with the characters that an encoding has, others as near as it goes ("+-" for "±", "e" for "é")."""
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return "".join(_character(one, encoding) for one in text)
-    return text
-
-
-def _character(one: str, encoding: str) -> str:
-    parts = unicodedata.normalize("NFKD", one).replace("\u2044", "/")  # a fraction's own stroke
-    bare = "".join(part for part in parts if not unicodedata.combining(part))
-    for form in (one, _WRITTEN.get(one), bare):
-        if form and form.encode(encoding, "ignore").decode(encoding) == form:
-            return form
-    return "?"
-
-
-def _written(grid: Grid, encoding: str) -> Grid:
-    rows = [[written(cell, encoding) for cell in row] for row in grid.rows]
-    columns = [written(column, encoding) for column in grid.columns]
-    return Grid(columns, rows, written(grid.title, encoding), grid.right_from)
 
 
 @dataclass(frozen=True)
@@ -258,18 +246,10 @@ class Page:
             if isinstance(block, Grid):
                 console.print(block.to_rich())
             elif isinstance(block, Heading):
-                console.print(
-                    written(block.text, console.encoding), style="bold", markup=False, highlight=False
-                )
+                show(console, [block.text], "bold")
             else:
-                for sentence in block.sentences:
-                    mark = "- " if block.points else ""
-                    console.print(
-                        written(f"{mark}{sentence}", console.encoding),
-                        style="dim" if block.note else None,
-                        highlight=False,
-                        markup=False,
-                    )
+                mark = "- " if block.points else ""
+                show(console, [f"{mark}{line}" for line in block.sentences], "dim" if block.note else None)
 
     def to_text(self, width: int = 100) -> str:
         """Return it as plain text."""
@@ -296,8 +276,26 @@ class Shown:
     def __str__(self) -> str:
         return self.summary()
 
+    def brief(self) -> str:
+        """Return in a sentence or two what was found."""
+        told = [one for block in self.page().blocks if isinstance(block, Words) for one in block.sentences]
+        return told[0] if told else ""
+
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: summary() tells it in words, plot() draws it>"
+        return f"<{type(self).__name__}: {visible(self.brief())}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON-ready values."""
+        raise NotImplementedError
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the result as flat rows, one a point of its curves; see `routegraph.frames.records`."""
+        told = self.to_dict()
+        return records(told["results"], told["parameters"].get("ratios", ()))
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return `records` as a pandas DataFrame; ValueError where pandas is not installed."""
+        return frame(self.records())
 
     def _repr_html_(self) -> str:
         return self.page().to_html()
@@ -307,11 +305,11 @@ def _block_html(block: Block) -> str:
     if isinstance(block, Grid):
         return block.to_html()
     if isinstance(block, Heading):
-        return f"<p><b>{html.escape(block.text)}</b></p>"
+        return f"<p><b>{hypertext(block.text)}</b></p>"
     if block.points:
-        return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in block.sentences)}</ul>"
+        return f"<ul>{''.join(f'<li>{hypertext(line)}</li>' for line in block.sentences)}</ul>"
     kind = " class=note" if block.note else ""
-    return "".join(f"<p{kind}>{html.escape(line)}</p>" for line in block.sentences)
+    return "".join(f"<p{kind}>{hypertext(line)}</p>" for line in block.sentences)
 
 
 def number(value: float | None, error: float | None, trials: int) -> str:
@@ -335,7 +333,7 @@ def compact(value: float, error: float, trials: int) -> str:
     """Return a mean with its standard error in its last digits, 0.488(12) for 0.488 ± 0.012."""
     if value in (0, 1) or math.isnan(error):
         return number(value, None, trials)
-    return f"{value:.3f}({max(1, round(error * 1000))})"
+    return f"{value:.3f}({max(1, round(error * 1000)) if error else 0})"
 
 
 def interval(found: Interval, digits: int = 4) -> str:
@@ -353,12 +351,16 @@ def signed(found: Interval, digits: int = 3) -> str:
     if math.isnan(found.value):
         return "-"
     value, low, high = (
-        "?" if math.isnan(bound) else f"{bound:+.{digits}f}".replace("0.", ".", 1) for bound in found
+        # + 0.0: nothing is -.000
+        "?" if math.isnan(bound) else f"{round(bound, digits) + 0.0:+.{digits}f}".replace("0.", ".", 1)
+        for bound in found
     )
     return value if low == high == "?" else f"{value} [{low}, {high}]"
 
 
-def show(console: Console, sentences: list[str], style: str | None = None) -> None:
+def show(console: Console, sentences: Iterable[str], style: str | None = None) -> None:
     """Print sentences, a line each."""
     for sentence in sentences:
-        console.print(written(sentence, console.encoding), highlight=False, style=style)
+        console.print(
+            written(sentence, console.encoding), style=style, highlight=False, markup=False, emoji=False
+        )

@@ -1,6 +1,6 @@
 """What routegraph tests itself with, for those who extend it: hypothesis strategies and the laws.
 
-Needs hypothesis (``pip install -e '.[dev]'`` in the repository).
+Needs hypothesis: the extra ``testing``.
 """
 
 from __future__ import annotations
@@ -10,10 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+
+try:
+    from hypothesis import given, settings
+    from hypothesis import strategies as st
+    from hypothesis.extra import numpy as hnp
+except ImportError:
+    raise ImportError(
+        "routegraph.testing needs hypothesis; install it with: pip install 'routegraph[testing]'"
+    ) from None
 
 from routegraph import policies
 from routegraph.graph import TokenGraph

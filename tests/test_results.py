@@ -1,13 +1,14 @@
 """Results share one shape, and the files that version 0.1 wrote still load."""
 
 import json
+import sys
 from pathlib import Path
 
 import matplotlib.figure
 import numpy as np
 import pytest
 
-from routegraph import Trace, fit_critical, simulate, sweep
+from routegraph import Trace, fit_critical, plot, simulate, sweep
 from routegraph.critical.result import CriticalFit
 from routegraph.sim.result import Simulation
 from routegraph.sim.sweep_result import SweepResult
@@ -48,8 +49,62 @@ def test_every_result_has_the_same_shape(result):
     assert isinstance(result.plot(), matplotlib.figure.Figure)
 
 
-def test_a_result_shown_by_itself_does_not_print_its_arrays():
-    assert len(repr(Simulation.load(OLD / "simulation.json"))) < 80
+def test_a_result_shown_by_itself_is_one_line_with_what_was_found(result):
+    assert repr(result).startswith(f"<{type(result).__name__}: ")
+    assert 40 < len(repr(result)) < 400
+    assert "\n" not in repr(result)
+
+
+def test_a_result_is_a_table_of_flat_rows(result):
+    frame = result.to_dataframe()
+    assert len(frame) == len(result.records()) > 1
+    assert not [one for row in result.records() for one in row.values() if isinstance(one, dict)]
+    assert frame["ratio"].notna().all()
+    assert frame["ratio"].between(0, 1).all()
+
+
+def test_rows_hold_the_numbers_of_the_document():
+    found = Measured.load(OLD / "measured")
+    told = found.to_dict()["results"]
+    frame = found.to_dataframe()
+    for row in told:
+        own = frame[(frame.policy == row["policy"]) & (frame.task == row["task"])]
+        assert own["accuracy.rate"].tolist() == row["accuracy"]["rate"]
+        assert own["ratio"].tolist() == found.ratios.tolist()
+    swept = SweepResult.load(DATA / "sweep")
+    at = swept.to_dataframe().set_index("ratio").loc[0.5]
+    samples = swept.curves("reach_fraction", [0.5])[0, :, 0]
+    assert at["reach_fraction.mean"] == pytest.approx(samples.mean())
+    assert at["reach_fraction.stderr"] == pytest.approx(samples.std(ddof=1) / len(samples) ** 0.5)
+
+
+def test_without_pandas_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ValueError, match="to_dataframe needs pandas; install it with: pip install pandas"):
+        Simulation.load(OLD / "simulation.json").to_dataframe()
+
+
+@pytest.mark.parametrize(("width", "inches"), plot.WIDTHS.items())
+def test_figures_of_a_paper_are_as_wide_as_it(result, width, inches, tmp_path):
+    with plot.paper(width):
+        made = result.plot()
+    assert made.get_figwidth() == pytest.approx(inches)
+    plot.save(made, tmp_path / "f.pdf")
+    content = (tmp_path / "f.pdf").read_bytes()
+    assert b"/Type3" not in content
+    assert b"/CIDFontType2" in content, "letters are type 42"
+    panels = [ax.get_window_extent().width / made.dpi for ax in made.axes]
+    assert min(panels) > 1.2, "a panel that can be read"
+
+
+def test_panels_are_lettered_and_legends_off_the_curves(result):
+    made = result.plot()
+    letters = [one.get_text() for ax in made.axes for one in ax.texts if one.get_gid() == "letter"]
+    assert letters == ([] if len(made.axes) == 1 else list("abcdefgh"[: len(made.axes)]))
+    made.draw_without_rendering()
+    for ax in made.axes:
+        if ax.get_legend() is not None:
+            assert ax.get_legend().get_window_extent().y1 <= ax.get_window_extent().y0
 
 
 def test_a_figure_is_drawn_where_it_is_told(result):

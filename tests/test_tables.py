@@ -9,7 +9,9 @@ import pytest
 from rich.console import Console
 
 from routegraph import simulate
-from routegraph.tables import Grid, Page, all_of, note, points, words, written
+from routegraph.stats.intervals import Interval
+from routegraph.tables import Grid, Heading, Page, all_of, note, points, signed, words
+from routegraph.text import written
 from tests.helpers.commands import run
 
 WIDTHS = [20, 40, 60, 80, 120]
@@ -117,7 +119,28 @@ def test_one_is_not_all():
     assert all_of(8, "head") == "all 8 heads"
 
 
+def test_nothing_is_less_than_nothing():
+    assert signed(Interval(-0.0001, -0.0004, 0.0002)) == "+.000 [+.000, +.000]"
+    assert signed(Interval(-0.0104, -0.02, 0.5)) == "-.010 [-.020, +.500]"
+
+
+def test_a_table_without_rows_says_so():
+    page = Page((Grid(["policy", "ratio"], [], "Prompts that break first"),))
+    assert page.to_text() == "Prompts that break first: none."
+    assert page.to_html() == "<p>Prompts that break first: none.</p>"
+
+
+def test_no_markup_and_no_control_is_obeyed():
+    hostile = "[red]a[/nope] :smile: \x1b[31m\r\n\x00"
+    page = Page((Heading(hostile), words(hostile), note(hostile), Grid([hostile], [[hostile]], hostile)))
+    text = page.to_text(200)
+    assert text.count(r"[red]a[/nope] :smile: \x1b[31m\r") == 6
+    assert not [one for one in text if ord(one) < 32 and one != "\n"]
+    assert not [one for one in page.to_html() if ord(one) < 32 and one != "\n"]
+
+
 def test_a_printed_result_is_its_summary():
     result = simulate(50, [0.5], n_layers=2, n_heads=2, replicates=3)
     assert str(result) == f"{result}" == result.summary()
-    assert len(repr(result)) < 100
+    assert repr(result).startswith("<Simulation: Retention at ratio 0.5: ")
+    assert "\n" not in repr(result)

@@ -22,7 +22,8 @@ from routegraph.cli.options import (
     takes,
     with_presses,
 )
-from routegraph.cli.terminal import check_outputs, console, draw, hand_over, note, progress
+from routegraph.cli.pace import progress
+from routegraph.cli.terminal import check_outputs, console, draw, hand_over, note
 from routegraph.options import options as declared
 from routegraph.validate.plan import Plan
 

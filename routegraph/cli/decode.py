@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from routegraph.cli.options import Json, Out, Plot, Seed, count, takes, whole
-from routegraph.cli.terminal import check_outputs, console, draw, hand_over, note, parse_settings, progress
+from routegraph.cli.pace import progress
+from routegraph.cli.terminal import check_outputs, console, draw, hand_over, note, parse_settings
 from routegraph.sim.decoding.parameters import Decoding
 
 #: Policies that come with routegraph, as the option lists them.

@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from routegraph import plot
-from routegraph.cli.terminal import note, progress, write_anywhere
+from routegraph.cli.pace import progress
+from routegraph.cli.terminal import console as terminal
+from routegraph.cli.terminal import note, write_anywhere
 from routegraph.report import write_report
 from routegraph.sim.simulation import simulate
 from routegraph.tables import Page, points, words
@@ -36,7 +36,7 @@ POLICIES, RATIOS = ("topk", "adakv"), (0.0, 0.3, 0.5, 0.7)
 def main() -> None:
     """Simulate, fetch the model, ask it a question, extract, compare; show tables and write demo/report.html."""
     write_anywhere()
-    console = Console()
+    console = terminal()
     start = time.perf_counter()
     FOLDER.mkdir(exist_ok=True)
     console.rule("1. A simulated token-attention graph under eviction")

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from routegraph.cli.options import Device, Dtype, Model, Presses, Threads, count, takes, with_presses
-from routegraph.cli.terminal import note, progress
+from routegraph.cli.pace import progress
+from routegraph.cli.terminal import note
 from routegraph.validate.prompts.asking import Asks
 
 
@@ -46,6 +47,7 @@ def extract(
 
     One prefill a prompt; the trace file has the scores of every (layer, KV head, token).
     """
+    from routegraph.tables import many
     from routegraph.validate.models.load import use_threads
     from routegraph.validate.presses.scorers import DEFAULT_SCORERS
     from routegraph.validate.traces.extract import extract_to_file
@@ -66,4 +68,4 @@ def extract(
             **options,
         )
     rows = sum(trace.n_context for trace in traces)
-    note(f"wrote {out}: {len(traces)} prompts, {rows} tokens")
+    note(f"wrote {out}: {many(len(traces), 'prompt')}, {many(rows, 'token')}")

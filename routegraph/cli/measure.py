@@ -23,7 +23,8 @@ from routegraph.cli.options import (
     takes,
     with_presses,
 )
-from routegraph.cli.terminal import check_outputs, console, draw, note, print_json, progress
+from routegraph.cli.pace import progress
+from routegraph.cli.terminal import check_outputs, console, draw, note, print_json
 from routegraph.validate.plan import Measuring
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from routegraph.cli.options import Json, Seed, count, share
-from routegraph.cli.terminal import console, note, print_json, progress
+from routegraph.cli.pace import progress
+from routegraph.cli.terminal import console, note, print_json
 
 if TYPE_CHECKING:
     from routegraph.validate.train.curriculum import State

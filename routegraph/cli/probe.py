@@ -21,7 +21,8 @@ from routegraph.cli.options import (
     real,
     takes,
 )
-from routegraph.cli.terminal import check_outputs, console, draw, hand_over, progress
+from routegraph.cli.pace import progress
+from routegraph.cli.terminal import check_outputs, console, draw, hand_over
 from routegraph.validate.plan import Plan
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from routegraph.cli.options import Json
-from routegraph.cli.terminal import console, print_json, progress
+from routegraph.cli.pace import progress
+from routegraph.cli.terminal import console, print_json
 
 
 def prompts(
@@ -50,14 +51,14 @@ def prompts(
 
 
 def _show(document: dict[str, Any], read: Any) -> None:
-    from routegraph.tables import Grid, many, spanned
+    from routegraph.tables import Grid, many, show, spanned
     from routegraph.validate.graders import DEFAULT
     from routegraph.validate.prompts.summary import shortened, shown
 
     screen = console()
 
     def say(line: str) -> None:
-        screen.print(line, markup=False, highlight=False)
+        show(screen, [line])
 
     def table(columns: list[str], rows: list[list[str]], title: str) -> None:
         say("")

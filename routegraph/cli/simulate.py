@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from routegraph.cli.options import Json, Keep, Out, Plot, Seed, count, ratios_of, real, takes
+from routegraph.cli.pace import progress
 from routegraph.cli.terminal import (
     check_outputs,
     compiling,
@@ -14,7 +15,6 @@ from routegraph.cli.terminal import (
     draw,
     hand_over,
     parse_settings,
-    progress,
 )
 from routegraph.sim.parameters import Parameters
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from routegraph.cli.options import Json, count, real, takes
-from routegraph.cli.terminal import compiling, console, note, parse_settings, print_json, progress
+from routegraph.cli.pace import progress
+from routegraph.cli.terminal import compiling, console, note, parse_settings, print_json
 from routegraph.sim.parameters import Parameters
 
 

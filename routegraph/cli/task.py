@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from routegraph.cli.options import Seed, count
-from routegraph.cli.terminal import note, parse_settings, progress
+from routegraph.cli.pace import progress
+from routegraph.cli.terminal import note, parse_settings
 
 
 def task(
@@ -30,6 +31,7 @@ def task(
 ) -> None:
     """Write prompts of a task into a file, for extract and measure."""
     from routegraph.files import check_writable
+    from routegraph.tables import many
     from routegraph.validate.prompts.prompt import write_prompts
     from routegraph.validate.tasks import load_task, tasks
 
@@ -47,4 +49,4 @@ def task(
         settings["count"] = lambda text: len(tokenizer(text, add_special_tokens=False).input_ids)
     prompts = load_task(name, n, seed, length, **settings)
     write_prompts(out, prompts)
-    note(f"wrote {out}: {len(prompts)} prompts")
+    note(f"wrote {out}: {many(len(prompts), 'prompt')}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import codecs
+import errno
 import io
 import json
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,35 +83,16 @@ def console(stderr: bool = False) -> Console:
         def on_broken_pipe(self) -> None:
             raise
 
-    return Ours(stderr=stderr, soft_wrap=False)
+    # What is printed is text: no [markup], no :emoji:.
+    return Ours(stderr=stderr, soft_wrap=False, markup=False, emoji=False, highlight=False)
 
 
 def note(text: str) -> None:
     """Say something on stderr, if anybody listens."""
+    from routegraph.text import written
+
     with suppress(BrokenPipeError):
-        sys.stderr.write(text + "\n")
-
-
-@contextmanager
-def progress(label: str, first: str = "") -> Iterator[Callable[..., None]]:
-    """Show a progress bar on stderr where that is a terminal; yields a function of (done, total, [label]).
-
-    `first` is shown until that function is called.
-    """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-    with bar:
-        task = bar.add_task(first or label, total=None)
-        yield lambda done, total, text=label: bar.update(task, completed=done, total=total, description=text)
+        sys.stderr.write("".join(f"{written(line)}\n" for line in text.split("\n")))
 
 
 def compiling() -> str:
@@ -126,7 +109,7 @@ def write_anywhere() -> None:
     """Let a terminal that lacks a character show another one: what was computed is never lost to that."""
 
     def replaced(error: UnicodeError) -> tuple[str, int]:
-        from routegraph.tables import written
+        from routegraph.text import written
 
         if not isinstance(error, UnicodeEncodeError):
             raise error
@@ -145,12 +128,53 @@ def open_standard() -> None:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
 
 
+#: Letters of a word, as of a path, that an error shows whole.
+LONGEST = 1000
+
 #: Exit status of a command that was interrupted (128 + SIGINT), typer's as well.
 INTERRUPTED = 130
 
 
+@contextmanager
+def stopped_quietly() -> Iterator[list[int]]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does, with what is half done tidied up; yields those that came."""
+    came: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = {}
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # Not where somebody (nohup, a server that runs this in a thread) wants it otherwise.
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            with suppress(ValueError):
+                before[number] = signal.signal(number, stop)
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def run(app: typer.Typer, arguments: list[str] | None) -> None:
-    """Run an app and exit; exit status 0 done, 2 bad input, 1 failure, 130 interrupted, one plain line on stderr."""
+    """Run an app and exit, with one plain line on stderr where it is not done.
+
+    Exit status 0 done, 2 bad input, 1 failure, 130 interrupted, 143 terminated.
+    """
+    with stopped_quietly() as came:
+        status = _run(app, arguments, came)
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except BrokenPipeError:  # else the interpreter tries again at its end, and complains
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(status)
+
+
+def _run(app: typer.Typer, arguments: list[str] | None, came: list[int]) -> int:
+    """Run an app and return its exit status; came: signals that ended it."""
     open_standard()
     command = typer.main.get_command(app)
     write_anywhere()
@@ -162,7 +186,11 @@ def run(app: typer.Typer, arguments: list[str] | None) -> None:
         if status == INTERRUPTED:  # typer has caught it
             raise KeyboardInterrupt
     except (typer.Abort, KeyboardInterrupt):
-        status = fail("interrupted; sweep, measure and model train go on where they were", INTERRUPTED)
+        word = "terminated" if came else "interrupted"
+        status = fail(
+            f"{word}; sweep, measure, predict and model train go on where they were",
+            128 + came[0] if came else INTERRUPTED,
+        )
     except BrokenPipeError:  # whoever reads has seen enough
         status = 0
     except SystemExit as stop:
@@ -175,7 +203,7 @@ def run(app: typer.Typer, arguments: list[str] | None) -> None:
         status = fail(f"not enough memory: {error}", 1)
     except OSError as error:
         named = f"{error.strerror}: {error.filename}" if error.strerror and error.filename else str(error)
-        status = fail(named, 1)
+        status = fail(named, 2 if error.errno == errno.ENAMETOOLONG else 1)
     except Exception as error:
         # Usage errors; their class has no public name, but all of them can format themselves.
         if not hasattr(error, "format_message"):
@@ -186,12 +214,7 @@ def run(app: typer.Typer, arguments: list[str] | None) -> None:
             status = 2
         else:
             status = fail(text, 2)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:  # else the interpreter tries again at its end, and complains
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    sys.exit(status if isinstance(status, int) else 0)
+    return status if isinstance(status, int) else 0
 
 
 def _show_warning(message: Warning | str, category: type[Warning] | None = None, *_: Any, **__: Any) -> None:
@@ -202,6 +225,7 @@ def _show_warning(message: Warning | str, category: type[Warning] | None = None,
 
 
 def fail(message: str, status: int) -> int:
-    """Print one plain line on stderr and return the exit status."""
-    note("error: " + " ".join(message.split()))
+    """Print one plain line on stderr and return the exit status; a name that is a page long lacks its middle."""
+    words = (word if len(word) <= LONGEST else f"{word[:60]}...{word[-60:]}" for word in message.split())
+    note("error: " + " ".join(words))
     return status

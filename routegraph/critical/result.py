@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
 from collections.abc import Mapping
@@ -18,6 +17,8 @@ from routegraph.critical.cliff import RISE
 from routegraph.critical.collapse import scaled_curves
 from routegraph.files import write_json
 from routegraph.stats.intervals import Interval
+from routegraph.tables import Grid, Page, Shown, points
+from routegraph.text import drawn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 FORMAT, FORMAT_VERSION = "routegraph critical fit", 1
 
 
-@dataclass(frozen=True)
-class CriticalFit:
+@dataclass(frozen=True, repr=False)
+class CriticalFit(Shown):
     """The result of `fit_critical`. All intervals are 95 %; None where there is none.
 
     Attributes
@@ -140,9 +141,6 @@ class CriticalFit:
         told += [("method", self.method), ("verdict", self.verdict)]
         return told
 
-    def __str__(self) -> str:
-        return self.summary()
-
     def summary(self) -> str:
         """Return the result in words and tables, plain text."""
         if self.sizes:
@@ -161,11 +159,23 @@ class CriticalFit:
             ]
         return "\n".join(lines + [f"  warning: {sentence}" for sentence in self.warnings])
 
-    def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th>{html.escape(a)}</th><td>{html.escape(b)}</td></tr>" for a, b in self.rows())
+    def page(self) -> Page:
+        """Return the result in a table, what it rests on, and warnings."""
         notes = [*self.evidence, *(f"Warning: {sentence}" for sentence in self.warnings)]
-        listed = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
-        return f"<table><caption>{html.escape(self.observable)}</caption>{rows}</table><ul>{listed}</ul>"
+        rows = [list(row) for row in self.rows()]
+        return Page((Grid(["what", "value"], rows, self.observable, right_from=2), points(notes)))
+
+    def brief(self) -> str:
+        """Return the critical ratio with its interval, and the verdict."""
+        return f"{self.observable}, critical ratio {_shown(self.alpha_c, self.ci)}, {self.verdict}, by {self.method}"
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the curves that were fitted, a row a size and ratio."""
+        return [
+            {"size": size, "ratio": ratio, "mean": self.mean[s][a], "stderr": self.stderr[s][a]}
+            for s, size in enumerate(self.sizes or [None])
+            for a, ratio in enumerate(self.ratios)
+        ]
 
     def plot(self, ax: Any = None) -> Figure:
         """Draw the curves, and the collapse or the crossings beside them."""
@@ -202,6 +212,19 @@ def _shown_dict(found: dict[str, Any]) -> str:
 _COLOURS = [colour for name, colour in plot.COLOURS.items() if name not in ("black", "yellow")]
 
 
+#: What a size is, in words and as a sign.
+_SIZES = {
+    "n": ("cache rows n", "n"),
+    "L": ("layers L", "L"),
+    "M": ("slots of a token M", "M"),
+    "L/ln n": ("layers / ln(cache rows)", "(L/ln n)"),
+}
+
+
+def _words(fit: CriticalFit) -> str:
+    return drawn(fit.observable.replace("_", " "))
+
+
 def plot_fit(fit: CriticalFit, axes: Any = None) -> Figure:
     """Draw a fit.
 
@@ -219,10 +242,10 @@ def plot_fit(fit: CriticalFit, axes: Any = None) -> Figure:
         x, mean, error = np.array(fit.ratios), np.array(fit.mean), np.array(fit.stderr)
         for s, size in enumerate(fit.sizes):
             colour = _COLOURS[s % len(_COLOURS)]
-            plot.band(left, x, mean[s], error[s], color=colour, label=f"{fit.scale} = {size:g}")
+            plot.band(left, x, mean[s], error[s], color=colour, label=f"{_SIZES[fit.scale][1]} = {size:g}")
         _mark(left, fit)
-        left.set(xlabel="compression ratio", ylabel=fit.observable, title=f"{fit.verdict}, by {fit.method}")
-        left.legend()
+        left.set(xlabel="compression ratio", ylabel=_words(fit), title=f"{fit.verdict}, by {fit.method}")
+        plot.legend(left)
         {"collapse": _collapse, "binder": _crossings}.get(fit.method, _places)(fit, right, x, mean)
         made: Figure = left.figure
         return made
@@ -247,13 +270,16 @@ def _collapse(fit: CriticalFit, ax: Any, x: Any, mean: Any) -> None:
     values = values / (1 + correction * fit.sizes[0] / np.array(fit.sizes)[:, None])
     for s, size in enumerate(fit.sizes):
         colour = _COLOURS[s % len(_COLOURS)]
-        ax.plot(scaled[s], values[s], ".", markersize=3, color=colour, label=f"{fit.scale} = {size:g}")
+        ax.plot(
+            scaled[s], values[s], ".", markersize=3, color=colour, label=f"{_SIZES[fit.scale][1]} = {size:g}"
+        )
+    sign = _SIZES[fit.scale][1]
     near = np.abs(scaled) <= np.abs(scaled[0]).max() * 2
     ax.set(
         xlim=(scaled[near].min(), scaled[near].max()),
-        xlabel=f"(ratio - critical) {fit.scale}^(1/nu)",
-        ylabel=f"{fit.observable} {fit.scale}^(-zeta/nu)",
-        title=f"collapse: 1/nu = {theta[1]:.3f}, zeta/nu = {theta[2]:.3f}, S = {fit.quality or 0:.2f}",
+        xlabel=rf"(ratio $-$ critical ratio) $\times$ {sign}$^{{1/\nu}}$",
+        ylabel=rf"{_words(fit)} $\times$ {sign}$^{{-\zeta/\nu}}$",
+        title=rf"collapse: $1/\nu$ = {theta[1]:.3f}, $\zeta/\nu$ = {theta[2]:.3f}, S = {fit.quality or 0:.2f}",
     )
 
 
@@ -265,9 +291,11 @@ def _crossings(fit: CriticalFit, ax: Any, _x: Any, _mean: Any) -> None:
     if fit.ci[0] is not None and fit.ci[1] is not None:
         ax.axhspan(*fit.ci, color=plot.COLOURS["black"], alpha=0.12, linewidth=0)
     ax.set(
-        xlabel=f"1 / {fit.scale} of the pair", ylabel="crossing ratio", title="crossings of successive sizes"
+        xlabel=f"1 / ({_SIZES[fit.scale][0]}), mean of the pair",
+        ylabel="ratio at the crossing",
+        title="crossings of successive sizes",
     )
-    ax.legend()
+    plot.legend(ax)
 
 
 def _places(fit: CriticalFit, ax: Any, _x: Any, _mean: Any) -> None:
@@ -275,8 +303,13 @@ def _places(fit: CriticalFit, ax: Any, _x: Any, _mean: Any) -> None:
     for name, colour in zip(names, ("blue", "orange"), strict=False):
         rows = [row for row in fit.table if row[name]["value"] is not None]
         _dots(ax, [row["size"] for row in rows], [row[name] for row in rows], name, plot.COLOURS[colour])
-    ax.set(xscale="log", xlabel=fit.scale, ylabel="ratio", title="place by size")
-    ax.legend()
+    ax.set(xscale="log", xlabel=_SIZES[fit.scale][0], ylabel="compression ratio", title="place by size")
+    ax.set_xticks(fit.sizes, [f"{size:g}" for size in fit.sizes])
+    ax.minorticks_off()
+    if not ax.has_data() or not np.isfinite(ax.dataLim.get_points()).all():
+        ax.text(0.5, 0.5, "reached at no size", transform=ax.transAxes, ha="center")
+        return
+    plot.legend(ax)
 
 
 def _dots(
@@ -309,7 +342,7 @@ def _counts(fit: CriticalFit, ax: Any) -> Figure:
     ax.plot(fine, rate, color=plot.COLOURS["orange"], label="logistic")
     _mark(ax, fit)
     p = told["p_gradual"]
-    ax.set(xlabel="compression ratio", ylabel=fit.observable, title=f"{fit.verdict} (gradual: p = {p:.2g})")
-    ax.legend()
+    ax.set(xlabel="compression ratio", ylabel=_words(fit), title=f"{fit.verdict} (gradual: p = {p:.2g})")
+    plot.legend(ax)
     made: Figure = ax.figure
     return made

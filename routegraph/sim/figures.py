@@ -78,9 +78,8 @@ def _draw(
         for ratio in marked:
             ax.axvline(ratio, color="0.6", linestyle=":", linewidth=1)
         ax.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="compression ratio", ylabel=label, title=panel)
-        ax.legend(loc="upper left" if names is _LOST else "lower left")
     axes[0].plot([], [], color="0.3", linestyle="--", linewidth=1, label="theory")
-    axes[0].legend(loc="upper left")
+    plot.legend(*axes)
     made: Figure = axes[0].figure
-    made.suptitle(title, fontsize="small", x=0.01, ha="left")
+    plot.headline(made, title, "small")
     return made

@@ -27,6 +27,7 @@ from routegraph.sim.run import Progress, run_cell, run_measures
 from routegraph.stats.intervals import NOWHERE, listed, standard_error
 from routegraph.survival import Survival, check_ratios, n_kept
 from routegraph.tables import Grid, Heading, Page, Shown, all_of, interval, many, note, number, points, words
+from routegraph.text import drawn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -212,8 +213,9 @@ class Simulation(Shown):
         n = p.n_tokens
         grid = np.linspace(0, 1 - 1 / n, 400).tolist() if self.nested else self.ratios
         title = (
-            f"{p.ensemble} reads, {p.policy} eviction: n = {n}, {p.n_layers} layers x {p.n_heads} heads, degree "
-            f"{p.degree}, correlation {p.score_correlation:g}, {p.prune}, {many(self.replicates, 'replicate')}"
+            f"{drawn(p.ensemble)} reads, {drawn(p.policy)} eviction: n = {n}, {many(p.n_layers, 'layer')} x "
+            f"{many(p.n_heads, 'head')}, degree {p.degree}, correlation {p.score_correlation:g}, {p.prune}, "
+            f"{many(self.replicates, 'replicate')}"
         )
         return draw_simulation(self.estimate, self.theory, grid, self.ratios, title, ax)
 
@@ -357,8 +359,11 @@ def _footnote(result: Simulation) -> str:
             f"{protection.words} go last, so that all else is gone at ratio {cliff:.4g}: a cliff of the code."
         )
     draws = "" if result._columns["ger"][3][0] is None else f" (of theory over {DRAWS:,} draws)"
+    error = f"± is one standard error over {result.replicates} replicates{draws}"
+    if result.replicates == 1:
+        error = "One replicate tells no standard error"
     return (
-        f"± is one standard error over {many(result.replicates, 'replicate')}{draws}; < and > are 95 % bounds "
+        f"{error}; < and > are 95 % bounds "
         f"where none or all were counted; - where no theory applies. Pruning {p.prune!r}, "
         f"{'with' if p.residual else 'without'} residual edges; {last}"
     )

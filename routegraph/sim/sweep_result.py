@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,8 @@ from routegraph.sim.parameters import Parameters
 from routegraph.sim.store import Cell, DamagedCellError
 from routegraph.stats.intervals import standard_error
 from routegraph.survival import check_ratios
-from routegraph.tables import Grid, Page, Shown, words
+from routegraph.tables import Grid, Page, Shown, many, words
+from routegraph.text import drawn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -176,6 +178,34 @@ class SweepResult(Shown):
         ]
         return {"version": __version__, "seed": self.seed, "replicates": self.replicates, "cells": rows}
 
+    def brief(self) -> str:
+        """Return how much was swept, and what varies."""
+        varied = [
+            f"{name} {', '.join(map(str, dict.fromkeys(values)))}" for name, values in self.varied().items()
+        ]
+        size = f"{many(len(self.cells), 'cell')}, {many(self.replicates, 'replicate')} each, seed {self.seed}"
+        return f"{size}; {'; '.join(varied)}" if varied else size
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return mean and standard error of every observable, a row for the cells of the same parameters and ratio.
+
+        At 100 ratios from 0 to .99; where the policy is not nested, at those that were swept.
+        """
+        swept = sorted({cell.ratio for cell in self.cells if cell.ratio is not None})
+        ratios = swept or np.linspace(0, 0.99, 100).round(2).tolist()
+        rows = [
+            {**{name: values[i] for name, values in self.varied().items()}, "ratio": ratio}
+            for i in range(len(self.groups))
+            for ratio in ratios
+        ]
+        for name in observables:
+            samples = self.curves(name, ratios)
+            mean = samples.mean(axis=1).ravel()
+            error = np.concatenate([standard_error(one) for one in samples])
+            for row, value, spread in zip(rows, mean.tolist(), error.tolist(), strict=True):
+                row |= {f"{name}.mean": value, f"{name}.stderr": spread}
+        return rows
+
     def page(self) -> Page:
         """Return what was swept as a table: a row for the cells of the same parameters."""
         varied = self.varied()
@@ -183,7 +213,9 @@ class SweepResult(Shown):
             [group[0].name, *(str(values[i]) for values in varied.values()), str(group[0].replicates)]
             for i, group in enumerate(self.groups)
         ]
-        title = f"{len(self.cells)} cells, {self.replicates} replicates each, seed {self.seed}"
+        title = (
+            f"{many(len(self.cells), 'cell')}, {many(self.replicates, 'replicate')} each, seed {self.seed}"
+        )
         told = [f"{len(self.damaged)} damaged cell files are left out."] if self.damaged else []
         return Page((Grid(["cell", *varied, "replicates"], rows, title=title), words(*told)))
 
@@ -212,13 +244,20 @@ class SweepResult(Shown):
         with plot.style():
             ax = plot.figure()[1] if ax is None else ax
             for i, samples in enumerate(curves):
-                told = ", ".join(f"{name} {values[i]}" for name, values in varied.items())
+                told = ", ".join(f"{name.replace('_', ' ')} {values[i]}" for name, values in varied.items())
                 error = standard_error(samples)
                 colour = _COLOURS[i % len(_COLOURS)]
-                plot.band(ax, np.array(grid), samples.mean(axis=0), error, color=colour, label=told or None)
-            ax.set(xlabel="compression ratio", ylabel=observable)
-            if varied:
-                ax.legend()
+                plot.band(
+                    ax,
+                    np.array(grid),
+                    samples.mean(axis=0),
+                    error,
+                    color=colour,
+                    label=drawn(told.replace("_", " ")) or None,
+                )
+            said = textwrap.fill(observables.summary(observable).rstrip("."), 40)
+            ax.set(xlabel="compression ratio", ylabel=said)
+            plot.legend(ax)
         made: Figure = ax.figure
         return made
 

@@ -41,6 +41,24 @@ def test_an_output_that_is_read_is_refused(tmp_path, monkeypatch, capsys, line):
     assert read.read_text() == "precious"
 
 
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_name_of_five_thousand_letters_is_one_line(tmp_path, monkeypatch, capsys, line):
+    monkeypatch.chdir(tmp_path)
+    name = "x" * 5000 + ".pdf"
+    names = {"READ": name, "READ:Press": f"{name}:Press", "OUT": "out.pdf", "MODEL": "llama-tiny"}
+    status, shown, said = run(capsys, *(names.get(word, word) for word in line.split()))
+    assert (status, shown, said.count("\n")) == (2, "", 1)
+    assert len(said) < 500
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_to_write_with_such_a_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    status, shown, said = run(capsys, "simulate", "--out", "x" * 5000)
+    assert (status, shown) == (2, "")
+    assert said == f"error: File name too long: {'x' * 60}...{'x' * 60}\n"
+
+
 def test_plot_and_out_are_two_files(tmp_path, capsys):
     path = tmp_path / "one.pdf"
     status, shown, said = run(capsys, "simulate", "--plot", path, "--out", path)

@@ -19,6 +19,7 @@ from routegraph.sim.decoding.predict import predict
 from routegraph.sim.decoding.run import Curves
 from routegraph.stats.intervals import listed, standard_error
 from routegraph.tables import Grid, Heading, Page, Shown, compact, many, note, points, words
+from routegraph.text import drawn
 from routegraph.theory.decoding import critical_budget
 
 if TYPE_CHECKING:
@@ -213,9 +214,10 @@ def _question(result: DecodingResult) -> str:
     cut = "After every step" if p.interval == 1 else f"After every {p.interval:,} steps"
     shared = f", correlated {p.score_correlation:g} between slots" * bool(p.score_correlation)
     return (
-        f"A prompt of {p.n_prefill:,} tokens, then {p.steps:,} decoded steps, in a model of {p.n_layers} layers x "
-        f"{p.n_heads} KV heads: every token has {p.slots} slots (layer, head). {cut} each slot is cut to {p.budget:,} "
-        f"rows, by {', '.join(result.policies)}. Rows differ in popularity (spread {p.spread:g}, kept with probability "
+        f"A prompt of {p.n_prefill:,} tokens, then {p.steps:,} decoded step{'s' * (p.steps != 1)}, in a model of "
+        f"{many(p.n_layers, 'layer')} x {many(p.n_heads, 'KV head')}: every token has {many(p.slots, 'slot')} (layer, "
+        f"head). {cut} each slot is cut to {p.budget:,} row{'s' * (p.budget != 1)}, by {', '.join(result.policies)}. "
+        f"Rows differ in popularity (spread {p.spread:g}, kept with probability "
         f"{p.persistence:g} a step{shared}) and fade by {p.decay:g} a step; "
         f"{many(result.replicates, 'replicate')}, seed {result.seed}."
     )
@@ -285,8 +287,11 @@ def _ages(result: DecodingResult) -> Grid:
 
 
 def _footnote(result: DecodingResult) -> str:
+    error = f"0.488(12) is 0.488 with one standard error of 0.012 over {result.replicates} replicates"
+    if result.replicates == 1:
+        error = "One replicate tells no standard error"
     return (
-        f"0.488(12) is 0.488 with one standard error of 0.012 over {many(result.replicates, 'replicate')}; < and > "
+        f"{error}; < and > "
         "are 95 % bounds where none or all were counted. Age: steps since a decoded row's own step. Attention is drawn "
         "from a model, so which policy keeps more is a question to real models, not an answer about them."
     )
@@ -299,14 +304,14 @@ def _draw(result: DecodingResult, axes: Any) -> Figure:
         for i, cell in enumerate(result.cells):
             colour = plot.COLOURS[_COLOURS[i % len(_COLOURS)]]
             mean, error = result.estimate(cell.policy, name, at)
-            plot.band(ax, at, mean, error, color=colour, label=cell.policy)
+            plot.band(ax, at, mean, error, color=colour, label=drawn(cell.policy))
             theory = result.theory(cell.policy, name, at)
             if theory is not None:
                 ax.plot(at, theory, color="0.2", linestyle="--", linewidth=1)
         if known := [cell.policy for cell in result.cells if theory_of(cell.policy) is not None]:
             ax.plot([], [], color="0.2", linestyle="--", linewidth=1, label=f"theory ({', '.join(known)})")
         ax.set_ylim(-0.02, 1.02)
-        ax.legend(loc="best")
+    plot.legend(*axes)
     axes[0].set(
         xscale="symlog",
         xlim=(0, p.steps),
@@ -322,11 +327,10 @@ def _draw(result: DecodingResult, axes: Any) -> Figure:
     )
     made: Figure = axes[0].figure
     cut = "cut every step" if p.interval == 1 else f"cut every {p.interval} steps"
-    made.suptitle(
-        f"prompt of {p.n_prefill}, {p.n_layers} layers x {p.n_heads} heads, budget {p.budget}, "
+    plot.headline(
+        made,
+        f"prompt of {p.n_prefill}, {many(p.n_layers, 'layer')} x {many(p.n_heads, 'head')}, budget {p.budget}, "
         f"{cut}, {many(result.replicates, 'replicate')}",
-        fontsize="small",
-        x=0.01,
-        ha="left",
+        "small",
     )
     return made

@@ -17,7 +17,7 @@ from routegraph.validate.certify.run import last_certified
 
 
 @dataclass(frozen=True, eq=False)
-class Certificate:
+class CertifiedRatio:
     """What is certified of one press on one data set and model.
 
     Attributes
@@ -51,12 +51,12 @@ class Certificate:
     reason: str = ""
 
 
-def certificates(pairs: Sequence[Pair], risk: float, confidence: float) -> tuple[list[Certificate], int]:
+def certificates(pairs: Sequence[Pair], risk: float, confidence: float) -> tuple[list[CertifiedRatio], int]:
     """Certify every curve; the confidence is shared out among them, so that all statements hold together.
 
     Returns
     -------
-    certificates : list of Certificate
+    certificates : list of CertifiedRatio
     needed : int
         Items that would do if none of them broke.
     """
@@ -65,7 +65,7 @@ def certificates(pairs: Sequence[Pair], risk: float, confidence: float) -> tuple
     return [_certified(curve, risk, level) for curve in found], trials_needed(risk, level)
 
 
-def _certified(curve: Sequence[Pair], risk: float, level: float) -> Certificate:
+def _certified(curve: Sequence[Pair], risk: float, level: float) -> CertifiedRatio:
     """Certify one curve: Learn then Test, fixed sequence from the smallest ratio on."""
     run = curve[0].run
     harm, right = _harm(curve)
@@ -73,9 +73,9 @@ def _certified(curve: Sequence[Pair], risk: float, level: float) -> Certificate:
     counts = harm.sum(axis=0)
     n = len(harm)
 
-    def told(ratio: float | None, reason: str = "", tested: bool = True) -> Certificate:
+    def told(ratio: float | None, reason: str = "", tested: bool = True) -> CertifiedRatio:
         values = p_values(counts, n, risk) if tested else np.array([])
-        return Certificate(run.scope, run.label, n, right, ratios, counts, values, ratio, reason)
+        return CertifiedRatio(run.scope, run.label, n, right, ratios, counts, values, ratio, reason)
 
     if n == 0:
         return told(None, "its ratios have no item in common", tested=False)

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from routegraph.stats.certified import holm
 from routegraph.stats.paired import mcnemar
-from routegraph.tables import many
+from routegraph.tables import all_of, many
 from routegraph.validate.audit.flips import Flips
 from routegraph.validate.audit.pairs import Pair, set_beside
 from routegraph.validate.audit.runs import Finding, Run
@@ -22,7 +22,8 @@ def idle(pairs: Sequence[Pair]) -> list[Finding]:
     for pair in pairs:
         if not pair.idle:
             continue
-        said = f"{pair.run.name}: all {len(pair.keys)} texts equal those of the uncompressed run, letter by letter"
+        texts, verb = all_of(len(pair.keys), "text"), "equals that" if len(pair.keys) == 1 else "equal those"
+        said = f"{pair.run.name}: {texts} {verb} of the uncompressed run, letter by letter"
         if pair.unproven:
             said += (
                 f". Either the press never fired, or {pair.run.ratio:g} of the cache can go without a trace; "

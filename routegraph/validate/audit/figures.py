@@ -9,6 +9,7 @@ import numpy as np
 
 from routegraph import plot
 from routegraph.stats.proportions import wilson
+from routegraph.text import drawn
 from routegraph.validate.audit.flips import Flips
 from routegraph.validate.audit.runs import Run, Scope
 
@@ -60,7 +61,7 @@ def _draw(above: Any, below: Any, rows: Sequence[Flips], scope: Scope) -> None:
         n = np.array([own[0].judged, *(row.judged for row in own)])
         right = np.array([own[0].right_before, *(row.right_after for row in own)])
         low, high = wilson(right, n)
-        above.plot(ratios, right / n, marker=marker, color=colour, label=first.label)
+        above.plot(ratios, right / n, marker=marker, color=colour, label=drawn(first.label))
         above.fill_between(ratios, low, high, color=colour, alpha=0.15, linewidth=0)
         for name, style in (("broken", "-"), ("mended", ":")):
             shares = [getattr(row, name) / row.judged for row in own]
@@ -68,7 +69,8 @@ def _draw(above: Any, below: Any, rows: Sequence[Flips], scope: Scope) -> None:
             below.plot(ratios[1:], shares, marker=marker, linestyle=style, color=colour, label=label)
     for ax in (above, below):
         ax.set(xlabel="compression ratio", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        ax.legend(loc="best", ncols=2 if len(curves) > 4 and ax is above else 1)
-    above.set_ylabel("right (share)")
-    below.set_ylabel("flips (share of items)")
-    above.set_title(scope.words, loc="left")
+    plot.legend(above)
+    plot.legend(below)
+    above.set_ylabel("share of right answers")
+    below.set_ylabel("share of items that flip")
+    above.set_title(drawn(scope.words), loc="left")

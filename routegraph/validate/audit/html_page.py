@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import os
 
 from routegraph import plot
 from routegraph._version import __version__
 from routegraph.files import atomic_open
-from routegraph.html import definitions, described, document, scrolling
+from routegraph.html import definitions, described, document, headed
 from routegraph.tables import Page
+from routegraph.text import hypertext
 from routegraph.validate.audit.figures import drawn_scopes
 from routegraph.validate.audit.result import AUDIT_DEFINITIONS, Audit
 
@@ -21,11 +21,11 @@ def write_page(path: str | os.PathLike[str], found: Audit) -> None:
     parts = [
         "<main><h1>What does compressing the cache break?</h1>",
         f"<div class=answer>{Page((first,)).to_html()}</div>",
-        f"<p class=note>Folder {html.escape(found.folder)}, routegraph {__version__}. Everything on this page is "
+        f"<p class=note>Folder {hypertext(found.folder)}, routegraph {__version__}. Everything on this page is "
         "inside this one file.</p>",
-        scrolling(Page(tuple(rest[:2]))) if found.warnings else "",
+        headed(Page(tuple(rest[:2]))) if found.warnings else "",
         described(plot.to_svg(found.plot()), *_caption(found)) if judged else "",
-        scrolling(Page(tuple(rest[2:] if found.warnings else rest))),
+        headed(Page(tuple(rest[2:] if found.warnings else rest))),
         "<h2>Definitions</h2>",
         definitions(AUDIT_DEFINITIONS),
         "</main>",

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from routegraph._version import __version__
+from routegraph.frames import records
 from routegraph.stats.intervals import interval_dict
 from routegraph.tables import Block, Grid, Heading, Page, Shown, many, note, points, words
-from routegraph.validate.audit.certificates import Certificate
+from routegraph.validate.audit.certificates import CertifiedRatio
 from routegraph.validate.audit.flips import Flips
 from routegraph.validate.audit.runs import Finding, Scope
 
@@ -52,7 +53,7 @@ class Audit(Shown):
         Of every run, over all tasks.
     by_task : tuple of Flips
         Of every run and task, where a run has several.
-    certificates : tuple of Certificate
+    certificates : tuple of CertifiedRatio
         Of every press, data set and model.
     needed : int
         Items that would do for a certificate if none of them broke.
@@ -65,7 +66,7 @@ class Audit(Shown):
     confidence: float
     whole: tuple[Flips, ...]
     by_task: tuple[Flips, ...]
-    certificates: tuple[Certificate, ...]
+    certificates: tuple[CertifiedRatio, ...]
     needed: int
     findings: tuple[Finding, ...]
 
@@ -104,22 +105,19 @@ class Audit(Shown):
         if not rows:
             return "No run could be judged: there are no right answers, and only texts were compared."
         lost, won = (sum(getattr(row, name) for row in rows) for name in ("loses", "gains"))
-        rest = len(rows) - lost - won
+        open_ = [row for row in rows if not row.loses and not row.gains]
+        unseen = [row.smallest for row in open_ if not math.isnan(row.smallest)]
+        rest, few = len(unseen), len(open_) - len(unseen)
         told = [
             f"{lost} of {many(len(rows), 'compressed run')} lose{'s' if lost == 1 else ''} answers beyond chance"
         ]
         if won:
             told.append(f"{won} gain{'s' if won == 1 else ''} answers")
         if rest:
-            unseen = [
-                row.smallest
-                for row in rows
-                if not row.loses and not row.gains and not math.isnan(row.smallest)
-            ]
-            limit = (
-                f", though a loss below {100 * max(unseen):.2g} % could have been missed" if unseen else ""
-            )
-            told.append(f"{rest} show{'s' if rest == 1 else ''} no loss{limit}")
+            limit = f"though a loss below {100 * max(unseen):.2g} % could have been missed"
+            told.append(f"{rest} show{'s' if rest == 1 else ''} no loss, {limit}")
+        if few:
+            told.append(f"{few} {'has' if few == 1 else 'have'} too few items to show any loss")
         return "; ".join(told) + "."
 
     def _most(self) -> str:
@@ -212,6 +210,10 @@ class Audit(Shown):
         from routegraph.validate.audit.figures import plot_audit
 
         return plot_audit(self.compressed, ax)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return every compressed run beside its uncompressed one as flat rows."""
+        return records([self._row_dict(row) for row in (*self.whole, *self.by_task)])
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values."""

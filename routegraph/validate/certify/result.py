@@ -14,6 +14,7 @@ from routegraph._version import __version__
 from routegraph.stats.intervals import Interval, interval_dict
 from routegraph.stats.proportions import wilson
 from routegraph.tables import Block, Grid, Heading, Page, Shown, many, note, points, words
+from routegraph.text import drawn
 from routegraph.validate.measure.pairs import HEADING, PAIRS_NOTE, Pair, area_sentence, verdicts
 
 if TYPE_CHECKING:
@@ -238,6 +239,10 @@ class Certificate(Shown):
         columns = ["policies", "share still right", "p", "verdict"]
         return Grid(columns, rows, "Policies on the same items, mean over the ratios")
 
+    def brief(self) -> str:
+        """Return the ratio to deploy."""
+        return self.answer
+
     def plot(self, ax: Any = None) -> Figure:
         """Draw the share that broke against the mean ratio, certified points marked; `ax`: axes to draw on."""
         with plot.style():
@@ -246,14 +251,16 @@ class Certificate(Shown):
             colours = list(plot.COLOURS.values())
             for row in self.rows:
                 colour = colours[names.index(row.policy) % len(colours)]
-                style, label = (":", f"{row.policy}, prompt by prompt") if row.dial else ("-", row.policy)
+                style, label = (
+                    (":", f"{drawn(row.policy)}, prompt by prompt") if row.dial else ("-", drawn(row.policy))
+                )
                 ax.plot(row.means, row.counts / self.prompts, linestyle=style, color=colour, label=label)
                 if row.holds:
                     ax.plot(row.ratio, row.counts[row.last] / self.prompts, marker="D", color=colour)
             ax.axhline(self.risk, color="grey", linewidth=1, linestyle="--")
-            ax.set(xlabel="mean compression ratio", ylabel="prompts that broke (share)", ylim=(-0.02, 1.02))
-            ax.set_title(f"{self.model}: diamonds are certified", loc="left")
-            ax.legend(loc="upper left")
+            ax.set(xlabel="mean compression ratio", ylabel="share of prompts that broke", ylim=(-0.02, 1.02))
+            ax.set_title(f"{drawn(self.model)}: diamonds are certified", loc="left")
+            plot.legend(ax)
         made: Figure = ax.figure
         return made
 

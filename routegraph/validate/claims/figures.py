@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from routegraph import plot
+from routegraph.text import drawn
 from routegraph.trace import Trace
 from routegraph.validate.claims.case import Array
 from routegraph.validate.claims.items import BASELINE, PAPER_POLICIES, label, standing
@@ -42,12 +43,12 @@ def plot_claims(measured: Sequence[Measured], width: float = 4.4, height: float 
                 for ax, kind in zip(row, ("accuracy", "wrong"), strict=False):
                     _draw_rate(ax, known, kind, policy)
                 _draw_ger(row[2], known, policy)
-            for ax, what in zip(row, ("still right", "wrong", "GER of the answer"), strict=True):
+            for ax, what in zip(row, ("share still right", "share wrong", "GER of the answer"), strict=True):
                 _finish(ax, found)
                 ax.set(ylabel=what)
             what = "answerable items, at floor" if right is None else "items right at 0"
-            row[0].set_title(f"{label(found)}, {len(known.ids)} {what}", loc="left")
-            row[0].legend(loc="best")
+            row[0].set_title(f"{drawn(label(found))}, {len(known.ids)} {what}", loc="left")
+            plot.legend(row[0])
             row[2].set_title("solid: all slots; dashed: by layer", loc="left")
     result: Figure = made
     return result
@@ -135,7 +136,7 @@ def plot_traces(runs: Sequence[Sequence[Trace]]) -> Figure:
 
 
 def _draw_depth(ax: Axes, traces: Sequence[Trace]) -> None:
-    ax.set_title(f"{traces[0].model}, {len(traces)} prompts", loc="left")
+    ax.set_title(f"{drawn(traces[0].model)}, {len(traces)} prompts", loc="left")
     ax.set(xlabel="layer", ylabel="consensus", ylim=(0, 1.02))
     if any(trace.tops is None or trace.tops_without_sink is None for trace in traces):
         return
@@ -148,7 +149,7 @@ def _draw_depth(ax: Axes, traces: Sequence[Trace]) -> None:
             colour,
             name,
         )
-    ax.legend(loc="best")
+    plot.legend(ax)
 
 
 def _draw_eviction(ax: Axes, traces: Sequence[Trace], policy: str) -> None:
@@ -163,9 +164,9 @@ def _draw_eviction(ax: Axes, traces: Sequence[Trace], policy: str) -> None:
     for k, task in enumerate(dict.fromkeys(tasks)):
         own = np.array([name == task for name in tasks])
         for axis, style in (("model", "-"), ("layer", "--")):
-            name = (task or "all") if axis == "model" else ""
+            name = drawn(task or "all") if axis == "model" else ""
             _band(ax, RATE_RATIOS, rates[axis][own], colours[k % len(colours)], name, style)
-    ax.legend(loc="best")
+    plot.legend(ax)
 
 
 def _band(ax: Axes, x: Array, rows: Array, colour: str, name: str = "", style: str = "-") -> None:

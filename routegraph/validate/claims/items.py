@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from routegraph.tables import many
 from routegraph.validate.claims.case import FLOOR, LEAST_ITEMS, UNKNOWN, Case, share_of, show
 from routegraph.validate.measure.result import Measured
 from routegraph.validate.models.sources import MODELS
@@ -102,7 +103,7 @@ def standing(found: Measured) -> Standing:
     for name, items in groups(found).items():
         right, n = int(found.right[items, 0, 0].sum()), len(items)
         if n < LEAST_ITEMS:
-            floor.append(f"{name} ({n} items are too few)")
+            floor.append(f"{name} ({many(n, 'item')} {'is' if n == 1 else 'are'} too few)")
         elif right >= FLOOR * n:
             kept.append(items)
             above.append(f"{name} ({right} of {n} right, {show(share_of(right, n))})")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 
 from rich.console import Console
 
 from routegraph.tables import Grid, many, show
+from routegraph.text import hypertext
 from routegraph.validate.claims import shapes
 from routegraph.validate.claims.case import FAILS, HOLDS, MIXED, RULE, UNDECIDED, UNTESTABLE, Claim
 from routegraph.validate.claims.items import asked_again, family_counts
@@ -74,10 +74,13 @@ def claims(console: Console, judged: Sequence[Claim], measured: Sequence[Measure
     for claim in judged:
         console.print()
         show(console, [f"{claim.id}: {claim.verdict}. {claim.statement}."], "bold")
-        show(console, [f"Test: {claim.test}", *_why(claim), f"Beside it: {claim.baseline}."], "dim")
+        show(console, [f"Test: {claim.test}", *_why(claim)], "dim")
+        if claim.baseline != "-":
+            show(console, [f"Beside it: {claim.baseline}."], "dim")
         for case in claim.evidence:
             beside = f" | {case.baseline}" if case.baseline else ""
-            show(console, [f"- {case.where}: {case.verdict}. {case.figure}{beside}"])
+            where = "" if case.where == "-" else f"{case.where}: "
+            show(console, [f"- {where}{case.verdict}. {case.figure}{beside}"])
         show(console, list(claim.notes), "dim")
     console.print()
     show(console, [RULE], "dim")
@@ -85,11 +88,11 @@ def claims(console: Console, judged: Sequence[Claim], measured: Sequence[Measure
 
 def to_html(judged: Sequence[Claim], measured: Sequence[Measured] = ()) -> list[str]:
     """Return the claims as parts of a page: the summary, shapes of curves, then a table of the cases of each claim."""
-    parts = [f"<p>{_text(claims_sentence(judged))}</p>"]
+    parts = [f"<p>{hypertext(claims_sentence(judged))}</p>"]
     parts += [short_grid(judged, measured).to_html(), summary_grid(judged).to_html(), _note(RULE)]
     parts += [grid.to_html() for grid in shapes.grids(measured)]
     for claim in judged:
-        parts += [f"<details><summary>{_text(f'{claim.id}, case by case')}</summary>"]
+        parts += [f"<details><summary>{hypertext(f'{claim.id}, case by case')}</summary>"]
         notes = (*_why(claim), *claim.notes)
         parts += [case_grid(claim).to_html(), *(_note(note) for note in notes), "</details>"]
     return parts
@@ -119,9 +122,5 @@ def _verdicts(claim: Claim) -> str:
     return f"{claim.verdict} ({told})" if len(claim.families) > 1 else claim.verdict
 
 
-def _text(words: str) -> str:
-    return html.escape(words)
-
-
 def _note(words: str) -> str:
-    return f"<p class=note>{_text(words)}</p>"
+    return f"<p class=note>{hypertext(words)}</p>"

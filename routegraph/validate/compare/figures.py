@@ -9,6 +9,7 @@ import numpy as np
 from routegraph import plot
 from routegraph.choices import PRUNING
 from routegraph.tables import all_of, interval
+from routegraph.text import drawn
 from routegraph.validate.compare.failure import Failure
 from routegraph.validate.compare.policy import PolicyComparison
 from routegraph.validate.compare.reach import TOKENS
@@ -52,15 +53,13 @@ def plot_comparison(found: PolicyComparison, model: str, axes: Any = None) -> Fi
         panels = np.ravel(axes)
         for ax, axis in zip(panels, found.axes.values(), strict=False):
             _draw_axis(ax, found, axis.over)
-        panels[0].legend(loc="upper left", frameon=found.measured is not None, framealpha=0.8)
+        plot.legend(panels[0])
         if found.reach:
             for ax, prune in zip(panels[2:], PRUNING, strict=True):
                 _draw_reach(ax, found, prune)
-            panels[2].legend(loc="lower left")
+            plot.legend(panels[2])
         made: Figure = panels[0].figure
-        made.suptitle(
-            f"{model}, policy {found.policy} on {found.scorer}", fontsize="medium", x=0.01, ha="left"
-        )
+        plot.headline(made, f"{drawn(model)}, policy {drawn(found.policy)} on {drawn(found.scorer)}")
     return made
 
 
@@ -151,7 +150,7 @@ def _draw_axis(ax: Axes, found: PolicyComparison, over: str) -> None:
         _draw_failures(ax, found.measured)
     for number, (name, ratio) in enumerate(found.cliffs.items()):
         ax.axvline(
-            ratio, color="0.7", linewidth=1, linestyle=(0, (1, 2 + 2 * number)), label=f"cliff: {name}"
+            ratio, color="0.7", linewidth=1, linestyle=(0, (1, 2 + 2 * number)), label=f"cliff: {drawn(name)}"
         )
     ax.set(
         xlim=(0.3, 1),

@@ -11,8 +11,10 @@ import numpy as np
 from routegraph import plot
 from routegraph._version import __version__
 from routegraph.files import read_result, write_json
+from routegraph.frames import records
 from routegraph.stats import intervals
-from routegraph.tables import Block, Page, Shown, note, points, words
+from routegraph.tables import Block, Page, Shown, many, note, points, spanned, words
+from routegraph.text import drawn
 from routegraph.validate.compare import failure
 from routegraph.validate.compare.figures import plot_comparison
 from routegraph.validate.compare.finding import finding
@@ -61,13 +63,12 @@ class Comparison(Shown):
     @property
     def question(self) -> str:
         """What was compared, in words."""
-        low, high = self.n_context
         agnostic = "question-agnostic (each context prefilled once, without its question)"
         aware = (
             "question-aware (each context prefilled once, its question after it; rows of both are evicted)"
         )
         return (
-            f"Model {self.model}: {self.n_prompts} prompts of {low} to {high} tokens, "
+            f"Model {self.model}: {many(self.n_prompts, 'prompt')} of {spanned(self.n_context)} tokens, "
             f"{aware if self.question_aware else agnostic}; half of the prompts held out. "
             "How much is gone from every slot, at every compression ratio?"
         )
@@ -171,6 +172,19 @@ class Comparison(Shown):
             ],
         }
 
+    def records(self) -> list[dict[str, Any]]:
+        """Return what is gone and what is reached as flat rows, one a policy, head axis or threshold, and ratio."""
+        rows = [
+            {
+                "policy": found.policy,
+                "scorer": found.scorer,
+                "parts": [axis.to_dict() for axis in found.axes.values()]
+                + [one.to_dict() for one in found.reach],
+            }
+            for found in self.policies.values()
+        ]
+        return records(rows, self.ratios.tolist())
+
 
 COMPARISON_DEFINITIONS = {
     "ratio": "fraction of cache rows the policy is asked to remove",
@@ -222,12 +236,10 @@ def plot_comparisons(result: Comparison, axes: Any = None) -> Figure:
     for found, panels in zip(result.policies.values(), rows, strict=True):
         plot_comparison(found, result.model, panels)
         for ax in panels:
-            ax.set_title(f"{found.policy}: {ax.get_title(loc='left')}", loc="left")
-    made.suptitle(
-        f"{result.model}: {result.n_prompts // 2} held-out prompts of {result.n_context[0]} to {result.n_context[1]} "
+            ax.set_title(f"{drawn(found.policy)}: {ax.get_title(loc='left')}", loc="left")
+    plot.headline(
+        made,
+        f"{drawn(result.model)}: {many(result.n_prompts // 2, 'held-out prompt')} of {spanned(result.n_context)} "
         "tokens; dots are read off, bands two standard errors over prompts",
-        fontsize="medium",
-        x=0.01,
-        ha="left",
     )
     return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from routegraph.stats.intervals import Interval
-from routegraph.tables import Block, Grid, all_of, compact, interval, points, signed
+from routegraph.tables import Block, Grid, all_of, compact, interval, many, points, signed
 from routegraph.validate.compare.failure import KINDS, Failure, apart
 from routegraph.validate.compare.policy import PolicyComparison, half_points
 from routegraph.validate.compare.prediction import AxisComparison
@@ -145,7 +145,9 @@ def _slots_reading(axis: AxisComparison) -> list[str]:
     span = f"{low:.1f} to {high:.1f}" if f"{low:.1f}" != f"{high:.1f}" else f"{low:.1f}"
     first, last = inside[0][0], inside[-1][0]
     at = f"from ratio {first:g} to {last:g}" if first != last else f"at ratio {first:g}"
-    if high < axis.slots:
+    if max(abs(low - axis.slots), abs(high - axis.slots)) < 0.05 * axis.slots:
+        why = f"about as tokens die in {axis.slots} independent slots"
+    elif high < axis.slots:
         why = f"heads agree, so tokens die sooner than {axis.slots} independent slots would let them"
     elif low > axis.slots:
         why = f"what one head drops others keep, so tokens last longer than in {axis.slots} independent slots"
@@ -246,7 +248,7 @@ def failure_reading(found: PolicyComparison) -> list[str]:
     if measured is None:
         return ["Answers under this policy were not measured."]
     lines = [
-        f"Measured on {measured.items} items, {measured.shared} of them prompts of this trace; "
+        f"Measured on {many(measured.items, 'item')}, {measured.shared} of them prompts of this trace; "
         f"{measured.known} are right at ratio 0."
     ]
     axis = found.axes["model"]

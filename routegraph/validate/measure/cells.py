@@ -62,6 +62,11 @@ class Cells:
         # As the folder records them: the digest in its cells is of these.
         return cls(read_run(out, kind)["settings"], Path(out), kind)
 
+    def has(self, name: str) -> bool:
+        """Return whether a cell is there already, whole or not."""
+        path = self._path(name)
+        return path is not None and path.exists()
+
     def find(self, name: str) -> dict[str, Any] | None:
         """Return a cell that is there already, None where it is not; ValueError as `read_cell`."""
         path = self._path(name)

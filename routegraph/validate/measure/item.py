@@ -151,6 +151,13 @@ def evicted(model: Loaded, item: Item, seed: int) -> tuple[Any, list[Eviction]]:
     return done.cache, [Eviction.of(method, done, seed) for method in item.methods]
 
 
+def effort(item: Item, plan: Plan) -> float:
+    """Return about how many tokens a model reads and writes for an item, every policy and ratio in one batch."""
+    n, ratios = len(item.asked.context), max(len(plan.ratios), 1 + len(plan.keep))
+    # Half of the greatest length: most replies end before.
+    return n + len(plan.policy_names) * ratios * (len(item.asked.question) + plan.max_new_tokens / 2)
+
+
 def measure_item(
     model: Loaded, item: Item, plan: Measuring, carriers: int = 0, with_metrics: bool = False
 ) -> dict[str, Any]:

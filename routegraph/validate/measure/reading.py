@@ -7,6 +7,7 @@ import numpy as np
 from routegraph.critical.points import half_point
 from routegraph.stats.intervals import Interval
 from routegraph.survival import n_kept
+from routegraph.tables import many
 from routegraph.validate.measure.answers import FLOOR, LEAST, Answers
 from routegraph.validate.measure.bits import bits_sentence
 from routegraph.validate.prompts.tokens import set_aside
@@ -74,7 +75,7 @@ def policy_sentence(found: Answers, policy: str) -> str:
     inside = rates.rate[at] >= rates.low[0]
     last = int(at[len(at) - 1 if inside.all() else int(np.argmin(inside)) - 1])
     shown = last or int(at[1])
-    count = f"{int(right[:, shown].sum())} of {len(right)} items still right"
+    count = f"{int(right[:, shown].sum())} of {many(len(right), 'item')} still right"
     if not last:
         kept = f"loses answers already at {place_word(found, shown)} ({count})"
     else:
@@ -114,7 +115,7 @@ def short(value: float) -> str:
 def _share(found: Answers) -> str:
     rates = found.rates("accuracy", found.policies[0])
     value = f"{rates.rate[0]:.2f} [{rates.low[0]:.2f}, {rates.high[0]:.2f}]"
-    return f"{rates.counts[0]} of {rates.trials} items, {value}"
+    return f"{rates.counts[0]} of {many(rates.trials, 'item')}, {value}"
 
 
 def _right(found: Answers, task: str | None = None) -> int:

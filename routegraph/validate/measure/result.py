@@ -14,7 +14,8 @@ from routegraph import plot
 from routegraph._version import __version__
 from routegraph.files import digest
 from routegraph.stats.intervals import Interval, interval_dict
-from routegraph.tables import Page, Shown
+from routegraph.tables import Page, Shown, many
+from routegraph.text import drawn
 from routegraph.validate.measure.answers import KINDS, LEAST, Answers
 from routegraph.validate.measure.bits import bits_definitions, bytes_grid, bytes_share
 from routegraph.validate.measure.cells import Cells, cliffs_of, read_cells, read_run, unsealed
@@ -82,6 +83,15 @@ class Measured(Shown, Answers):
         """Return answers at every ratio, critical ratios, and which metric tells the failing items."""
         page = measured_page(self)
         return Page((*page.blocks, bytes_grid(self, self.bytes))) if self.bits else page
+
+    def brief(self) -> str:
+        """Return what was asked, and how many items are right with nothing removed."""
+        asked = (
+            f"{self.settings['model']}, {many(len(self.ids), 'item')}, {', '.join(self.policies)} at "
+            f"{many(len(self.ratios), 'ratio')}"
+        )
+        right, n = int(self.right[self.answerable, 0, 0].sum()), int(self.answerable.sum())
+        return f"{asked}; {right} of {n} answerable right with nothing removed"
 
     @property
     def bytes(self) -> NDArray[np.float64]:
@@ -286,17 +296,14 @@ def plot_measured(found: Measured, axes: Any = None) -> Figure:
                 _draw_metrics(ax, found, policy, names)
             for ax, what in zip(row, panels, strict=True):
                 _finish(ax, found, policy)
-                ax.set_title(f"{policy}: {what}", loc="left")
-        for ax in grid[0]:
-            ax.legend(loc="best")
+                ax.set_title(f"{drawn(policy)}: {what}", loc="left")
+        plot.legend(*grid[-1])
         aware = "question-aware" if found.settings["question_aware"] else "question-agnostic"
         bits = f", bits {Precision.named(found.bits).name} but for the first" if found.bits else ""
-        made.suptitle(
-            f"{found.settings['model']}{bits}, {len(found.ids)} items, {aware}; dotted: cliffs built in by protected "
-            "rows",
-            fontsize="medium",
-            x=0.01,
-            ha="left",
+        plot.headline(
+            made,
+            f"{drawn(found.settings['model'])}{bits}, {many(len(found.ids), 'item')}, {aware}; dotted: cliffs built in "
+            "by protected rows",
         )
     return made
 

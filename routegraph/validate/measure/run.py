@@ -17,11 +17,12 @@ from routegraph.files import digest
 from routegraph.options import check_names, takes
 from routegraph.survival import check_ratios
 from routegraph.validate.measure.cells import Cells
-from routegraph.validate.measure.item import measure_item, read_items
+from routegraph.validate.measure.item import effort, measure_item, read_items
 from routegraph.validate.measure.metrics import EPS
 from routegraph.validate.measure.result import Measured, from_cells
 from routegraph.validate.models.load import load
 from routegraph.validate.models.sources import Progress
+from routegraph.validate.models.speed import expect
 from routegraph.validate.plan import Measuring
 from routegraph.validate.prompts.prompt import Prompt
 
@@ -134,6 +135,8 @@ def measure(
     items, aside = read_items(model, prompts, plan)
     kept = Cells.open(out, settings)
     names = [digest(item.prompt.to_dict()) for item in items]
+    efforts = [effort(item, plan) for name, item in zip(names, items, strict=True) if not kept.has(name)]
+    expect(progress, model, efforts, len(items))
     cells = kept.fill(
         [(name, item.prompt.id) for name, item in zip(names, items, strict=True)],
         lambda k: measure_item(model, items[k], plan, carriers, settings["metrics"]),

@@ -6,7 +6,7 @@ import math
 
 from routegraph.critical.result import CriticalFit
 from routegraph.stats.auc import Auc
-from routegraph.tables import Grid, Page, interval, note, points, spanned, words
+from routegraph.tables import Grid, Page, interval, many, note, points, spanned, words
 from routegraph.validate.graders import FORMER
 from routegraph.validate.measure.answers import KINDS, LEAST, Answers, Rates
 from routegraph.validate.measure.bits import BITS_NOTE, bits_words
@@ -61,7 +61,7 @@ def header(found: Answers) -> str:
     sizes = ", ".join(f"{task} {found.item_tasks.count(task)}" for task in found.tasks)
     aware = "question-aware" if settings["question_aware"] else "question-agnostic"
     grader = settings.get("grader", FORMER)
-    told = f"{len(found.ids)} items of {spanned(n)} tokens ({sizes})"
+    told = f"{many(len(found.ids), 'item')} of {spanned(n)} tokens ({sizes})"
     return f"Model {settings['model']}, {aware}, grader: {grader}; {told}."
 
 
@@ -94,7 +94,9 @@ def critical_grid(found: Answers) -> Grid:
     """Return critical ratios with their verdicts and the cliffs that are built in."""
     rows = []
     for policy in found.policies:
-        built_in = ", ".join(f"{ratio:.3f}" for ratio in found.cliffs[policy].values()) or "none"
+        built_in = (
+            ", ".join(dict.fromkeys(f"{ratio:.3f}" for ratio in found.cliffs[policy].values())) or "none"
+        )
         for task in _groups(found):
             fitted = found.critical(policy, task)
             verdict = "no change" if fitted is None else fitted.verdict

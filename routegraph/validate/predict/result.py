@@ -13,6 +13,7 @@ from routegraph import plot
 from routegraph._version import __version__
 from routegraph.stats.intervals import interval_dict, listed, unlisted
 from routegraph.tables import Page, Shown
+from routegraph.text import drawn
 from routegraph.validate.measure.cells import PREDICTION, cliffs_of, read_cells, read_run
 from routegraph.validate.predict.defaults import OTHER_MODELS
 from routegraph.validate.predict.forecast import SHARES, Forecast
@@ -54,12 +55,12 @@ class Predicted(Shown, Forecast):
             ax = plot.axes_or_new(ax)
             for policy, colour in zip(self.policies, _cycle(len(self.policies)), strict=True):
                 low, high = self.band(policy)
-                ax.plot(self.ratios, self.kept(policy), marker=".", color=colour, label=policy)
+                ax.plot(self.ratios, self.kept(policy), marker=".", color=colour, label=drawn(policy))
                 ax.fill_between(self.ratios, low, high, color=colour, alpha=0.12, linewidth=0)
             ax.axhline(0.5, color="grey", linewidth=1, linestyle=":")
-            ax.set(xlabel="compression ratio", ylabel="answers expected to hold (share)", ylim=(-0.02, 1.02))
-            ax.set_title(f"{self.settings['model']}: predicted, {len(self.ids)} prompts", loc="left")
-            ax.legend(loc="lower left")
+            ax.set(xlabel="compression ratio", ylabel="share of answers expected to hold", ylim=(-0.02, 1.02))
+            ax.set_title(f"{drawn(self.settings['model'])}: predicted, {len(self.ids)} prompts", loc="left")
+            plot.legend(ax)
         made: Figure = ax.figure
         return made
 

@@ -24,6 +24,7 @@ from routegraph.validate.measure.item import Item, distinct_variants, evicted, r
 from routegraph.validate.measure.run import MEASURED_POLICIES, planned
 from routegraph.validate.models.load import Loaded, load
 from routegraph.validate.models.sources import Progress
+from routegraph.validate.models.speed import expect
 from routegraph.validate.plan import JUDGING, Plan
 from routegraph.validate.predict.forecast import SHARES
 from routegraph.validate.predict.reply import stated
@@ -101,8 +102,15 @@ def predict(
         settings["tries"] = tries
     items, aside = read_items(model, [without_answer(prompt) for prompt in prompts], plan)
     kept = Cells.open(out, settings, PREDICTION)
+    names = [digest(item.prompt.to_dict()) for item in items]
+    efforts = [  # read, replied to, and read again by layers
+        3 * (len(item.asked.context) + len(item.asked.question) + plan.max_new_tokens)
+        for name, item in zip(names, items, strict=True)
+        if not kept.has(name)
+    ]
+    expect(progress, model, efforts, len(items))
     cells = kept.fill(
-        [(digest(item.prompt.to_dict()), item.prompt.id) for item in items],
+        [(name, item.prompt.id) for name, item in zip(names, items, strict=True)],
         lambda k: predict_item(model, items[k], plan, tries),
         progress,
     )

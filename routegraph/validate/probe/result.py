@@ -15,7 +15,8 @@ from routegraph._version import __version__
 from routegraph.files import read_result, write_json
 from routegraph.stats.intervals import Interval, interval_dict, interval_of
 from routegraph.stats.proportions import wilson
-from routegraph.tables import Grid, Page, Shown, note, points, signed, words
+from routegraph.tables import Grid, Page, Shown, many, note, points, signed, words
+from routegraph.text import drawn
 from routegraph.validate.eviction import legend
 from routegraph.validate.probe.fit import FOLDS, INNER, STRENGTHS, Probe
 
@@ -257,16 +258,14 @@ def plot_probed(found: Probed, axes: Any = None) -> Figure:
             ax.axhline(asked.value, color=black, linewidth=1, linestyle="--", label="question's tokens alone")
             ax.axhspan(asked.low, asked.high, color=black, alpha=0.07, linewidth=0)
             ax.set(ylim=(-0.02, 1.02), xlabel="compression ratio", ylabel="macro-F1, share of items")
-            ax.set_title(policy, loc="left")
+            ax.set_title(drawn(policy), loc="left")
         if not own_figure:
             return made
-        handles, names = np.ravel(axes)[0].get_legend_handles_labels()
-        made.legend(handles, names, loc="outside lower center", ncols=3)
-        made.suptitle(
-            f"{found.settings['model']}: {found.items} items, target {found.settings['target']}; bands 95 %",
-            fontsize="medium",
-            x=0.01,
-            ha="left",
+        plot.legend(np.ravel(axes)[0])
+        plot.headline(
+            made,
+            f"{drawn(found.settings['model'])}: {many(found.items, 'item')}, target {found.settings['target']}; "
+            "bands 95 %",
         )
     return made
 
@@ -293,7 +292,7 @@ def _header(found: Probed) -> list[str]:
     aware = "question-aware" if settings["question_aware"] else "question-agnostic"
     labels = ", ".join(f"{name} {count}" for name, count in found.labels.items())
     made = [
-        f"Model {settings['model']}, {aware}; {found.items} items of {found.worlds} worlds.",
+        f"Model {settings['model']}, {aware}; {many(found.items, 'item')} of {many(found.worlds, 'world')}.",
         f"Target {settings['target']}: {TARGETS[settings['target']]}.",
         f"Labels: {labels if len(found.labels) <= 20 else f'{len(found.labels)} of them'}.",
         f"Question's tokens alone: {_interval(found.question)}; the most frequent label: "

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.options import check_names, takes
-from routegraph.validate.measure.item import Item
+from routegraph.validate.measure.item import Item, effort
 from routegraph.validate.models.load import load
 from routegraph.validate.models.sources import Progress
+from routegraph.validate.models.speed import expect
 from routegraph.validate.plan import Plan
 from routegraph.validate.probe import fit
 from routegraph.validate.probe.features import Features, item_features, middle, stacked
@@ -108,6 +109,7 @@ def probe(
     places = [number for number, label in enumerate(labels) if label in counts]
     items = [Item.read(loaded, prompts[number], plan) for number in places]
     parts = []
+    expect(progress, loaded, [effort(item, plan) for item in items], len(items))
     for done, item in enumerate(items):
         if progress:
             progress(done, len(items), item.prompt.id)

@@ -11,7 +11,7 @@ from routegraph.validate.quantise.precision import Precision
 FULL = 16
 
 
-def cache_bytes(n_rows: ArrayLike, head_dim: int, precision: Precision | None = None) -> int:
+def quantised_bytes(n_rows: ArrayLike, head_dim: int, precision: Precision | None = None) -> int:
     """Return the bytes of a cache: keys and values of every head.
 
     The codes of a group are packed one after the other and fill up its last byte; each group has a scale of 16 bits
@@ -45,7 +45,7 @@ def cache_bytes(n_rows: ArrayLike, head_dim: int, precision: Precision | None = 
 
 def bytes_of(kept: NDArray[np.bool_], head_dim: int, precision: Precision | None = None) -> list[int]:
     """Return the bytes of the cache of every variant, of which bool[n_variants, n_layers, n_kv_heads, n] is kept."""
-    return [cache_bytes(rows, head_dim, precision) for rows in kept.sum(axis=-1)]
+    return [quantised_bytes(rows, head_dim, precision) for rows in kept.sum(axis=-1)]
 
 
 def _head(n: int, width: int, precision: Precision) -> int:

@@ -20,6 +20,7 @@ from routegraph.options import check_names, takes
 from routegraph.trace import Trace
 from routegraph.validate.models.load import Loaded, fingerprint, load
 from routegraph.validate.models.sources import Progress
+from routegraph.validate.models.speed import expect
 from routegraph.validate.presses import prefill
 from routegraph.validate.presses.scorers import (
     CHUNK_LENGTH,
@@ -91,6 +92,7 @@ def extract(
             aside.append((prompt.id, str(error)))
     tell_set_aside(aside, len(prompts))
     traces = []
+    expect(progress, model, [len(context.token_ids) for _, context in fitting], len(fitting))
     for done, (prompt, context) in enumerate(fitting):
         recorder = GraphRecorder() if graphs else None
         # Fresh presses: one may keep what it worked out.

@@ -15,6 +15,8 @@ from routegraph.options import check_whole
 from routegraph.stats.bootstrap import resample_weights
 from routegraph.stats.intervals import Curve, listed, standard_error
 from routegraph.survival import check_ratio, ratio_keeping
+from routegraph.tables import many
+from routegraph.text import drawn
 from routegraph.theory import ger as theory
 from routegraph.trace import Trace
 from routegraph.validate.eviction import Eviction, Method
@@ -375,14 +377,14 @@ def plot_inspection(found: Inspection) -> Figure:
             last = [2 ** (b + 1) - 2 for b in range(len(mean))]
             names = ["0", *(f"{2**b - 1}-{last[b]}" for b in range(1, len(mean)))]
             distance.set_xticks(np.arange(len(mean)), names, rotation=60)
-        distance.set(xlabel="distance, tokens", ylabel="share of attention beyond the sink")
+        distance.set(xlabel="distance in tokens", ylabel="share of attention beyond the sink")
         distance.set_title("attention by distance")
         if found.lorenz is not None and found.gini is not None:
             for (name, (mean, error)), colour in zip(found.lorenz.items(), (red, blue), strict=True):
                 label = f"{name}, Gini {found.gini[name].mean[0]:.2f}"
                 plot.band(popularity, found.fractions, mean, 2 * error, color=colour, label=label)
             popularity.plot([0, 1], [0, 1], color="0.7", linestyle=":", label="all rows alike")
-            popularity.legend(loc="lower right")
+            plot.legend(popularity)
         popularity.set(xlabel="most attended fraction of a slot's rows", ylabel="share of its attention")
         popularity.set_title("Lorenz curve of attention")
         mean, error = found.correlation
@@ -392,15 +394,15 @@ def plot_inspection(found: Inspection) -> Figure:
         correlation.set_title("slot correlation")
         mean, error = found.effective_slots
         plot.band(slots, SLOTS_AT, mean, 2 * error, color=green, marker=".")
-        slots.set(xlabel="compression ratio", ylabel="ln GER / ln p")
+        slots.set(xlabel="compression ratio", ylabel="effective slots, ln GER / ln p")
         slots.set_title(f"effective slots of {found.sizes[0] * found.sizes[1]}, topk")
         if found.by_layer is not None:
             for name, (mean, error) in found.by_layer.items():
                 look = {"color": red if "consensus" in name else blue}
                 look["linestyle"] = "--" if "without" in name else "-"
                 plot.band(layers, np.arange(1, len(mean) + 1), mean, 2 * error, label=name, **look)
-            layers.legend()
-        layers.set(xlabel="layer", ylabel="consensus, agreement", ylim=(0, 1))
+            plot.legend(layers)
+        layers.set(xlabel="layer", ylabel="consensus and agreement", ylim=(0, 1))
         layers.set_title("top keys of the query heads")
         prompt, policy, ratio = found.shown
         extent = (0, found.survivors.shape[1], found.sizes[0] + 0.5, 0.5)
@@ -410,7 +412,7 @@ def plot_inspection(found: Inspection) -> Figure:
         made.colorbar(image, ax=survivors, label=f"KV heads alive of {found.sizes[1]}")
         survivors.grid(False)
         survivors.set(xlabel="token", ylabel="layer")
-        survivors.set_title(f"survivors of {prompt}, {policy} at {ratio:g}")
-        title = f"{found.model}, {len(found.prompts)} prompts"
-        made.suptitle(title, fontsize="medium", x=0.01, ha="left")
+        survivors.set_title(f"survivors of {drawn(prompt)}, {drawn(policy)} at {ratio:g}")
+        title = f"{drawn(found.model)}, {many(len(found.prompts), 'prompt')}"
+        plot.headline(made, title)
     return made

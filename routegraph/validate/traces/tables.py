@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from routegraph.survival import n_kept
-from routegraph.tables import Grid, compact, many, show, spanned
+from routegraph.tables import Grid, all_of, compact, many, show, spanned
 from routegraph.validate.traces.inspect import SLOTS_AT, Inspection, Means
 
 #: Shades of the survivors map, from no head alive to all of them.
@@ -64,13 +64,11 @@ def inspection(console: Console, found: Inspection, provenance: dict[str, Any]) 
     console.print()
     kept = n_kept(found.survivors.shape[1], ratio)
     title = f"Survivors of {prompt}, {policy} at ratio {ratio:.4g}, keep {kept}: layers down, tokens across"
-    console.print(title, style="bold", highlight=False)
-    show(console, [f"{policy}: {found.method}."])
-    for line in survivors_map(found):
-        console.print(line, markup=False, highlight=False)
+    show(console, [title], "bold")
+    show(console, [f"{policy}: {found.method}.", *survivors_map(found)])
     show(
         console,
-        [f"'{_SHADES[0]}' no KV head keeps the token, '{_SHADES[-1]}' all {found.sizes[1]} do."],
+        [f"'{_SHADES[0]}' no KV head keeps the token, '{_SHADES[-1]}' {all_of(found.sizes[1], 'KV head')}."],
         "dim",
     )
     console.print()
@@ -95,7 +93,8 @@ def inspection_header(found: Inspection, provenance: dict[str, Any]) -> list[str
     answers = sum(a for _, _, a in found.prompts)
     layers, heads, query_heads = found.sizes
     lines = [
-        f"Model {found.model}: {layers} layers x {heads} KV heads ({query_heads} query heads a layer).",
+        f"Model {found.model}: {many(layers, 'layer')} x {many(heads, 'KV head')} "
+        f"({many(query_heads, 'query head')} a layer).",
         f"{many(len(lengths), 'prompt')} of {spanned(lengths)} tokens, {many(answers, 'answer token')} in all.",
     ]
     for name, parameters in found.scorers.items():

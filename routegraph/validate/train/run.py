@@ -144,9 +144,9 @@ def plot_curve(record: dict[str, Any]) -> Any:
             ax.text(
                 event["minutes"], 0.02, f" {event['event']}", rotation=90, fontsize=6, va="bottom", ha="right"
             )
-        ax.set(xlabel="processor time (minutes)", ylabel="correct answers (share)", ylim=(0, 1.02))
+        ax.set(xlabel="processor time (minutes)", ylabel="share of correct answers", ylim=(0, 1.02))
         if kinds:
-            ax.legend(loc="lower right")
+            plot.legend(ax)
     return made
 
 

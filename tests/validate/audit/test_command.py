@@ -22,7 +22,7 @@ class Tags(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         if tag == "table":
-            self.boxed.append(any(dict(held).get("class") == "scroll" for _, held in self.open))
+            self.boxed.append(any(dict(held).get("class") == "box" for _, held in self.open))
         self.found.append((tag, dict(attrs)))
         if tag not in ("meta", "br", "path", "use"):
             self.open.append((tag, attrs))

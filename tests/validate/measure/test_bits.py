@@ -22,7 +22,7 @@ from routegraph.validate.plan import Measuring
 from routegraph.validate.presses.prefill import prefill
 from routegraph.validate.quantise.precision import CHOICES, Precision
 from routegraph.validate.quantise.rows import Rounded, Rows, rounded_cache
-from routegraph.validate.quantise.size import cache_bytes
+from routegraph.validate.quantise.size import quantised_bytes
 from routegraph.validate.tasks import load_task
 from tests.helpers.commands import run
 from tests.helpers.decoding import QUESTION, small
@@ -134,12 +134,12 @@ def test_bytes_are_those_of_the_rows_kept(measured, qwen):
     for cell, n in zip(found.cells, found.n_context, strict=True):
         rows = np.full(qwen.n_layers * qwen.n_heads, n)
         taken = np.reshape(cell["bytes"], (2, 4))
-        assert (taken[:, 0] == cache_bytes(rows, qwen.head_dim)).all()
-        assert (taken[:, 1] == cache_bytes(rows, qwen.head_dim, one)).all()
+        assert (taken[:, 0] == quantised_bytes(rows, qwen.head_dim)).all()
+        assert (taken[:, 1] == quantised_bytes(rows, qwen.head_dim, one)).all()
         assert (np.diff(taken) < 0).all()
     assert found.bytes[:, 0].tolist() == [1, 1]
-    whole = [cache_bytes([n], qwen.head_dim) for n in found.n_context]
-    bits = [cache_bytes([n], qwen.head_dim, one) for n in found.n_context]
+    whole = [quantised_bytes([n], qwen.head_dim) for n in found.n_context]
+    bits = [quantised_bytes([n], qwen.head_dim, one) for n in found.n_context]
     assert found.bytes[0, 1] == pytest.approx(np.mean(np.divide(bits, whole)))
     assert 2 / 16 < found.bytes[0, 1] < 4 / 16
 

@@ -37,10 +37,7 @@ def test_structural_cliffs_are_named():
         "4 sinks in the longest prompt, n = 200": 0.98,
     }
     watched = replace(synthetic_trace(0), scorers={"expected_attention": {"window": 50, "n_sink": 0}})
-    assert cliffs([watched]) == {
-        "a window of 50 in the shortest prompt, n = 200": 0.75,
-        "a window of 50 in the longest prompt, n = 200": 0.75,
-    }
+    assert cliffs([watched]) == {"a window of 50 in every prompt, n = 200": 0.75}
     both = {"window": 4, "n_sink": 4, "chunk_length": 32}
     found = cliffs([replace(watched, scorers={"expected_attention": both})])
     assert found == {"4 sinks and a window of 4 in each chunk of 32": 0.75}

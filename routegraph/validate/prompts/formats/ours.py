@@ -92,7 +92,7 @@ def _prompt(entry: Any, number: int) -> Prompt:
     if type(identifier) not in (str, int):
         raise ValueError(f"field 'id' must be a string, got {_kind(identifier)}")
     return Prompt(
-        id=str(identifier),
+        id=_whole(str(identifier), "id"),
         context=context,
         question=_text(entry, "question"),
         answer=_text(entry, "answer"),
@@ -114,18 +114,23 @@ def _text(entry: Mapping[str, Any], field: str) -> str:
         return ""
     if not isinstance(value, str):
         raise ValueError(f"field {field!r} must be a string, got {_kind(value)}")
+    return _whole(value, field)
+
+
+def _whole(text: str, field: str) -> str:
+    """Return a text that every file can hold."""
     try:
-        value.encode("utf-8")
+        text.encode("utf-8")
     except UnicodeEncodeError:
         raise ValueError(f"field {field!r} holds half a surrogate pair, which is no character") from None
-    return value
+    return text
 
 
 def _strings(entry: Mapping[str, Any], field: str) -> tuple[str, ...]:
     words = entry.get(field) or []
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise ValueError(f"field {field!r} must be a list of strings")
-    return tuple(words)
+    return tuple(_whole(word, field) for word in words)
 
 
 def _spans(entry: Mapping[str, Any], field: str, context: str) -> tuple[Span, ...]:
