@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import multiprocessing
 import pickle
 import signal
@@ -273,7 +274,11 @@ def _client(workers: int, address: str) -> Iterator[Any]:
     if address == "local":
         # What fits in memory is counted before; dask's own count takes files that are mapped for memory.
         with Client(
-            n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=None
+            n_workers=workers,
+            threads_per_worker=1,
+            dashboard_address=None,
+            memory_limit=None,
+            silence_logs=logging.ERROR,
         ) as client:
             yield client
         return

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from routegraph._version import __version__
 from routegraph.executors import as_done, check_address, check_scheduler, executor
 from routegraph.options import check_whole
 from routegraph.validate.models.load import Loaded, fingerprint, load
-from routegraph.validate.models.machine import check_device
+from routegraph.validate.models.machine import check_device, use_threads
 from routegraph.validate.models.origin import Origin, parameters_of
 from routegraph.validate.models.size import check_workers_fit
 from routegraph.validate.models.sources import Progress, check_installed
@@ -49,6 +50,8 @@ class Work:
     threads : int or None
         Threads of torch in each worker. By default as many as there are cores for each on this machine, one with a
         scheduler elsewhere; in the calling process as many as torch has.
+    pool : Executor or None
+        Whom `kept` keeps open.
 
     Raises
     ------
@@ -59,6 +62,7 @@ class Work:
     workers: int = 1
     dask: str | None = None
     threads: int | None = None
+    pool: Executor | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_whole("workers", self.workers, 1)
@@ -86,6 +90,19 @@ class Work:
 
             return int(torch.get_num_threads())
         return 1 if self.elsewhere else max(1, cores // self.workers)
+
+    def use_threads(self) -> None:
+        """Give torch its threads in this process, which a command does; see `models.machine.use_threads`."""
+        use_threads(None if self.elsewhere else self.threads)
+
+    @contextmanager
+    def kept(self) -> Iterator[Work]:
+        """Keep the workers, and with them their models, for more than one call of `compute`."""
+        if self.here or self.pool is not None:
+            yield self
+            return
+        with executor(self.workers, processes=self.dask is None, dask=self.dask) as pool:
+            yield replace(self, pool=pool)
 
     def load(
         self, model: Any, dtype: str = "float32", device: str = "cpu", progress: Progress | None = None
@@ -126,6 +143,10 @@ class Work:
     def _check_fits(self, name: str, parameters: int | None, origin: Origin, here: int) -> None:
         if not self.elsewhere and parameters is not None:
             check_workers_fit(name, parameters, origin.dtype, origin.device, self.workers, here)
+
+
+#: The calling process computes.
+HERE = Work()
 
 
 @dataclass(frozen=True)
@@ -178,9 +199,46 @@ def compute(
         raise ValueError("a model that was in memory already cannot be given to workers; use Work.load")
     head = _Head(__version__, model.origin, fingerprint(model), count, plugins.loaded())
     ahead = AHEAD if work.elsewhere else 2 * work.workers
-    with executor(work.workers, processes=work.dask is None, dask=work.dask) as pool:
-        calls = ((key, _in_worker, (head, function, *arguments)) for key, arguments in items)
-        yield from as_done(pool, calls, ahead)
+    calls = ((key, _in_worker, (head, function, *arguments)) for key, arguments in items)
+    with work.kept() as opened:
+        assert opened.pool is not None
+        yield from as_done(opened.pool, calls, ahead)
+
+
+def in_order(
+    model: Loaded,
+    function: Callable[..., R],
+    items: Sequence[tuple[str, tuple[Any, ...]]],
+    work: Work,
+    progress: Progress | None = None,
+) -> list[R]:
+    """Return ``function(model, *arguments)`` of all items, in their order; errors as of `compute`.
+
+    Parameters
+    ----------
+    model, function, work
+        As of `compute`.
+    items : sequence of (str, tuple)
+        What progress calls each, and its arguments.
+    progress : callable, optional
+        Called as ``progress(done, total, label)``.
+    """
+    found: dict[int, R] = {}
+
+    def told(label: str) -> None:
+        if progress:
+            progress(len(found), len(items), label)
+
+    def asked() -> Iterator[tuple[int, tuple[Any, ...]]]:
+        for k, (label, arguments) in enumerate(items):
+            told(label)
+            yield k, arguments
+
+    for k, result in compute(model, function, asked(), work):
+        found[k] = result
+        if not work.here:  # where the next one is told of at once
+            told(items[k][0])
+    return [found[k] for k in range(len(items))]
 
 
 @contextmanager
