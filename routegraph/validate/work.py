@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -166,7 +166,7 @@ def compute(
     items: Iterable[tuple[K, tuple[Any, ...]]],
     work: Work,
     threads: int | None = None,
-) -> Iterator[tuple[K, R]]:
+) -> Generator[tuple[K, R], None, None]:
     """Yield the key of each item and ``function(model, *arguments)`` as they are done.
 
     Parameters
@@ -234,10 +234,11 @@ def in_order(
             told(label)
             yield k, arguments
 
-    for k, result in compute(model, function, asked(), work):
-        found[k] = result
-        if not work.here:  # where the next one is told of at once
-            told(items[k][0])
+    with closing(compute(model, function, asked(), work)) as results:
+        for k, result in results:
+            found[k] = result
+            if not work.here:  # where the next one is told of at once
+                told(items[k][0])
     return [found[k] for k in range(len(items))]
 
 

@@ -12,6 +12,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,10 +124,12 @@ class Cells:
                 else:
                     cells[name] = cell
 
-        for name, content in compute(model, function, missing(), work, self.threads):
-            cells[name] = self.keep(name, content)
-            made += 1
-            told(labels[name])
+        # Closed at once where a cell cannot be written: nobody works on.
+        with closing(compute(model, function, missing(), work, self.threads)) as contents:
+            for name, content in contents:
+                cells[name] = self.keep(name, content)
+                made += 1
+                told(labels[name])
         told("done")
         self.note_run(len(items), made, time.time() - started)
         return [cells[name] for name, _, _ in items]
