@@ -12,12 +12,15 @@ import os
 import sys
 import types
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from routegraph import registry
 from routegraph.files import digest
+
+#: Called with a file's module, to register what the file does not register itself.
+Register = Callable[[types.ModuleType], None]
 
 _loaded: dict[str, Source] = {}
 
@@ -32,10 +35,14 @@ class Source:
         Where it was; for messages only.
     text : str
         What stood in it.
+    registers : tuple of callable
+        What registered more of its module than it does itself; where other processes load it, too, these can be
+        pickled.
     """
 
     path: str
     text: str
+    registers: tuple[Register, ...] = field(default=(), compare=False)
 
     @property
     def module(self) -> str:
@@ -44,9 +51,7 @@ class Source:
         return f"routegraph_loaded_{whole}_{Path(self.path).stem}"
 
 
-def load(
-    path: str | os.PathLike[str], register: Callable[[types.ModuleType], None] | None = None
-) -> list[str]:
+def load(path: str | os.PathLike[str], register: Register | None = None) -> list[str]:
     """Run a Python file and register what it declares.
 
     Parameters
@@ -85,7 +90,11 @@ def loaded() -> tuple[Source, ...]:
 def ensure(sources: Iterable[Source]) -> None:
     """Load in this process what was loaded in another, from its text; what is here already is left alone."""
     for source in sources:
-        _run(source)
+        known = _loaded.get(source.module)
+        done = known.registers if known == source else ()
+        for register in source.registers or (None,):
+            if register not in done:
+                _run(source, register)
 
 
 def fingerprints(functions: Iterable[Callable[..., Any]]) -> dict[str, str]:
@@ -100,12 +109,15 @@ def fingerprints(functions: Iterable[Callable[..., Any]]) -> dict[str, str]:
     return {name: digest(sorted(found)) for name, found in texts.items()}
 
 
-def _run(source: Source, register: Callable[[types.ModuleType], None] | None = None) -> list[str]:
-    if _loaded.get(source.module) == source:
+def _run(source: Source, register: Register | None = None) -> list[str]:
+    known = _loaded.get(source.module)
+    if known == source:
         if register is None:
             return []
         with registry.registering(source.path) as names:
             _registered(register, sys.modules[source.module], source)
+        if register not in known.registers:
+            _loaded[source.module] = replace(known, registers=(*known.registers, register))
         return names
     module = types.ModuleType(source.module)
     module.__file__ = source.path
@@ -129,13 +141,11 @@ def _run(source: Source, register: Callable[[types.ModuleType], None] | None = N
         raise ValueError(
             f"plug-in file {source.path!r} cannot be loaded: {_why(error, source.path)}"
         ) from None
-    _loaded[source.module] = source
+    _loaded[source.module] = replace(source, registers=() if register is None else (register,))
     return names
 
 
-def _registered(
-    register: Callable[[types.ModuleType], None], module: types.ModuleType, source: Source
-) -> None:
+def _registered(register: Register, module: types.ModuleType, source: Source) -> None:
     """Register more of a module that is there; ValueError in one sentence that names the file."""
     try:
         register(module)

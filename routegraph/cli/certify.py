@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from routegraph.cli.options import (
+    Dask,
     Device,
     Dtype,
     Items,
@@ -17,6 +18,7 @@ from routegraph.cli.options import (
     Presses,
     Ratios,
     Threads,
+    Workers,
     count,
     share,
     takes,
@@ -30,6 +32,7 @@ from routegraph.validate.plan import Plan
 if TYPE_CHECKING:
     from routegraph.validate.measure.result import Measured
     from routegraph.validate.predict.result import Predicted
+    from routegraph.validate.work import Work
 
 
 @takes(Plan)
@@ -93,6 +96,8 @@ def certify(
     dtype: Dtype = "float32",
     device: Device = "cpu",
     threads: Threads = None,
+    workers: Workers = 1,
+    dask: Dask = None,
     json_: Json = False,
     plot: Plot = None,
     out: Out = None,
@@ -106,6 +111,7 @@ def certify(
     from routegraph.validate.certify.memory import cache_row_at_hand
     from routegraph.validate.certify.run import certify as certified
     from routegraph.validate.certify.run import check_against
+    from routegraph.validate.work import Work
 
     check_against(against)
     if prompts:
@@ -115,14 +121,19 @@ def certify(
             )
         predicted: Predicted | None
         asked = {"ratios": ratio, "tries": tries, "dtype": dtype, "device": device, "n": n, **options}
-        measured, predicted = _ask(cells, prompts, into, policy, press, risk, confidence, threads, **asked)
+        work = Work(workers, dask, threads)
+        measured, predicted = _ask(cells, prompts, into, policy, press, risk, confidence, work, **asked)
         policy = None
     else:
         given = {"into": into, "press": press, "ratio": ratio, "tries": tries, "n": n, "threads": threads}
         seen = [name for name, value in given.items() if value is not None and value != []]
-        seen += [
-            name for name, value in (("dtype", dtype != "float32"), ("device", device != "cpu")) if value
-        ]
+        changed = {
+            "dtype": dtype != "float32",
+            "device": device != "cpu",
+            "workers": workers != 1,
+            "dask": dask,
+        }
+        seen += [name for name, value in changed.items() if value]
         seen += [
             one.name for one in declared(Plan) if one.name != "seed" and options[one.name] != one.default
         ]
@@ -169,7 +180,7 @@ def _ask(
     press: list[str] | None,
     risk: float,
     confidence: float,
-    threads: int | None,
+    work: Work,
     *,
     ratios: list[float] | None,
     tries: int | None,
@@ -184,7 +195,6 @@ def _ask(
     from routegraph.validate.certify import ask
     from routegraph.validate.measure.cells import PREDICTION, check_folder, check_place
     from routegraph.validate.measure.run import planned
-    from routegraph.validate.models.load import load, use_threads
     from routegraph.validate.prompts.prompt import counted_once
     from routegraph.validate.tasks import load_tasks
 
@@ -199,10 +209,12 @@ def _ask(
     if into.is_dir():
         check_folder(into / "measured")
         check_folder(into / "predicted", PREDICTION)
-    use_threads(threads)
+    work.use_threads()
     with progress("prompts") as advance:
-        loaded = load(model, dtype=dtype, device=device, progress=advance)
+        loaded = work.load(model, dtype=dtype, device=device, progress=advance)
         into.mkdir(exist_ok=True)
-        found = ask.measure_and_predict(loaded, prompts, into, tries=tries, progress=advance, **asked)
+        found = ask.measure_and_predict(
+            loaded, prompts, into, tries=tries, work=work, progress=advance, **asked
+        )
     note(f"measured and predicted {many(len(found[0].ids), 'prompt')} into {into}")
     return found

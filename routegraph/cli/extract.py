@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from routegraph.cli.options import Device, Dtype, Model, Presses, Threads, count, takes, with_presses
+from routegraph.cli.options import (
+    Dask,
+    Device,
+    Dtype,
+    Model,
+    Presses,
+    Threads,
+    Workers,
+    count,
+    takes,
+    with_presses,
+)
 from routegraph.cli.pace import progress
 from routegraph.cli.terminal import note
 from routegraph.validate.prompts.asking import Asks
@@ -41,6 +52,8 @@ def extract(
     dtype: Dtype = "float32",
     device: Device = "cpu",
     threads: Threads = None,
+    workers: Workers = 1,
+    dask: Dask = None,
     **options: Any,
 ) -> None:
     """Score every row of a real model's cache, prompt by prompt.
@@ -48,11 +61,12 @@ def extract(
     One prefill a prompt; the trace file has the scores of every (layer, KV head, token).
     """
     from routegraph.tables import many
-    from routegraph.validate.models.load import use_threads
     from routegraph.validate.presses.scorers import DEFAULT_SCORERS
     from routegraph.validate.traces.extract import extract_to_file
+    from routegraph.validate.work import Work
 
-    use_threads(threads)
+    work = Work(workers, dask, threads)
+    work.use_threads()
     with progress("prompts") as advance:
         traces = extract_to_file(
             model,
@@ -64,6 +78,7 @@ def extract(
             device=device,
             progress=advance,
             graphs=graphs,
+            work=work,
             scorers=with_presses(scorer or DEFAULT_SCORERS, press),
             **options,
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from routegraph.cli.options import (
+    Dask,
     Device,
     Dtype,
     Items,
@@ -19,6 +20,7 @@ from routegraph.cli.options import (
     Presses,
     Ratios,
     Threads,
+    Workers,
     count,
     takes,
     with_presses,
@@ -77,6 +79,8 @@ def measure(
     dtype: Dtype = "float32",
     device: Device = "cpu",
     threads: Threads = None,
+    workers: Workers = 1,
+    dask: Dask = None,
     json_: Json = False,
     plot: Plot = None,
     **options: Any,
@@ -107,8 +111,10 @@ def measure(
     from routegraph.tables import many
     from routegraph.validate.measure import run as measuring
     from routegraph.validate.measure.cells import check_folder
-    from routegraph.validate.models.load import load, use_threads
     from routegraph.validate.tasks import load_tasks
+    from routegraph.validate.work import Work
+
+    work = Work(workers, dask, threads)
 
     asked = {
         "policy_names": with_presses(policy or measuring.MEASURED_POLICIES, press),
@@ -121,14 +127,15 @@ def measure(
     check_folder(out)
     prompts = load_tasks(task, n, options["seed"], length)
 
-    use_threads(threads)
+    work.use_threads()
     with progress("items") as advance:
         found = measuring.measure(
-            load(model, dtype=dtype, device=device, progress=advance),
+            work.load(model, dtype=dtype, device=device, progress=advance),
             prompts,
             out,
             metrics=metrics,
             carriers=carriers,
+            work=work,
             progress=advance,
             **asked,
         )

@@ -65,7 +65,24 @@ Model = Annotated[
 ]
 Dtype = Annotated[str, typer.Option(metavar="NAME", help="float32 or bfloat16.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")]
-Threads = Annotated[int | None, count("Threads of torch; half of the cores by default.")]
+Threads = Annotated[
+    int | None,
+    count(
+        "Threads of torch, in each worker; by default half of the cores, with workers the cores shared out, with "
+        "--dask ADDRESS one."
+    ),
+]
+Workers = Annotated[
+    int,
+    count("Processes that compute items side by side, each with a model of its own; 1: this one alone."),
+]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="local|ADDRESS",
+        help="Let the workers of a dask scheduler compute; ADDRESS is tcp://HOST:PORT.",
+    ),
+]
 Tasks = Annotated[
     list[str],
     typer.Option(metavar="NAME", help="A task, a file of prompts, or 'bundled'; repeatable."),

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from routegraph.cli.options import (
+    Dask,
     Device,
     Dtype,
     Items,
@@ -20,6 +21,7 @@ from routegraph.cli.options import (
     Ratios,
     Tasks,
     Threads,
+    Workers,
     count,
     share,
     takes,
@@ -66,6 +68,8 @@ def predict(
     dtype: Dtype = "float32",
     device: Device = "cpu",
     threads: Threads = None,
+    workers: Workers = 1,
+    dask: Dask = None,
     json_: Json = False,
     plot: Plot = None,
     **options: Any,
@@ -80,10 +84,11 @@ def predict(
     from routegraph.validate.measure.cells import PREDICTION, check_folder
     from routegraph.validate.measure.result import Measured
     from routegraph.validate.measure.run import MEASURED_POLICIES, planned
-    from routegraph.validate.models.load import load, use_threads
     from routegraph.validate.predict.run import predict as predicted
     from routegraph.validate.tasks import load_tasks
+    from routegraph.validate.work import Work
 
+    work = Work(workers, dask, threads)
     asked: dict[str, Any] = {
         "policy_names": with_presses(policy or MEASURED_POLICIES, press),
         "ratios": ratio or None,
@@ -96,14 +101,15 @@ def predict(
     check_folder(out, PREDICTION)
     beside = None if measured is None else Measured.load(measured)
     prompts = load_tasks(task, n, options["seed"], length)
-    use_threads(threads)
+    work.use_threads()
     with progress("prompts") as advance:
         found = predicted(
-            load(model, dtype=dtype, device=device, progress=advance),
+            work.load(model, dtype=dtype, device=device, progress=advance),
             prompts,
             out,
             tries=tries,
             measured=beside,
+            work=work,
             progress=advance,
             **asked,
         )

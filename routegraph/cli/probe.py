@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from routegraph.cli.options import (
+    Dask,
     Device,
     Dtype,
     Items,
@@ -17,6 +18,7 @@ from routegraph.cli.options import (
     Plot,
     Tasks,
     Threads,
+    Workers,
     method_help,
     real,
     takes,
@@ -51,6 +53,8 @@ def probe(
     dtype: Dtype = "float32",
     device: Device = "cpu",
     threads: Threads = None,
+    workers: Workers = 1,
+    dask: Dask = None,
     json_: Json = False,
     plot: Plot = None,
     out: Out = None,
@@ -61,22 +65,24 @@ def probe(
     They are fitted to hidden states, too, and stand beside the accuracy of the same items.
     """
     check_outputs(plot, out)
-    from routegraph.validate.models.load import load, use_threads
     from routegraph.validate.probe import run
     from routegraph.validate.probe.fit import check_sklearn
     from routegraph.validate.tasks import load_tasks
+    from routegraph.validate.work import Work
 
+    work = Work(workers, dask, threads)
     check_sklearn()
     prompts = load_tasks(task, n, options["seed"], length)
     run.check_labels(prompts, target)
-    use_threads(threads)
+    work.use_threads()
     with progress("items") as advance:
         found = run.probe(
-            load(model, dtype=dtype, device=device, progress=advance),
+            work.load(model, dtype=dtype, device=device, progress=advance),
             prompts,
             policy_names=policy or run.PROBED_POLICIES,
             ratios=ratio or run.PROBED_RATIOS,
             target=target,
+            work=work,
             progress=advance,
             **options,
         )

@@ -8,7 +8,6 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ import numpy as np
 
 from routegraph import plugins
 from routegraph._version import __version__
+from routegraph.executors import as_done, executor
 from routegraph.files import locked, note_run
 from routegraph.options import check_whole, options, takes
 from routegraph.policies import is_nested, policies
 from routegraph.sim import store
 from routegraph.sim.ensembles import ensembles
-from routegraph.sim.executors import executor
 from routegraph.sim.parameters import Parameters, split_settings
 from routegraph.sim.profiles import profiles
 from routegraph.sim.run import run_replicate
@@ -140,7 +139,7 @@ def sweep(
     processes : bool
         Processes instead of threads.
     dask : str, optional
-        "local", or the address of a scheduler; see `routegraph.sim.executors`. Workers know what installed
+        "local", or the address of a scheduler; see `routegraph.executors`. Workers know what installed
         plug-ins register, and what was loaded here by `routegraph.plugins.load` (``--load``).
     skip_damaged : bool
         Compute damaged cell files again instead of stopping at the first.
@@ -156,9 +155,10 @@ def sweep(
     Raises
     ------
     ValueError
-        If a parameter is bad, `out` holds another seed's sweep or something else, or a cell file is damaged.
+        If a parameter is bad, `out` holds another seed's sweep or something else, or a cell file is damaged; if a
+        dask scheduler does not answer or has workers of another version.
     OSError
-        If the disk is full, a worker process dies, or the scheduler does not answer; finished cells are kept.
+        If the disk is full, or worker processes die again and again; finished cells are kept.
 
     Notes
     -----
@@ -246,41 +246,24 @@ def _compute_all(
     tasks.sort(key=lambda task: -task[0])
     total, spent, n_cells = sum(task[0] for task in tasks), 0.0, len(missing)
     parts: dict[str, dict[int, Packed]] = {name: {} for name in missing}
-    queue, sources = iter(tasks), plugins.loaded()
+    sources = plugins.loaded()
+    calls = ((task, compute, (task[1], seed, *task[2:], sources)) for task in tasks)
+    ahead = 1 if workers == 1 and dask is None else 4 * max(workers, 16 if dask else 1)
     with executor(workers, processes, dask) as pool:
-        running: dict[Future[Packed], tuple[float, Parameters, float | None, int, int]] = {}
-        # A bounded queue: results do not pile up, and an error stops the sweep soon.
-        ahead = 1 if workers == 1 and dask is None else 4 * max(workers, 16 if dask else 1)
-        try:
-            while True:
-                for task in itertools.islice(queue, ahead - len(running)):
-                    running[pool.submit(compute, task[1], seed, *task[2:], sources)] = task
-                if not running:
-                    break
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    cost, parameters, at, first, _last = running.pop(future)
-                    name = store.cell_name(parameters, at)
-                    parts[name][first] = future.result()
-                    spent += cost
-                    missing[name] -= 1
-                    if missing[name] == 0:
-                        before = [found[name].packed] if name in found else []
-                        packed = store.join([*before, *(parts[name][k] for k in sorted(parts[name]))])
-                        found[name] = Cell(parameters, seed, at, packed)
-                        del parts[name], missing[name]
-                        if folder is not None:
-                            _keep(folder, found[name])
-                    if progress is not None:
-                        progress(100 * spent / total, 100, f"cells {n_cells - len(missing)}/{n_cells}")
-        except BaseException as error:
-            for future in running:
-                future.cancel()
-            if isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker":
-                raise OSError(
-                    "a worker died; finished cells are kept, run the sweep again to resume"
-                ) from error
-            raise
+        for (cost, parameters, at, first, _last), part in as_done(pool, calls, ahead):
+            name = store.cell_name(parameters, at)
+            parts[name][first] = part
+            spent += cost
+            missing[name] -= 1
+            if missing[name] == 0:
+                before = [found[name].packed] if name in found else []
+                packed = store.join([*before, *(parts[name][k] for k in sorted(parts[name]))])
+                found[name] = Cell(parameters, seed, at, packed)
+                del parts[name], missing[name]
+                if folder is not None:
+                    _keep(folder, found[name])
+            if progress is not None:
+                progress(100 * spent / total, 100, f"cells {n_cells - len(missing)}/{n_cells}")
 
 
 def _keep(folder: Path, cell: Cell) -> None:

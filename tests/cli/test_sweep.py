@@ -159,11 +159,11 @@ def test_bad_input_is_one_plain_line_and_status_2(capsys, swept, tmp_path, monke
         assert word in err
 
 
-def test_a_scheduler_that_does_not_answer_is_status_1(capsys, tmp_path):
+def test_a_scheduler_that_does_not_answer_is_bad_input(capsys, tmp_path):
     pytest.importorskip("distributed")
     status, out, err = run(capsys, *SMALL, "--out", tmp_path / "s", "--dask", "tcp://127.0.0.1:9")
-    assert (status, out) == (1, "")
-    assert "127.0.0.1:9" in err
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "no dask scheduler answers at 'tcp://127.0.0.1:9'" in err
     assert "Traceback" not in err
 
 

@@ -12,12 +12,12 @@ from routegraph.stats.certified import check_share, trials_needed
 from routegraph.tables import many
 from routegraph.validate.measure.result import Measured
 from routegraph.validate.measure.run import measure
-from routegraph.validate.models.load import load
 from routegraph.validate.models.sources import Progress
 from routegraph.validate.plan import JUDGING, Plan
 from routegraph.validate.predict.result import Predicted
 from routegraph.validate.predict.run import predict
 from routegraph.validate.prompts.prompt import Prompt
+from routegraph.validate.work import HERE, Work
 
 #: The paper's two policies: fewer leave more of the confidence to each.
 CERTIFIED_POLICIES = ("chunk", "adakv")
@@ -36,6 +36,7 @@ def measure_and_predict(
     policy_names: Sequence[str] = CERTIFIED_POLICIES,
     ratios: Sequence[float] = CERTIFIED_RATIOS,
     tries: int = CERTIFIED_TRIES,
+    work: Work = HERE,
     progress: Progress | None = None,
     **options: Any,
 ) -> tuple[Measured, Predicted]:
@@ -55,6 +56,8 @@ def measure_and_predict(
     tries : int
         See `predict`.
     **options
+    work : Work
+        Who computes the items: see `routegraph.validate.work.Work`; by default the calling process.
     progress : callable, optional
         Called as ``progress(done, total, label)``.
 
@@ -63,11 +66,13 @@ def measure_and_predict(
     ValueError
         As `measure` and `predict` do.
     """
-    loaded = load(model, progress=progress)
+    loaded = work.load(model, progress=progress)
     asked: dict[str, Any] = {"policy_names": policy_names, "ratios": ratios, "progress": progress}
-    measured = measure(loaded, prompts, Path(out) / "measured", **asked, **options)
     told = {name: value for name, value in options.items() if name not in JUDGING}
-    return measured, predict(loaded, prompts, Path(out) / "predicted", tries=tries, **asked, **told)
+    with work.kept() as kept:
+        measured = measure(loaded, prompts, Path(out) / "measured", work=kept, **asked, **options)
+        predicted = predict(loaded, prompts, Path(out) / "predicted", tries=tries, work=kept, **asked, **told)
+    return measured, predicted
 
 
 def check_enough(prompts: int, policies: int, risk: float, confidence: float) -> None:

@@ -11,7 +11,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ from routegraph import files
 from routegraph._version import __version__
 from routegraph.files import atomic_open, digest, holds_else, open_cells
 from routegraph.protection import Protection, structural_cliffs
+from routegraph.tables import many
 from routegraph.validate.graders import FORMER
+from routegraph.validate.models.load import Loaded
+from routegraph.validate.work import Work, compute
 
 FORMAT_VERSION = 1
 
@@ -45,22 +49,30 @@ class Cells:
         Folder of the run; None: nothing is kept.
     kind : str
         `MEASUREMENT` or `PREDICTION`.
+    threads : int or None
+        Threads of torch that the folder's cells are computed with; None: it does not say.
     """
 
     settings: Mapping[str, Any]
     out: Path | None = None
     kind: str = MEASUREMENT
+    threads: int | None = None
 
     @classmethod
     def open(
-        cls, out: str | os.PathLike[str] | None, settings: Mapping[str, Any], kind: str = MEASUREMENT
+        cls,
+        out: str | os.PathLike[str] | None,
+        settings: Mapping[str, Any],
+        kind: str = MEASUREMENT,
+        work: Work | None = None,
     ) -> Cells:
-        """Open a folder, made if missing; ValueError as `open_folder`."""
+        """Open a folder, made if missing, where `work` is to compute its cells; ValueError as `open_folder`."""
         if out is None:
             return cls(settings, None, kind)
-        open_folder(Path(out), settings, kind)
+        open_folder(Path(out), settings, kind, work)
         # As the folder records them: the digest in its cells is of these.
-        return cls(read_run(out, kind)["settings"], Path(out), kind)
+        run = read_run(out, kind)
+        return cls(run["settings"], Path(out), kind, run.get("threads"))
 
     def has(self, name: str) -> bool:
         """Return whether a cell is there already, whole or not."""
@@ -81,34 +93,51 @@ class Cells:
 
     def fill(
         self,
-        labels: Sequence[tuple[str, str]],
-        make: Callable[[int], Mapping[str, Any]],
+        model: Loaded,
+        function: Callable[..., Mapping[str, Any]],
+        items: Sequence[tuple[str, str, tuple[Any, ...]]],
+        work: Work,
         progress: Callable[[int, int, str], None] | None = None,
     ) -> list[dict[str, Any]]:
-        """Return all cells of a run, making those that are not there yet, one after the other.
+        """Return all cells of a run, making those that are not there yet.
 
         Parameters
         ----------
-        labels : sequence of (str, str)
-            Name of each cell, and what progress calls it.
-        make : callable
-            Returns the content of the k-th cell.
+        model : Loaded
+        function : callable
+            ``function(model, *arguments)`` returns the content of a cell; see `routegraph.validate.work.compute`.
+        items : sequence of (str, str, tuple)
+            Name of each cell, what progress calls it, and the arguments that it is made with.
+        work : Work
+            Who makes them.
         progress : callable, optional
             Called as ``progress(done, total, label)``.
         """
-        cells, started, made = [], time.time(), 0
-        for done, (name, label) in enumerate(labels):
+        cells: dict[str, dict[str, Any]] = {}
+        started, made, labels = time.time(), 0, {name: label for name, label, _ in items}
+
+        def told(label: str) -> None:
             if progress:
-                progress(done, len(labels), label)
-            cell = self.find(name)
-            if cell is None:
-                cell = self.keep(name, make(done))
+                progress(len(cells), len(items), label)
+
+        def missing() -> Iterator[tuple[str, tuple[Any, ...]]]:
+            for name, label, arguments in items:
+                told(label)
+                cell = self.find(name)
+                if cell is None:
+                    yield name, arguments
+                else:
+                    cells[name] = cell
+
+        # Closed at once where a cell cannot be written: nobody works on.
+        with closing(compute(model, function, missing(), work, self.threads)) as contents:
+            for name, content in contents:
+                cells[name] = self.keep(name, content)
                 made += 1
-            cells.append(cell)
-        if progress:
-            progress(len(labels), len(labels), "done")
-        self.note_run(len(labels), made, time.time() - started)
-        return cells
+                told(labels[name])
+        told("done")
+        self.note_run(len(items), made, time.time() - started)
+        return [cells[name] for name, _, _ in items]
 
     def note_run(self, prompts: int, measured: int, seconds: float) -> None:
         """Note a run of so many prompts, some of them measured in it."""
@@ -232,21 +261,27 @@ def check_place(out: Path) -> None:
         raise ValueError(f"cannot write {str(out)!r}: folder {str(out.parent)!r} does not exist")
 
 
-def open_folder(out: Path, settings: Mapping[str, Any], kind: str = MEASUREMENT) -> Path:
-    """Return the folder of the cell files, made if missing.
+def open_folder(
+    out: Path, settings: Mapping[str, Any], kind: str = MEASUREMENT, work: Work | None = None
+) -> Path:
+    """Return the folder of the cell files, made if missing; of who is to compute them, it keeps torch's threads.
 
     Raises
     ------
     ValueError
-        If `out` is a file, or holds something else or what was measured with other settings.
+        If `out` is a file, or holds something else or what was measured with other settings, or with another number
+        of threads than `work` names.
     """
 
     def check() -> None:
         check_folder(out, kind)
         if (out / "run.json").is_file():
             _check_settings(out, settings, kind)
+            _check_threads(out, kind, work)
 
-    head = {"format": f"routegraph {kind}", "format_version": FORMAT_VERSION}
+    head: dict[str, Any] = {"format": f"routegraph {kind}", "format_version": FORMAT_VERSION}
+    if work is not None:
+        head["threads"] = work.n_threads()
     return open_cells(out, check, {**head, "settings": settings, "runs": []})
 
 
@@ -266,6 +301,18 @@ def _check_settings(out: Path, settings: Mapping[str, Any], kind: str) -> None:
             raise ValueError(
                 f"{str(out)!r} was measured with {name} {known.get(name)}, not {value}; choose another folder"
             )
+
+
+def _check_threads(out: Path, kind: str, work: Work | None) -> None:
+    """Raise ValueError where another number of torch's threads is named than the folder's."""
+    known = read_run(out, kind).get("threads")
+    if work is None or work.threads is None or known is None:
+        return
+    if work.n_threads() != known:
+        raise ValueError(
+            f"{str(out)!r} was measured with {many(known, 'thread')} of torch, not {work.n_threads()}, and sums differ "
+            "with that in their last digits; leave threads out, or choose another folder"
+        )
 
 
 def note_run(out: Path, prompts: int, measured: int, seconds: float) -> None:

@@ -20,11 +20,11 @@ from routegraph.validate.measure.cells import Cells
 from routegraph.validate.measure.item import effort, measure_item, read_items
 from routegraph.validate.measure.metrics import EPS
 from routegraph.validate.measure.result import Measured, from_cells
-from routegraph.validate.models.load import load
 from routegraph.validate.models.sources import Progress
 from routegraph.validate.models.speed import expect
 from routegraph.validate.plan import Measuring
 from routegraph.validate.prompts.prompt import Prompt
+from routegraph.validate.work import HERE, Work
 
 #: The paper's two policies, and what they are compared with.
 MEASURED_POLICIES = ("chunk", "adakv", "topk", "snapkv", "knorm", "random", "streaming")
@@ -69,6 +69,7 @@ def measure(
     keep: Sequence[int] = (),
     metrics: bool = False,
     carriers: int = 0,
+    work: Work = HERE,
     progress: Progress | None = None,
     **options: Any,
 ) -> Measured:
@@ -101,6 +102,8 @@ def measure(
     carriers : int
         How many tokens the answer is read from to find by knockout, which takes several times as long and is measured
         with the metrics; 0: none.
+    work : Work
+        Who computes the items: see `routegraph.validate.work.Work`; by default the calling process.
     progress : callable, optional
         Called as ``progress(done, total, label)``.
 
@@ -123,7 +126,7 @@ def measure(
     check_names("measure", Measuring, options)
     plan = planned(policy_names, ratios, keep, **options)
     check_metrics(plan, bool(metrics or carriers))
-    model = load(model, progress=progress)
+    model = work.load(model, progress=progress)
     settings = {
         **plan.settings(model),
         "dtype": str(model.model.dtype).removeprefix("torch."),
@@ -133,13 +136,13 @@ def measure(
         "metrics": bool(metrics or carriers),
     }
     items, aside = read_items(model, prompts, plan)
-    kept = Cells.open(out, settings)
+    kept = Cells.open(out, settings, work=work)
     names = [digest(item.prompt.to_dict()) for item in items]
     efforts = [effort(item, plan) for name, item in zip(names, items, strict=True) if not kept.has(name)]
-    expect(progress, model, efforts, len(items))
-    cells = kept.fill(
-        [(name, item.prompt.id) for name, item in zip(names, items, strict=True)],
-        lambda k: measure_item(model, items[k], plan, carriers, settings["metrics"]),
-        progress,
-    )
+    expect(progress, model, efforts, len(items), work.workers)
+    told = [
+        (name, item.prompt.id, (item, plan, carriers, settings["metrics"]))
+        for name, item in zip(names, items, strict=True)
+    ]
+    cells = kept.fill(model, measure_item, told, work, progress)
     return replace(from_cells(kept.settings, cells, names), aside=aside)

@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from routegraph.validate.models.cache import DownloadError
 from routegraph.validate.models.families import check_family, known_family
 from routegraph.validate.models.limits import max_context
 from routegraph.validate.models.machine import check_device, use_threads
+from routegraph.validate.models.origin import Origin, is_gguf
 from routegraph.validate.models.quiet import quiet
 from routegraph.validate.models.size import cache_bytes, check_fits, folder_parameters
 from routegraph.validate.models.sources import (
@@ -71,6 +72,8 @@ class Loaded:
         Known name, hub id, or the last part of the folder's path.
     n_layers, n_heads, n_query_heads, head_dim, max_context : int
         Layers, KV heads a layer, query heads a layer, width of a head, positions the model was made for.
+    origin : Origin or None
+        None: it was in memory already.
     """
 
     model: Any
@@ -81,6 +84,7 @@ class Loaded:
     n_query_heads: int
     head_dim: int
     max_context: int
+    origin: Origin | None = None
 
     @property
     def cache_row(self) -> int:
@@ -139,14 +143,16 @@ def load(
         raise ValueError(f"unknown dtype {dtype!r}; choose from: {', '.join(DTYPES)}")
     check_installed()
     check_device(device)
-    if str(model) not in MODELS and Path(model).is_file() and Path(model).suffix.lower() == ".gguf":
-        return _from_gguf(Path(model), dtype, device, progress)
-    name, source, offline, parameters = _resolve(str(model), progress)
-    adapter = None
-    if offline and is_adapter(Path(source)):
-        adapter = read_adapter(Path(source))
-        _, source, offline, parameters = _resolve(adapter.base, progress)
-    return _from_files(name, source, offline, parameters, dtype, device, adapter)
+    if is_gguf(model):
+        loaded = _from_gguf(Path(model), dtype, device, progress)
+    else:
+        name, source, offline, parameters = _resolve(str(model), progress)
+        adapter = None
+        if offline and is_adapter(Path(source)):
+            adapter = read_adapter(Path(source))
+            _, source, offline, parameters = _resolve(adapter.base, progress)
+        loaded = _from_files(name, source, offline, parameters, dtype, device, adapter)
+    return replace(loaded, origin=Origin.of(model, dtype, device))
 
 
 def _from_gguf(path: Path, dtype: str, device: str, progress: Progress | None) -> Loaded:
@@ -274,7 +280,7 @@ def shape_of(config: Any) -> tuple[int, int, int, int]:
 def load_tokenizer(model: str | Path, progress: Progress | None = None) -> Any:
     """Load a model's tokenizer alone, where the model is no GGUF file; `model` and errors as in `load`."""
     check_installed()
-    if str(model) not in MODELS and Path(model).is_file() and Path(model).suffix.lower() == ".gguf":
+    if is_gguf(model):
         return load(model, progress=progress).tokenizer
     name, source, offline, _ = _resolve(str(model), progress)
     return _read_tokenizer(name, source, offline)

@@ -12,6 +12,8 @@ from routegraph.sim.memory import available
 
 #: Bytes a parameter takes.
 ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}
+#: Measured: bytes that a worker process takes besides its model, for what it imports.
+WORKER = 400_000_000
 
 
 def cache_bytes(
@@ -91,6 +93,42 @@ def check_fits(name: str, parameters: int | None, dtype: str, device: str, copie
             raise ValueError(
                 f"model {name!r} of {parameters / 1e9:.1f} billion parameters needs about {wanted / 1e9:.1f} GB of "
                 f"{where} in {dtype}, and {free / 1e9:.1f} GB is free; {advice}"
+            )
+
+
+def check_workers_fit(
+    name: str, parameters: int | None, dtype: str, device: str, workers: int, here: int
+) -> None:
+    """Refuse more workers on this machine than its memory holds models for.
+
+    Parameters
+    ----------
+    name, parameters, dtype, device
+        As of `check_fits`: each worker holds one such model, on `device`.
+    workers : int
+        Processes.
+    here : int
+        1 where the process that asks has yet to load its own, which lies in main memory; 0 where it has.
+
+    Raises
+    ------
+    ValueError
+        If they need more than is free; both are named, and how many workers there is memory for.
+    """
+    if parameters is None:
+        return
+    size = parameters * ITEM[dtype]
+    inside = device.startswith("cuda")
+    # What is loaded into a device passes through main memory, hardly ever all at once.
+    each = WORKER + (0 if inside else size)
+    counted = [("memory", each, (here + inside) * size, available()), (device, size, 0, _on_device(device))]
+    for where, one, besides, free in counted:
+        need = workers * one + besides
+        if free is not None and need > free:
+            most = max(0, int((free - besides) // one))
+            raise ValueError(
+                f"{workers} workers need about {need / 1e9:.1f} GB of {where}, a model {name!r} each in {dtype}, and "
+                f"{free / 1e9:.1f} GB is free, enough for {most}"
             )
 
 

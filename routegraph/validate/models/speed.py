@@ -28,7 +28,9 @@ def seconds_a_token(model: Loaded) -> float:
     return taken / int(ids.shape[1])
 
 
-def expect(progress: Progress | None, model: Loaded, tokens: Sequence[float], total: int) -> None:
+def expect(
+    progress: Progress | None, model: Loaded, tokens: Sequence[float], total: int, workers: int = 1
+) -> None:
     """Tell a progress about how long work takes, if it can be told.
 
     Parameters
@@ -40,9 +42,11 @@ def expect(progress: Progress | None, model: Loaded, tokens: Sequence[float], to
         That the model reads or writes, of each item that is still to be done.
     total : int
         All items, those included that are done already.
+    workers : int
+        Processes that compute side by side, as fast as this one.
     """
     told = getattr(progress, "expect", None)
     if progress is None or told is None or not tokens:
         return
     progress(0, total, "")
-    told(seconds_a_token(model) * sum(tokens))
+    told(seconds_a_token(model) * sum(tokens) / workers)

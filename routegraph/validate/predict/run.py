@@ -22,7 +22,7 @@ from routegraph.validate.graders.words import normalise
 from routegraph.validate.measure.cells import PREDICTION, Cells
 from routegraph.validate.measure.item import Item, distinct_variants, evicted, read_items
 from routegraph.validate.measure.run import MEASURED_POLICIES, planned
-from routegraph.validate.models.load import Loaded, load
+from routegraph.validate.models.load import Loaded
 from routegraph.validate.models.sources import Progress
 from routegraph.validate.models.speed import expect
 from routegraph.validate.plan import JUDGING, Plan
@@ -33,6 +33,7 @@ from routegraph.validate.predict.sources import sources_of
 from routegraph.validate.predict.support import read_support
 from routegraph.validate.predict.tries import try_ratios
 from routegraph.validate.prompts.prompt import Prompt
+from routegraph.validate.work import HERE, Work
 
 if TYPE_CHECKING:
     from routegraph.validate.measure.result import Measured
@@ -48,6 +49,7 @@ def predict(
     ratios: Sequence[float] | None = None,
     tries: int = 0,
     measured: Measured | None = None,
+    work: Work = HERE,
     progress: Progress | None = None,
     **options: Any,
 ) -> Predicted:
@@ -74,6 +76,8 @@ def predict(
         Answers of the same model, under some of these policies and ratios, to some of these prompts: the chances are
         calibrated on them. Without, they are what other models had.
     **options
+    work : Work
+        Who computes the items: see `routegraph.validate.work.Work`; by default the calling process.
     progress : callable, optional
         Called as ``progress(done, total, label)``.
 
@@ -94,26 +98,22 @@ def predict(
     check_names("predict", Plan, options, JUDGING)
     check_whole("tries", tries, 0)
     plan = planned(policy_names, ratios, (), **options)
-    model = load(model, progress=progress)
+    model = work.load(model, progress=progress)
     settings = {**plan.settings(model), "dtype": str(model.model.dtype).removeprefix("torch.")}
     for name in JUDGING:
         del settings[name]
     if tries:
         settings["tries"] = tries
     items, aside = read_items(model, [without_answer(prompt) for prompt in prompts], plan)
-    kept = Cells.open(out, settings, PREDICTION)
-    names = [digest(item.prompt.to_dict()) for item in items]
+    kept = Cells.open(out, settings, PREDICTION, work)
+    told = [(digest(item.prompt.to_dict()), item.prompt.id, (item, plan, tries)) for item in items]
     efforts = [  # read, replied to, and read again by layers
         3 * (len(item.asked.context) + len(item.asked.question) + plan.max_new_tokens)
-        for name, item in zip(names, items, strict=True)
+        for (name, *_), item in zip(told, items, strict=True)
         if not kept.has(name)
     ]
-    expect(progress, model, efforts, len(items))
-    cells = kept.fill(
-        [(name, item.prompt.id) for name, item in zip(names, items, strict=True)],
-        lambda k: predict_item(model, items[k], plan, tries),
-        progress,
-    )
+    expect(progress, model, efforts, len(items), work.workers)
+    cells = kept.fill(model, predict_item, told, work, progress)
     found = replace(from_cells(kept.settings, cells), aside=aside)
     return found if measured is None else found.calibrated(measured)
 

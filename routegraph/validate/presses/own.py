@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from routegraph import plugins
@@ -51,18 +52,27 @@ def own_press(named: str) -> str:
     check_installed()
     kvpress()  # before the file imports it, which would wrap the attention of all models
 
-    def register(module: Any) -> None:
-        found = getattr(module, name, None)
+    plugins.load(path, _Press(name))
+    return name
+
+
+@dataclass(frozen=True)
+class _Press:
+    """Registers a press of a file; can be sent to another process."""
+
+    name: str
+
+    def __call__(self, module: Any) -> None:
+        """Register the press; ValueError if there is none."""
+        found = getattr(module, self.name, None)
         if not isinstance(found, type):
             there = [key for key, value in vars(module).items() if _is_own(value, module)]
-            raise ValueError(f"it has no class {name!r}; its presses: {', '.join(there) or 'none'}")
+            raise ValueError(f"it has no class {self.name!r}; its presses: {', '.join(there) or 'none'}")
         _check_class(found)
-        if name in {*classes(), *OTHERS, *policies, *(one.name for one in vocabulary() if one.built_in)}:
-            raise ValueError(f"{name!r} is the name of a method already; call the class otherwise")
-        SCORERS(name)(_maker(found, module.__name__))
-
-    plugins.load(path, register)
-    return name
+        built_in = {one.name for one in vocabulary() if one.built_in}
+        if self.name in {*classes(), *OTHERS, *policies, *built_in}:
+            raise ValueError(f"{self.name!r} is the name of a method already; call the class otherwise")
+        SCORERS(self.name)(_maker(found, module.__name__))
 
 
 def _is_own(value: Any, module: Any) -> bool:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from routegraph.options import check_names, takes
 from routegraph.validate.measure.item import Item, effort
-from routegraph.validate.models.load import load
 from routegraph.validate.models.sources import Progress
 from routegraph.validate.models.speed import expect
 from routegraph.validate.plan import Plan
@@ -26,6 +25,7 @@ from routegraph.validate.probe.result import FEATURES, TARGETS, Probed, Row
 from routegraph.validate.prompts.prompt import Prompt, counted_once
 from routegraph.validate.prompts.verdict import normalise
 from routegraph.validate.tasks import lexicon
+from routegraph.validate.work import HERE, Work, in_order
 
 PROBED_POLICIES = ("adakv", "chunk")
 PROBED_RATIOS = (0.0, 0.5, 0.8, 0.9, 0.95)
@@ -76,6 +76,7 @@ def probe(
     policy_names: Sequence[str] = PROBED_POLICIES,
     ratios: Sequence[float] = PROBED_RATIOS,
     target: str | None = None,
+    work: Work = HERE,
     progress: Progress | None = None,
     **options: Any,
 ) -> Probed:
@@ -83,7 +84,7 @@ def probe(
 
     Parameters
     ----------
-    model, prompts, policy_names, ratios, progress
+    model, prompts, policy_names, ratios, work, progress
         As in `measure`; a ratio of 0 is probed only where it is named.
     **options
         The seed is that of folds, bootstrap and labels dealt anew, too.
@@ -104,16 +105,14 @@ def probe(
     prompts = counted_once(prompts)
     named, labels, counts, left_out = check_labels(prompts, target)
     worlds = fit.worlds(prompts)
-    loaded = load(model, progress=progress)
+    loaded = work.load(model, progress=progress)
     settings = {**plan.settings(loaded), "target": named, "middle_layer": middle(loaded.n_layers)}
     places = [number for number, label in enumerate(labels) if label in counts]
     items = [Item.read(loaded, prompts[number], plan) for number in places]
-    parts = []
-    expect(progress, loaded, [effort(item, plan) for item in items], len(items))
-    for done, item in enumerate(items):
-        if progress:
-            progress(done, len(items), item.prompt.id)
-        parts.append(item_features(loaded, item, plan))
+    expect(progress, loaded, [effort(item, plan) for item in items], len(items), work.workers)
+    parts = in_order(
+        loaded, item_features, [(item.prompt.id, (item, plan)) for item in items], work, progress
+    )
     y = np.array([list(counts).index(str(labels[number])) for number in places])
     asked = bag_of_words([item.asked.question for item in items])
     features, groups = stacked(parts), worlds[places]

@@ -18,7 +18,7 @@ from routegraph._version import __version__
 from routegraph.files import check_apart, check_writable
 from routegraph.options import check_names, takes
 from routegraph.trace import Trace
-from routegraph.validate.models.load import Loaded, fingerprint, load
+from routegraph.validate.models.load import Loaded, fingerprint
 from routegraph.validate.models.sources import Progress
 from routegraph.validate.models.speed import expect
 from routegraph.validate.presses import prefill
@@ -35,6 +35,7 @@ from routegraph.validate.prompts.asking import Asks
 from routegraph.validate.prompts.prompt import Prompt, counted_once, occurrences, prompts_bytes, read_prompts
 from routegraph.validate.prompts.tokens import Context, UnfitPromptError, read_context, tell_set_aside, unfit
 from routegraph.validate.traces.read_graph import GraphRecorder
+from routegraph.validate.work import HERE, Work, in_order
 
 
 @takes(Asks)
@@ -45,6 +46,7 @@ def extract(
     progress: Progress | None = None,
     graphs: bool = False,
     scorers: Sequence[Any] = DEFAULT_SCORERS,
+    work: Work = HERE,
     **options: Any,
 ) -> list[Trace]:
     """Prefill each prompt's context once and keep the scores, token spans and answer tokens.
@@ -61,11 +63,14 @@ def extract(
         Rows of a chunk in the table "expected_attention/chunk<length>"; a few less where a last chunk could not be
         scored, which the parameters of the trace's table tell.
     progress : callable, optional
-        Called as ``progress(done, total, label)`` after each layer; `done` prompts, in fractions.
+        Called as ``progress(done, total, label)`` after each layer; `done` prompts, in fractions. Of workers, after
+        each prompt.
     graphs : bool
         Whether to keep the read graphs, too (`routegraph.validate.traces.read_graph`).
     scorers : sequence of str or kvpress press
         See `routegraph.validate.presses.scorers.score_tables`. All are asked in the same prefill.
+    work : Work
+        Who computes the traces: see `routegraph.validate.work.Work`; by default the calling process.
     **options
 
     Returns
@@ -83,7 +88,7 @@ def extract(
     """
     asks = _asks(options)
     tables = checked_tables(scorers, chunk_length)
-    model = load(model)
+    model = work.load(model)
     fitting, aside, prompts = [], [], counted_once(prompts)
     for prompt in prompts:
         try:
@@ -91,14 +96,15 @@ def extract(
         except UnfitPromptError as error:
             aside.append((prompt.id, str(error)))
     tell_set_aside(aside, len(prompts))
-    traces = []
-    expect(progress, model, [len(context.token_ids) for _, context in fitting], len(fitting))
+    items = []
+    expect(progress, model, [len(context.token_ids) for _, context in fitting], len(fitting), work.workers)
     for done, (prompt, context) in enumerate(fitting):
-        recorder = GraphRecorder() if graphs else None
-        # Fresh presses: one may keep what it worked out.
-        tables = _fitted(score_tables(scorers, chunk_length), len(context.token_ids))
-        told = _layers_told(progress, prompt.id, done, len(fitting), model.n_layers)
-        traces.append(_trace(model, prompt, context, tables, recorder, told))
+        told, label = None, prompt.id
+        if work.here:
+            told = _layers_told(progress, prompt.id, done, len(fitting), model.n_layers)
+            label = f"{prompt.id}, layer 0/{model.n_layers}"
+        items.append((label, (prompt, context, scorers, chunk_length, graphs, told)))
+    traces = in_order(model, trace_prompt, items, work, progress)
     if progress:
         progress(len(fitting), len(fitting), "done")
     return traces
@@ -117,6 +123,7 @@ def extract_to_file(
     progress: Progress | None = None,
     graphs: bool = False,
     scorers: Sequence[Any] = DEFAULT_SCORERS,
+    work: Work = HERE,
     **options: Any,
 ) -> list[Trace]:
     """Load a model, extract the traces of a prompts file and write them, with what made them, to one file.
@@ -129,7 +136,7 @@ def extract_to_file(
         JSONL file, or "bundled".
     out : path
         Trace file to write.
-    chunk_length, progress, graphs, scorers
+    chunk_length, progress, graphs, scorers, work
         As in `extract`; `progress` is told of the model, too.
     **options
     limit : int, optional
@@ -149,8 +156,8 @@ def extract_to_file(
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
     listed = read_prompts(prompts)[:limit]
-    loaded = load(model, dtype=dtype, device=device, progress=progress)
-    traces = extract(loaded, listed, chunk_length, progress, graphs, scorers, **options)
+    loaded = work.load(model, dtype=dtype, device=device, progress=progress)
+    traces = extract(loaded, listed, chunk_length, progress, graphs, scorers, work, **options)
     parameters = {
         "model": loaded.name,
         "prompts": Path(prompts).name,
@@ -217,32 +224,38 @@ def _encode(model: Loaded, prompt: Prompt, tables: Mapping[str, ScoreTable], ask
 def _layers_told(
     progress: Progress | None, name: str, done: int, total: int, n_layers: int
 ) -> Callable[[int], None]:
-    """Return what tells the progress of one prompt, layer by layer; it starts by telling of none."""
+    """Return what tells the progress of one prompt, layer by layer."""
 
     def told(layer: int) -> None:
         if progress is not None:
             progress(done + layer / n_layers, total, f"{name}, layer {layer}/{n_layers}")
 
-    told(0)
     return told
 
 
-def _trace(
+def trace_prompt(
     model: Loaded,
     prompt: Prompt,
     context: Context,
-    tables: Mapping[str, ScoreTable],
-    recorder: GraphRecorder | None,
-    told: Callable[[int], None],
+    scorers: Sequence[Any],
+    chunk_length: int,
+    graphs: bool,
+    told: Callable[[int], None] | None = None,
 ) -> Trace:
+    """Return the trace of one prompt whose context is tokens already; `told` is called after each layer."""
     import torch
+
+    recorder = GraphRecorder() if graphs else None
 
     def after_layer(module: Any, *given: Any) -> None:
         if recorder is not None:
             recorder.hook(module, *given)
-        told(module.layer_idx + 1)
+        if told is not None:
+            told(module.layer_idx + 1)
 
     n, offsets = len(context.token_ids), context.offsets
+    # Fresh presses: one may keep what it worked out.
+    tables = _fitted(score_tables(scorers, chunk_length), n)
     scores = prefill.prefill_tables(
         model.model,
         torch.from_numpy(context.token_ids)[None],

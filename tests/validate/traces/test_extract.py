@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from routegraph.trace import Trace
+from routegraph.validate import work as working
 from routegraph.validate.models.load import Loaded, fingerprint
 from routegraph.validate.presses import prefill
 from routegraph.validate.presses.kvpress_fixes import kvpress
 from routegraph.validate.presses.scorers import SCORERS, checked_tables
 from routegraph.validate.prompts.prompt import Prompt, bundled_prompts, write_prompts
 from routegraph.validate.prompts.tokens import SetAsideWarning
-from routegraph.validate.traces import extract as module
 from routegraph.validate.traces.extract import extract, extract_to_file
 from tests.helpers.commands import run
 from tests.helpers.models import KNOWN, tiny_model, tiny_network, token_ids
@@ -208,12 +208,12 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*args: Any, **options: Any) -> Loaded:
         raise AssertionError("the model was loaded before the input had been checked")
 
-    monkeypatch.setattr(module, "load", load)
+    monkeypatch.setattr(working, "load", load)
 
 
 @pytest.fixture
 def tiny_for_any_name(monkeypatch: pytest.MonkeyPatch, tiny: Loaded) -> None:
-    monkeypatch.setattr(module, "load", lambda *args, **options: tiny)
+    monkeypatch.setattr(working, "load", lambda *args, **options: tiny)
 
 
 class TestToFile:
