@@ -59,11 +59,11 @@ def measured(qwen, prompts, tmp_path_factory) -> tuple[Measured, Any]:
 # --- which reply stands where -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bits", ["2", "kivi2:residual=0"])
+@pytest.mark.parametrize("bits", ["2", "kivi2:residual=0", "svdq"])
 def test_without_any_rounding_the_replies_are_those_of_the_cache_as_it_is(
     qwen, prompts, plain, monkeypatch, bits
 ):
-    def same(cache, _precision, kept):
+    def same(cache, _precision, kept, _rotations=None):
         whole = [(layer.keys, layer.values) for layer in cache.layers]
         n = 1 if bits == "2" else len(kept)
         return Rounded(tuple(Rows(k.expand(n, -1, -1, -1), v.expand(n, -1, -1, -1)) for k, v in whole))
