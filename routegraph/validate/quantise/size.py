@@ -17,8 +17,9 @@ def cache_bytes(n_rows: ArrayLike, head_dim: int, precision: Precision | None = 
 
     The codes of a group are packed one after the other and fill up its last byte; each group has a scale of 16 bits
     and, unless it is symmetric, an offset of 16. Latent channels come with the mean and the basis of their head, 16
-    bits a number, which weigh much where rows are few. Numbers that are not rounded take 16 bits, whatever type a model was
-    run in. Where rows were, positions and tables of pages, is not counted: it is the same at every precision.
+    bits a number, which weigh much where rows are few. Numbers that are not rounded take 16 bits, whatever type a
+    model was run in. Where rows were, positions and tables of pages, is not counted: it is the same at every
+    precision.
 
     Parameters
     ----------

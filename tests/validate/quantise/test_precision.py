@@ -142,8 +142,8 @@ def test_every_choice_is_known_by_its_shortest_name():
         (
             "svdq:group=8,residual=9",
             "keys without positions in the basis of their singular vectors, 8-4-4-2-0-0-0-0 bits for equal parts of "
-            "the latent channels, a scale and an offset for 8 rows of a latent channel; values of 4 bits, a scale and an "
-            "offset for 8 channels of a row; the last 9 rows as they are",
+            "the latent channels, a scale and an offset for 8 rows of a latent channel; values of 4 bits, a scale "
+            "and an offset for 8 channels of a row; the last 9 rows as they are",
         ),
         (
             "token8:residual=9",
