@@ -7,14 +7,8 @@ import math
 import numba as nb
 import numpy as np
 
-from routegraph.kernels.rng import stream, uniform
-
-
-@nb.njit(inline="always", cache=True)
-def normal(stream, position, draw):  # type: ignore[no-untyped-def]
-    """Return a standard normal float64 (Box and Muller 1958) from the uniforms of draws 2 draw and 2 draw + 1."""
-    radius = math.sqrt(-2 * math.log(1 - uniform(stream, position, 2 * draw)))
-    return radius * math.cos(2 * math.pi * uniform(stream, position, 2 * draw + 1))
+from routegraph.kernels.popularity import normal
+from routegraph.kernels.rng import stream
 
 
 @nb.njit(cache=True, nogil=True)
@@ -32,7 +26,7 @@ def noisy_rows(indptr, weights, noise, alive, key):  # type: ignore[no-untyped-d
     alive : bool[n_reads]
         What the row may still read.
     key : uint64
-        Of the random numbers: read j of row i has those of (key, 0, i, position 0, draw j).
+        Of the random numbers: read j of row i has those of (key, 0, i, position 0, draws 2 j and 2 j + 1).
 
     Returns
     -------
@@ -63,7 +57,7 @@ def noisy_rows(indptr, weights, noise, alive, key):  # type: ignore[no-untyped-d
             if alive[e] and weights[e] > 0:
                 logit = math.log(weights[e])
                 if noise[row] > 0:
-                    logit += noise[row] * normal(own, 0, e - start)
+                    logit += noise[row] * normal(own, 0, 2 * (e - start))
                 made[e] = logit
                 if logit > largest:
                     largest, last = logit, e
