@@ -1,6 +1,6 @@
-"""Caches of fewer bits on real models: the tables of docs/guide/bits.md.
+"""Caches of fewer bits on real models: the tables of docs/guide/bits.md, and two diagrams of docs/guide/diagram.md.
 
-``python -m studies.bits FOLDER`` measures into FOLDER and writes the tables; killed, it goes on where it was. With
+``python -m studies.bits FOLDER`` measures into FOLDER and writes them; killed, it goes on where it was. With
 ``--model NAME`` it measures one model and writes nothing, so that two models can be measured side by side; with
 ``--only`` it writes the tables from what FOLDER holds. About 100 minutes of one core, 60 of them for Qwen2.5-Coder.
 """
@@ -15,14 +15,19 @@ from typing import Any
 
 import numpy as np
 
+from routegraph import plot
 from routegraph.files import write_json
 from routegraph.stats.paired import mcnemar
 from routegraph.stats.proportions import wilson
 from routegraph.survival import n_kept
+from routegraph.validate.diagram.best import best_sentence
+from routegraph.validate.diagram.result import diagram
 from routegraph.validate.measure.reading import short
 from routegraph.validate.measure.result import Measured
 from routegraph.validate.measure.run import measure
 from routegraph.validate.models.load import Loaded, load, use_threads
+from routegraph.validate.noise.result import read_noise
+from routegraph.validate.noise.run import logit_noise
 from routegraph.validate.presses.prefill import prefill
 from routegraph.validate.prompts.tokens import tokenise
 from routegraph.validate.quantise.precision import Precision
@@ -31,7 +36,7 @@ from routegraph.validate.quantise.rows import rounded_keys
 from routegraph.validate.tasks import load_task
 from studies.pages import DOCS, markdown, put_between
 
-PAGE = DOCS / "guide" / "bits.md"
+PAGE, DIAGRAMS = DOCS / "guide" / "bits.md", DOCS / "guide" / "diagram.md"
 BEGIN, END = "<!-- tables: written by studies/bits.py -->", "<!-- end of tables -->"
 WORDS: tuple[str, int, dict[str, Any]] = ("words_forward", 40, {"chunk_length": 16})
 DOCUMENTS: tuple[str, int, dict[str, Any]] = ("bundled", 48, {})
@@ -48,8 +53,12 @@ ASKED = {
     "qwen2.5-coder-0.5b": DOCUMENTS,
 }
 POLICY, RATIOS = "topk", (0.25, 0.5, 0.75)
+#: Of which there is a diagram.
+DRAWN = ("smollm2", "qwen2.5-coder-0.5b")
 #: Of which the keys are looked at.
 ROUNDED = ("4", "kivi4:residual=0", "svdq")
+#: Prompts of which the logit noise is measured.
+NOISE = 12
 BITS = ("", "8", "4", "2", "kivi4:residual=32", "kivi2:residual=32", "svdq")
 
 
@@ -74,6 +83,31 @@ def measured(root: Path, models: list[str]) -> None:
             measure(network, prompts, out, progress=told, **asked)
         if not keys_of(root, model).is_file():
             write_json(keys_of(root, model), key_errors(model, network))
+        if not noise_of(root, model).is_file():
+            asked = {"policy": POLICY, "ratios": RATIOS, **how}
+            noise = logit_noise(network, prompts[:NOISE], [one for one in BITS if one], **asked)
+            write_json(noise_of(root, model), noise.to_dict())
+
+
+def noise_of(root: Path, model: str) -> Path:
+    """Return where a model's logit noise is told."""
+    return root / f"noise-{model}.json"
+
+
+def drawn(root: Path, model: str) -> str:
+    """Draw a model's diagram beside the page, and return what it says, as Markdown."""
+    found = diagram(
+        [folder_of(root, model, bits) for bits in BITS],
+        policy=POLICY,
+        noise=read_noise(noise_of(root, model)),
+    )
+    plot.save(found.plot(), DOCS / f"diagram_{model}.svg")
+    told = [f"- {best_sentence(found.grid, one)}" for one in found.best]
+    errors = [f"- {found.error_sentence(one)}" for one in found.estimates]
+    picture = (
+        f"Ratio against bits for {model}: answers kept, measured, predicted, simulated; lines of equal bytes"
+    )
+    return "\n".join([f"`{model}`:\n", *told, *errors, f"\n![{picture}](../diagram_{model}.svg)"])
 
 
 def keys_of(root: Path, model: str) -> Path:
@@ -186,6 +220,7 @@ def main(arguments: list[str]) -> None:
     if not asked.model:
         tables = [*(table(asked.folder, model) for model in ASKED), KEYS, key_table(asked.folder)]
         put_between(PAGE, BEGIN, "\n\n".join(tables), END)
+        put_between(DIAGRAMS, BEGIN, "\n\n".join(drawn(asked.folder, model) for model in DRAWN), END)
 
 
 if __name__ == "__main__":

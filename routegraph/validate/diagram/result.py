@@ -93,7 +93,7 @@ class Diagram(Shown):
             words(head, *(best_sentence(grid, found) for found in self.best)),
             self._measured_table(),
             self._estimate_table(),
-            points(self._error_sentence(one) for one in self.estimates),
+            points(self.error_sentence(one) for one in self.estimates),
             note(
                 "Kept: of the answers right before, with Wilson's 95 % interval; below it the bytes of the cache, 100: "
                 "all rows at 16 bits. The best split is chosen on these items, so that its own share is a little high.",
@@ -131,7 +131,8 @@ class Diagram(Shown):
         columns = ["bits", *(short(ratio) for ratio in self.grid.ratios)]
         return Table(columns, rows, f"Kept, percent: {' / '.join(surfaces)}")
 
-    def _error_sentence(self, one: Estimate) -> str:
+    def error_sentence(self, one: Estimate) -> str:
+        """Return how far an estimate is off."""
         error, bias = (f"{x.value:.3f} [{x.low:.3f}, {x.high:.3f}]" for x in (one.error, one.bias))
         cells = f"{many(one.cells, 'cell')} of bits and ratio"
         told = f"{one.name}: off by {error} on average over {cells}, by {bias} with the sign"

@@ -51,17 +51,24 @@ def bytes_of(kept: NDArray[np.bool_], head_dim: int, precision: Precision | None
     return [cache_bytes(rows, head_dim, precision) for rows in kept.sum(axis=-1)]
 
 
+def key_bytes(n: int, width: int, precision: Precision) -> int:
+    """Return the bytes of the keys of one head of `n` rows."""
+    full = precision.full_keys(n)
+    rounded = n - full
+    if precision.layout.latent:
+        coded = _latent(rounded, width, precision)
+    elif precision.layout.by_channel:
+        coded = width * _axis(rounded, precision.keys, precision)
+    else:
+        coded = rounded * _axis(width, precision.keys, precision)
+    return coded + full * width * FULL // 8
+
+
 def _head(n: int, width: int, precision: Precision) -> int:
     """Return the bytes of the keys and values of one head of `n` rows."""
-    keys, values = n - precision.full_keys(n), n - precision.full_values(n)
-    if precision.layout.latent:
-        coded = _latent(keys, width, precision)
-    elif precision.layout.by_channel:
-        coded = width * _axis(keys, precision.keys, precision)
-    else:
-        coded = keys * _axis(width, precision.keys, precision)
-    coded += values * _axis(width, precision.values, precision)
-    return coded + (2 * n - keys - values) * width * FULL // 8
+    full = precision.full_values(n)
+    coded = (n - full) * _axis(width, precision.values, precision)
+    return key_bytes(n, width, precision) + coded + full * width * FULL // 8
 
 
 def _latent(n: int, width: int, precision: Precision) -> int:
