@@ -21,7 +21,7 @@ from routegraph.stats.paired import mcnemar
 from routegraph.stats.proportions import wilson
 from routegraph.survival import n_kept
 from routegraph.validate.diagram.best import best_sentence
-from routegraph.validate.diagram.result import diagram
+from routegraph.validate.diagram.result import diagram, tells_sentence
 from routegraph.validate.measure.reading import short
 from routegraph.validate.measure.result import Measured
 from routegraph.validate.measure.run import measure
@@ -57,8 +57,6 @@ POLICY, RATIOS = "topk", (0.25, 0.5, 0.75)
 DRAWN = ("smollm2", "qwen2.5-coder-0.5b")
 #: Of which the keys are looked at.
 ROUNDED = ("4", "kivi4:residual=0", "svdq")
-#: Prompts of which the logit noise is measured.
-NOISE = 12
 BITS = ("", "8", "4", "2", "kivi4:residual=32", "kivi2:residual=32", "svdq")
 
 
@@ -85,7 +83,7 @@ def measured(root: Path, models: list[str]) -> None:
             write_json(keys_of(root, model), key_errors(model, network))
         if not noise_of(root, model).is_file():
             asked = {"policy": POLICY, "ratios": RATIOS, **how}
-            noise = logit_noise(network, prompts[:NOISE], [one for one in BITS if one], **asked)
+            noise = logit_noise(network, prompts, [one for one in BITS if one], **asked)
             write_json(noise_of(root, model), noise.to_dict())
 
 
@@ -107,6 +105,7 @@ def drawn(root: Path, model: str) -> str:
     picture = (
         f"Ratio against bits for {model}: answers kept, measured, predicted, simulated; lines of equal bytes"
     )
+    errors += [f"- {tells_sentence(one)}" for one in found.tells.values()]
     return "\n".join([f"`{model}`:\n", *told, *errors, f"\n![{picture}](../diagram_{model}.svg)"])
 
 

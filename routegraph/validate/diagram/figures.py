@@ -77,15 +77,15 @@ def _panel(ax: Any, grid: Grid, kept: Floats, name: str) -> Any:
             places, heights, c=colours, marker=marker, cmap="viridis", vmin=0, vmax=1, s=52, zorder=3
         )
     lines = _lined(grid.layouts)
-    for own, colour, width in ((kept, "black", 1.4), (grid.kept, plot.COLOURS["red"], 0.9)):
+    for shown, colour, width in ((kept, "black", 1.4), (grid.kept, plot.COLOURS["red"], 0.9)):
         if colour != "black" and name == "measured":
             continue
         for level, style in _LEVEL_LINES:
-            if own[lines].min() < level < own[lines].max():
+            if shown[lines].min() < level < shown[lines].max():
                 ax.contour(
                     x[lines],
                     y[lines],
-                    own[lines],
+                    shown[lines],
                     levels=[level],
                     colors=colour,
                     linestyles=style,
@@ -112,7 +112,7 @@ def _equal_bytes(ax: Any, low: float, top: float, right: float) -> None:
     for share in LINES:
         ax.plot(across, WHOLE * share / (1 - across), color="0.6", linewidth=0.8, zorder=1)
         end, leaves = WHOLE * share / (1 - right), 1 - WHOLE * share / top
-        told = {"color": "0.45", "fontsize": "x-small", "annotation_clip": False}
+        told: dict[str, Any] = {"color": "0.45", "fontsize": "x-small", "annotation_clip": False}
         if low < end < top:
             ax.annotate(
                 f"{100 * share:g} %", (right, end), (3, 0), textcoords="offset points", va="center", **told

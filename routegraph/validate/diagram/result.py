@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph._version import __version__
+from routegraph.stats.auc import Auc, pooled_auc
 from routegraph.stats.intervals import Interval, interval_dict, listed, none_of
 from routegraph.stats.proportions import wilson
 from routegraph.tables import Block, Page, Shown, many, note, points, words
@@ -34,6 +35,9 @@ DEFINITIONS = {
     "bits_per_number": "16 * bytes / share of the rows kept: bits for each number kept, scales and all else counted",
     "error": "mean over the cells with both bits and a ratio above 0 of |estimate - measured|, 95 % bootstrap over "
     "items; bias: of estimate - measured; product and both take bits alone as measured",
+    "tells": "AUC of the attention that an item's question reads elsewhere once rows are removed and keys rounded, "
+    "told without decoding: the chance that of an item that fails and one that holds, in one cell, the failing one's "
+    "is larger; cells with at least 5 of each, pooled by pairs, 95 % bootstrap over items",
     "iso": "first ratio at which the share kept is below the level, by straight lines between the ratios measured; "
     "null where it is not below at any",
     "split": "for a number of bytes, every precision with as many rows as fit among the ratios measured; paired "
@@ -53,6 +57,9 @@ class Diagram(Shown):
         Shares of the whole cache's bytes for which the best split is named.
     moved : float64[n_bits, n_ratios], optional
         Share of the attention that moves, simulated with the logit noise measured.
+    of_items : float64[n_items, n_bits, n_ratios], optional
+        Share of the attention that each item's question reads elsewhere, measured; NaN for items of which it is
+        unknown.
     seed : int
         Of the bootstrap.
     """
@@ -60,6 +67,7 @@ class Diagram(Shown):
     grid: Grid
     budgets: tuple[float, ...] = BUDGETS
     moved: Floats | None = None
+    of_items: Floats | None = None
     seed: int = 0
 
     @cached_property
@@ -71,6 +79,29 @@ class Diagram(Shown):
     def best(self) -> list[Best]:
         """The best split of every budget."""
         return [best(self.grid, budget) for budget in self.budgets]
+
+    @cached_property
+    def tells(self) -> dict[str, Auc]:
+        """How well the attention moved tells which items fail, with bits alone and with bits and a ratio."""
+        if self.of_items is None:
+            return {}
+        before, values = np.flatnonzero(self.grid.before), self.of_items[self.grid.before]
+        return {
+            name: pooled_auc(
+                name,
+                [
+                    (before, values[:, bits, ratio], ~self.grid.held[:, bits, ratio])
+                    for bits in range(1, len(self.grid.bits))
+                    for ratio in ratios
+                ],
+                len(self.grid.ids),
+                seed=self.seed,
+            )
+            for name, ratios in (
+                ("bits alone", [0]),
+                ("bits and ratio", list(range(1, len(self.grid.ratios)))),
+            )
+        }
 
     def surfaces(self) -> dict[str, Floats]:
         """Return the share kept, measured and by every estimate, float64[n_bits, n_ratios] each."""
@@ -93,7 +124,12 @@ class Diagram(Shown):
             words(head, *(best_sentence(grid, found) for found in self.best)),
             self._measured_table(),
             self._estimate_table(),
-            points(self.error_sentence(one) for one in self.estimates),
+            points(
+                [
+                    *(self.error_sentence(one) for one in self.estimates),
+                    *map(tells_sentence, self.tells.values()),
+                ]
+            ),
             note(
                 "Kept: of the answers right before, with Wilson's 95 % interval; below it the bytes of the cache, 100: "
                 "all rows at 16 bits. The best split is chosen on these items, so that its own share is a little high.",
@@ -198,6 +234,16 @@ class Diagram(Shown):
                 }
                 for one in self.estimates
             ],
+            "tells": [
+                {
+                    "where": name,
+                    **interval_dict(one.auc),
+                    "cells": one.cells,
+                    "pairs": one.pairs,
+                    "items": one.items,
+                }
+                for name, one in self.tells.items()
+            ],
             "iso": self.iso(),
             "best": [best_dict(grid, found) for found in self.best],
             "kept": {name: [listed(row) for row in kept] for name, kept in surfaces.items()},
@@ -243,8 +289,10 @@ def diagram(
         if not 0 < budget <= 1:
             raise ValueError(f"bytes must be a share in (0, 1], got {budget:g}")
     grid = read_grid(folders, policy)
-    moved = None if noise is None else _moved(grid, noise)
-    return Diagram(grid, tuple(sorted(set(budgets), reverse=True)) or BUDGETS, moved, seed)
+    chosen = tuple(sorted(set(budgets), reverse=True)) or BUDGETS
+    if noise is None:
+        return Diagram(grid, chosen, seed=seed)
+    return Diagram(grid, chosen, _moved(grid, noise), _of_items(grid, noise), seed)
 
 
 def _moved(grid: Grid, noise: Mapping[str, Any]) -> Floats:
@@ -265,3 +313,22 @@ def _moved(grid: Grid, noise: Mapping[str, Any]) -> Floats:
             )
         made[bits, ratio] = found[cell]
     return made
+
+
+def _of_items(grid: Grid, noise: Mapping[str, Any]) -> Floats:
+    """Return the attention that moves in each item, float64[n_items, n_bits, n_ratios], NaN where it is not told."""
+    told = noise["parameters"]
+    bits = [told["bits"].index(one) for one in grid.bits]
+    ratios = [told["ratios"].index(one) for one in grid.ratios.tolist()]
+    by_id = {row["id"]: np.array(row["moved"])[np.ix_(bits, ratios)] for row in noise.get("items", ())}
+    nowhere = np.full(grid.kept.shape, np.nan)
+    return np.stack([by_id.get(name, nowhere) for name in grid.ids])
+
+
+def tells_sentence(found: Auc) -> str:
+    """Return how well the attention moved tells which items fail."""
+    what = f"{found.metric}: which items fail is told by the attention that their question reads elsewhere"
+    if np.isnan(found.auc.value):
+        return f"{what}: unknown, no cell has 5 that fail and 5 that hold."
+    ends = f"[{found.auc.low:.2f}, {found.auc.high:.2f}]"
+    return f"{what} with AUC {found.auc.value:.2f} {ends} ({many(found.cells, 'cell')}, {many(found.items, 'item')})."

@@ -40,6 +40,8 @@ class LogitNoise(Shown):
     Attributes
     ----------
     settings : mapping
+    ids : tuple of str
+        Of the prompts.
     bits : tuple of str
         Names of precisions, "" first: the cache as it is.
     ratios : float64[n_ratios]
@@ -53,6 +55,7 @@ class LogitNoise(Shown):
     """
 
     settings: Mapping[str, Any]
+    ids: tuple[str, ...]
     bits: tuple[str, ...]
     ratios: Floats
     noise: Floats
@@ -132,6 +135,10 @@ class LogitNoise(Shown):
                 }
                 for k, name in enumerate(self.bits)
                 for r in range(len(self.ratios))
+            ],
+            "items": [
+                {"id": name, "moved": moved.tolist()}
+                for name, moved in zip(self.ids, self.moved, strict=True)
             ],
         }
 

@@ -88,7 +88,10 @@ def logit_noise(
         "prompts": len(items),
     }
     noise, spread, astray, moved, simulated = (np.stack(part) for part in zip(*told, strict=True))
-    return LogitNoise(settings, ("", *named), np.array(plan.ratios), noise, spread, astray, moved, simulated)
+    ids = tuple(item.prompt.id for item in items)
+    return LogitNoise(
+        settings, ids, ("", *named), np.array(plan.ratios), noise, spread, astray, moved, simulated
+    )
 
 
 def _of_item(

@@ -242,12 +242,16 @@ def test_bytes_out_of_range(grid, share):
 
 def noise_of(grid, **changed):
     told = {"weights": grid.settings["weights"], "policy": grid.policy, **changed}
+    told |= {"bits": list(grid.bits)[::-1], "ratios": grid.ratios.tolist()}
     rows = [
         {"bits": bits, "ratio": float(ratio), "simulated": 0.1 * k + 0.5 * float(ratio)}
         for k, bits in enumerate(grid.bits)
         for ratio in grid.ratios
     ]
-    return {"parameters": told, "results": rows}
+    # An item's attention moves by its place in the list, more with fewer bits; of the last one it is not known.
+    size = 0.01 * np.arange(len(grid.bits))[::-1, None] + grid.ratios
+    items = [{"id": name, "moved": (size + k).tolist()} for k, name in enumerate(grid.ids[:-1])]
+    return {"parameters": told, "results": rows, "items": items}
 
 
 def test_document_page_and_figure(folders, grid):
@@ -282,6 +286,30 @@ def test_document_page_and_figure(folders, grid):
     without = Diagram(grid)
     assert set(without.surfaces()) == {"measured", "product", "both"}
     assert without.to_dict()["results"][0]["moved"] is None
+
+
+def test_attention_moved_is_that_of_the_item_the_bits_and_the_ratio(folders, grid):
+    found = diagram(list(folders.values()), policy="topk", noise=noise_of(grid)).of_items
+    assert np.isnan(found[-1]).all()
+    for item, bits, ratio in np.ndindex(len(found) - 1, *grid.kept.shape):
+        assert found[item, bits, ratio] == pytest.approx(item + 0.01 * bits + grid.ratios[ratio])
+
+
+def test_what_tells_the_items_that_fail():
+    """Of 20 items the first ten fail with the bits, whose attention moves most; at the ratio the others fail."""
+    right = np.ones((20, 2, 2))
+    right[:10, 1, 0] = 0
+    right[10:, 1, 1] = 0
+    grid = made_up(right, [[1, 0.5], [0.25, 0.125]])
+    moved = np.broadcast_to(np.arange(20.0)[::-1, None, None], (20, 2, 2))
+    found = Diagram(grid, moved=np.zeros((2, 2)), of_items=moved)
+    assert found.tells["bits alone"].auc.value == 1
+    assert found.tells["bits and ratio"].auc.value == 0
+    assert found.tells["bits alone"].pairs == 100
+    assert "with AUC 1.00 [1.00, 1.00] (1 cell, 20 items)." in found.page().to_text(300)
+    few = Diagram(made_up(right[8:12], grid.bytes), of_items=moved[8:12])
+    assert "unknown, no cell has 5 that fail" in few.page().to_text(300)
+    assert Diagram(grid).tells == {}
 
 
 def test_noise_of_something_else(folders, grid):
