@@ -2,7 +2,7 @@
 
 ``python -m studies.bits FOLDER`` measures into FOLDER and writes them; killed, it goes on where it was. With
 ``--model NAME`` it measures one model and writes nothing, so that two models can be measured side by side; with
-``--only`` it writes the tables from what FOLDER holds. About 100 minutes of one core, 60 of them for Qwen2.5-Coder.
+``--only`` it writes the tables from what FOLDER holds. About two hours of one core, 70 minutes for Qwen2.5-Coder.
 """
 
 from __future__ import annotations
