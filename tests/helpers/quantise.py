@@ -80,3 +80,43 @@ def published(x: np.ndarray, bits: int) -> np.ndarray:
     if scale == 0:
         return x
     return np.round(np.clip((x - least) / scale, 0, top)) * scale + least
+
+
+def svdq_of(rows: np.ndarray, schedule: tuple[int, ...], size: int, full: int) -> tuple[np.ndarray, bytes]:
+    """Keys [n, d] of one head without positions, in the basis of numpy's singular vectors, and their bytes."""
+    n, d = len(rows) - full, rows.shape[1]
+    kept = rows.astype(np.float32).copy()
+    if not n:
+        return kept, rows.astype(np.float16).tobytes()
+    x = rows[:n].astype(float)
+    mean = x.mean(axis=0).astype(np.float16)
+    _, _, right = np.linalg.svd(x - mean.astype(float), full_matrices=True)
+    bits = [schedule[c * len(schedule) // d] for c in range(d)]
+    made, stored = np.tile(mean.astype(float), (n, 1)), mean.tobytes()
+    for vector, b in zip(right, bits, strict=True):
+        if not b:
+            continue
+        sign = np.sign(vector[np.argmax(np.abs(vector))])
+        vector = (sign * vector).astype(np.float16)
+        latent = ((x - mean.astype(float)) @ vector.astype(float)).astype(np.float32)
+        if b == 16:
+            read, packed = latent.astype(np.float16), latent.astype(np.float16).tobytes()
+        else:
+            read, packed = axis_of(latent, b, size)
+        made += read.astype(float)[:, None] * vector.astype(float)
+        stored += vector.tobytes() + packed
+    kept[:n] = made
+    return kept, stored + rows[n:].astype(np.float16).tobytes()
+
+
+def rotated(keys: np.ndarray, positions: np.ndarray, base: float = 10_000.0) -> np.ndarray:
+    """Keys [n, d] turned to their positions, pair by pair."""
+    d = keys.shape[1]
+    made = keys.astype(float).copy()
+    for row, position in enumerate(positions):
+        for c in range(d // 2):
+            angle = position * base ** (-2 * c / d)
+            one, two = keys[row, c], keys[row, c + d // 2]
+            made[row, c] = one * np.cos(angle) - two * np.sin(angle)
+            made[row, c + d // 2] = two * np.cos(angle) + one * np.sin(angle)
+    return made

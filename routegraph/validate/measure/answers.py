@@ -211,7 +211,7 @@ class Answers:
         """Fit a cliff and gradual changes to a curve; None where all rates are equal or ratios too few."""
         found = self.rates(kind, policy, task)
         at = self.apart[bool(self.bits) :]  # with bits, all of one precision
-        if len(at) < 4 or np.ptp(found.counts) == 0:
+        if len(at) < 4 or np.ptp(found.counts[at]) == 0:
             return None
         name = f"{kind}, {policy}, {task or 'all tasks'}"
         return fit_counts(self.ratios[at], found.counts[at], found.trials, seed=seed, observable=name)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from routegraph.validate.decoding.decode import Decoded, decode
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.plan import Measuring
+from routegraph.validate.quantise.rotation import rotations_of
 from routegraph.validate.quantise.rows import rounded_cache
 from routegraph.validate.quantise.size import bytes_of
 
@@ -78,8 +79,12 @@ def replied(
     if precision.by_row:  # then all variants share one cache
         after = ask(context=rounded_cache(cache, precision, distinct), kept=distinct)
     else:
+        latent = precision.layout.latent
+        turned = rotations_of(model.model, distinct.shape[3]) if latent else None
         after = ask(
-            context=cache, kept=distinct, read_as=lambda one, kept: rounded_cache(one, precision, kept)
+            context=cache,
+            kept=distinct,
+            read_as=lambda one, kept: rounded_cache(one, precision, kept, turned),
         )
     places = np.insert(which + 1, 0, 0, axis=1).ravel()
     texts = (*before.texts, *after.texts)

@@ -1,16 +1,20 @@
 """What a precision's name means: how many bits keys and values have, and which of them share a scale.
 
-A text is a layout, the bits, and what else is not as usual: "4", "k4v2", "kivi2", "kivik4v2:residual=32", "token8".
+A text is a layout, the bits, and what else is not as usual: "4", "k4v2", "kivi2", "kivik4v2:residual=32", "token8",
+"svdq:schedule=4-4-2-0-0-0-0-0".
 Layouts stand in `LAYOUTS`, and nowhere else. Nothing here loads torch.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 #: Bits that a key or a value may have.
 BITS = (2, 3, 4, 8)
+#: Bits of a latent channel that is stored as it is.
+WHOLE = 16
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Layout:
         What stands before the bits in a precision's name.
     by_channel : bool
         Whether a group of keys is one channel of some consecutive rows; else some channels of one row, as values are.
+    latent : bool
+        Whether a group of keys is some consecutive rows of a latent channel, see `routegraph.validate.quantise.latent`.
     symmetric : bool
         Whether there is a scale alone, with zero kept as it is; else a scale and an offset, the least of the group.
     group, residual : int
@@ -37,6 +43,7 @@ class Layout:
     group: int
     residual: int
     bits: tuple[int, ...] = BITS
+    latent: bool = False
 
 
 #: Every layout by its prefix.
@@ -46,14 +53,18 @@ LAYOUTS = {
         Layout("", by_channel=False, symmetric=False, group=64, residual=0),
         Layout("kivi", by_channel=True, symmetric=False, group=32, residual=128),
         Layout("token", by_channel=False, symmetric=True, group=0, residual=0, bits=(8,)),
+        Layout("svdq", by_channel=False, symmetric=False, group=0, residual=0, latent=True),
     )
 }
 _TEXT = re.compile(
     r"(?P<prefix>[a-z]*?)(?:(?P<both>[1-9])|k(?P<keys>[1-9])v(?P<values>[1-9]))(?::(?P<more>.*))?"
 )
+_LATENT = re.compile(r"(?P<prefix>svdq)(?::(?P<more>.*))?")
+#: Bits of equal parts of the latent channels, unless said otherwise, and of the values beside them.
+SCHEDULE, VALUES = (8, 4, 4, 2, 0, 0, 0, 0), 4
 CHOICES = (
     "2, 3, 4, 8, kivi2, kivi3, kivi4, kivi8, token8, or other bits for keys than for values, as in k4v2 or kivik4v2; "
-    "each may end in :group=N,residual=N"
+    "each may end in :group=N,residual=N; svdq, which may end in :schedule=8-4-4-2-0-0-0-0,values=N,group=N,residual=N"
 )
 
 
@@ -72,6 +83,9 @@ class Precision:
     residual : int
         R, the rows that stay as they are: the last R values, and of the keys as many; by channel the last n mod R of n
         keys, since keys are rounded R at a time (KIVI, Algorithm 1). 0: none.
+    schedule : tuple of int
+        Of a layout of latent channels: bits of equal parts of them, from the largest singular values on, never rising;
+        0: left out, 16: as they are. `keys` is the first of them. Empty elsewhere.
 
     Raises
     ------
@@ -89,11 +103,14 @@ class Precision:
     values: int
     group: int
     residual: int
+    schedule: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for bits in (self.keys, self.values):
-            if bits not in self.layout.bits:
+            if bits not in self.layout.bits and not self.layout.latent:
                 raise ValueError(f"{self.layout.prefix}{bits} is none of the choices")
+        if self.layout.latent:
+            _check_schedule(self.schedule, self.values)
         if min(self.group, self.residual) < 0:
             raise ValueError("group and residual must be at least 0")
         if self.layout.by_channel and self.residual and (not self.group or self.residual % self.group):
@@ -116,48 +133,59 @@ class Precision:
         ValueError
             Naming the text and the choices, if it means none.
         """
+        if found := _LATENT.fullmatch(text):
+            return cls._latent(text, found["more"])
         found = _TEXT.fullmatch(text)
-        if not found or found["prefix"] not in LAYOUTS:
+        if not found or found["prefix"] not in LAYOUTS or LAYOUTS[found["prefix"]].latent:
             raise ValueError(f"unknown bits {text!r}; choose from: {CHOICES}")
         layout = LAYOUTS[found["prefix"]]
         keys, values = (int(found[one] or found["both"]) for one in ("keys", "values"))
         more = {"group": layout.group, "residual": layout.residual}
-        for part in (found["more"] or "").split(",") if found["more"] is not None else ():
-            name, _, value = part.partition("=")
-            if name not in more or not re.fullmatch(r"\d{1,9}", value):
-                raise ValueError(f"unknown {part!r} in bits {text!r}; choose from: group=N, residual=N")
+        for name, value in _parts(text, found["more"], {"group": "N", "residual": "N"}):
             more[name] = int(value)
         if not {keys, values} <= set(layout.bits):
             raise ValueError(f"unknown bits {text!r}; choose from: {CHOICES}")
         try:
-            return cls(layout, keys, values, **more)
+            return cls(layout, keys, values, more["group"], more["residual"])
+        except ValueError as error:
+            raise ValueError(f"bits {text!r}: {error}") from None
+
+    @classmethod
+    def _latent(cls, text: str, more: str | None) -> Precision:
+        layout, told = LAYOUTS["svdq"], {"schedule": "B-B-...", "values": "N", "group": "N", "residual": "N"}
+        given = dict(_parts(text, more, told))
+        schedule = tuple(map(int, given.pop("schedule", _dashed(SCHEDULE)).split("-")))
+        usual = {"values": VALUES, "group": layout.group, "residual": layout.residual}
+        values, group, residual = (int(given.get(name, one)) for name, one in usual.items())
+        try:
+            return cls(layout, schedule[0], values, group, residual, schedule)
         except ValueError as error:
             raise ValueError(f"bits {text!r}: {error}") from None
 
     @property
     def by_row(self) -> bool:
         """Whether a row is rounded alike whichever others are kept."""
-        return not self.layout.by_channel and not self.residual
+        return not (self.layout.by_channel or self.layout.latent or self.residual)
 
     @property
     def name(self) -> str:
         """The shortest text that means it."""
         usual = replace(self, group=self.layout.group, residual=self.layout.residual)
-        more = [
-            f"{one}={getattr(self, one)}"
-            for one in ("group", "residual")
-            if getattr(self, one) != getattr(usual, one)
-        ]
+        if self.layout.latent:
+            usual = replace(usual, keys=SCHEDULE[0], schedule=SCHEDULE, values=VALUES)
+        more = [own for own, other in zip(self._told, usual._told, strict=True) if own != other]
         return self._bits + (f":{','.join(more)}" if more else "")
 
     @property
     def text(self) -> str:
         """The text that means it whatever is usual: with its group and its residual."""
-        return f"{self._bits}:group={self.group},residual={self.residual}"
+        return f"{self._bits}:{','.join(self._told)}"
 
     @property
     def words(self) -> str:
         """What it means, in words."""
+        if self.layout.latent:
+            return self._latent_words
         if self.layout.symmetric:
             scales = "one scale for " + (
                 f"{self.group} channels of a row" if self.group else "a row of a head"
@@ -183,7 +211,25 @@ class Precision:
         return f"{bits}, {scales}{rest}"
 
     @property
+    def _told(self) -> list[str]:
+        own = [f"schedule={_dashed(self.schedule)}", f"values={self.values}"] if self.layout.latent else []
+        return [*own, f"group={self.group}", f"residual={self.residual}"]
+
+    @property
+    def _latent_words(self) -> str:
+        rows = f"{self.group} rows" if self.group else "all rows"
+        channels = f"{self.group} channels" if self.group else "all channels"
+        stays = f"; the last {self.residual} rows as they are" if self.residual else ""
+        return (
+            f"keys without positions in the basis of their singular vectors, {_dashed(self.schedule)} bits for equal "
+            f"parts of the latent channels, a scale and an offset for {rows} of a latent channel; values of "
+            f"{self.values} bits, a scale and an offset for {channels} of a row{stays}"
+        )
+
+    @property
     def _bits(self) -> str:
+        if self.layout.latent:
+            return self.layout.prefix
         told = f"{self.keys}" if self.keys == self.values else f"k{self.keys}v{self.values}"
         return self.layout.prefix + told
 
@@ -196,3 +242,29 @@ class Precision:
     def full_values(self, n: int) -> int:
         """Return how many of `n` rows of values stay as they are, the last ones."""
         return min(n, self.residual)
+
+
+def _parts(text: str, more: str | None, known: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield what is told after the colon of a text, of names with the form of their values."""
+    forms = {"N": r"\d{1,9}", "B-B-...": r"\d{1,2}(-\d{1,2})*"}
+    for part in more.split(",") if more is not None else ():
+        name, _, value = part.partition("=")
+        if name not in known or not re.fullmatch(forms[known[name]], value):
+            choices = ", ".join(f"{one}={form}" for one, form in known.items())
+            raise ValueError(f"unknown {part!r} in bits {text!r}; choose from: {choices}")
+        yield name, value
+
+
+def _check_schedule(schedule: tuple[int, ...], values: int) -> None:
+    if not schedule or not schedule[0] or not set(schedule) <= {0, *BITS, WHOLE}:
+        raise ValueError(
+            f"schedule {_dashed(schedule)} must begin with a number of bits; each is 0 (left out), 2, 3, 4, 8 or 16"
+        )
+    if list(schedule) != sorted(schedule, reverse=True):
+        raise ValueError(f"schedule {_dashed(schedule)} must not rise: singular values fall")
+    if values not in BITS:
+        raise ValueError(f"values {values} must be 2, 3, 4 or 8 bits")
+
+
+def _dashed(schedule: tuple[int, ...]) -> str:
+    return "-".join(map(str, schedule))

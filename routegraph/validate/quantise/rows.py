@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from routegraph.validate.quantise.latent import rounded_latent
 from routegraph.validate.quantise.precision import Precision
+from routegraph.validate.quantise.rotation import Rotation
 from routegraph.validate.quantise.uniform import rounded
 
 
@@ -27,7 +30,7 @@ class Rounded:
     layers: tuple[Rows, ...]
 
 
-def rounded_keys(keys: Any, precision: Precision) -> Any:
+def rounded_keys(keys: Any, precision: Precision, rotation: Rotation | None = None) -> Any:
     """Return keys as they are read at a precision.
 
     Parameters
@@ -35,6 +38,8 @@ def rounded_keys(keys: Any, precision: Precision) -> Any:
     keys : float tensor [..., n_rows, head_dim]
         Of all rows that a head keeps, in their order; as the cache holds them, rotated where the model rotates.
     precision : Precision
+    rotation : Rotation, optional
+        Of these rows: latent channels are those of keys without positions. None: they have none, or it does not matter.
 
     Raises
     ------
@@ -42,17 +47,25 @@ def rounded_keys(keys: Any, precision: Precision) -> Any:
         If they hold what is not finite, or what is too large for 16-bit scales.
     """
     n = keys.shape[-2]
+    n_rounded = n - precision.full_keys(n)
+    if precision.layout.latent:
+        return _in_latent(keys, n_rounded, precision, rotation)
     dim = -2 if precision.layout.by_channel else -1
-    return _rounded_first(keys, n - precision.full_keys(n), precision.keys, dim, precision)
+    return _rounded_first(keys, n_rounded, precision.keys, dim, precision)
 
 
-def rounded_values(values: Any, precision: Precision) -> Any:
+def rounded_values(values: Any, precision: Precision, _rotation: Rotation | None = None) -> Any:
     """Return values as they are read at a precision; as `rounded_keys`, with a group in each row."""
     n = values.shape[-2]
     return _rounded_first(values, n - precision.full_values(n), precision.values, -1, precision)
 
 
-def rounded_cache(cache: Any, precision: Precision, kept: NDArray[np.bool_]) -> Rounded:
+def rounded_cache(
+    cache: Any,
+    precision: Precision,
+    kept: NDArray[np.bool_],
+    rotations: Sequence[Rotation | None] | None = None,
+) -> Rounded:
     """Return a cache at fewer bits, as each of some variants reads it.
 
     The rows that a variant keeps of a head stand one after the other, as they would once the others are removed, and
@@ -64,6 +77,8 @@ def rounded_cache(cache: Any, precision: Precision, kept: NDArray[np.bool_]) -> 
         Of one context, as `routegraph.validate.presses.prefill.prefill` returns it; it is not changed.
     precision : Precision
     kept : bool[n_variants, n_layers, n_kv_heads, n_context]
+    rotations : sequence of Rotation or None, optional
+        Of every layer, as `rotations_of` tells them; a precision of latent channels needs them (`Layout.latent`).
 
     Returns
     -------
@@ -73,8 +88,12 @@ def rounded_cache(cache: Any, precision: Precision, kept: NDArray[np.bool_]) -> 
     Raises
     ------
     ValueError
-        As `rounded_keys`.
+        As `rounded_keys`; if rotations are missing where they are needed.
     """
+    if precision.layout.latent and rotations is None:
+        raise ValueError(
+            f"bits {precision.name!r} round keys without positions: tell the rotations of the layers"
+        )
     if precision.by_row:
         return Rounded(
             tuple(
@@ -84,17 +103,22 @@ def rounded_cache(cache: Any, precision: Precision, kept: NDArray[np.bool_]) -> 
         )
     return Rounded(
         tuple(
-            Rows(*(_rounded_kept(part, kept[:, number], precision, how) for part, how in _parts(layer)))
-            for number, layer in enumerate(cache.layers)
+            Rows(
+                *(
+                    _rounded_kept(part, kept[:, number], precision, how, rotation)
+                    for part, how in ((layer.keys, rounded_keys), (layer.values, rounded_values))
+                )
+            )
+            for number, (layer, rotation) in enumerate(
+                zip(cache.layers, rotations or [None] * len(cache.layers), strict=True)
+            )
         )
     )
 
 
-def _parts(layer: Any) -> tuple[tuple[Any, Any], ...]:
-    return (layer.keys, rounded_keys), (layer.values, rounded_values)
-
-
-def _rounded_kept(rows: Any, kept: NDArray[np.bool_], precision: Precision, how: Any) -> Any:
+def _rounded_kept(
+    rows: Any, kept: NDArray[np.bool_], precision: Precision, how: Any, rotation: Rotation | None
+) -> Any:
     """Round what is kept of rows [1, n_heads, n, d], by kept [n_variants, n_heads, n]; heads of one count at a time."""
     import torch
 
@@ -106,8 +130,22 @@ def _rounded_kept(rows: Any, kept: NDArray[np.bool_], precision: Precision, how:
         heads = np.flatnonzero(counts == count)
         places = torch.from_numpy(np.nonzero(flat[heads])[1].reshape(len(heads), count)).to(made.device)
         which = torch.from_numpy(heads).to(made.device)[:, None]
-        made[which, places] = how(made[which, places], precision)
+        own = None if rotation is None else rotation.at(places)
+        made[which, places] = how(made[which, places], precision, own)
     return made.reshape(n_variants, n_heads, n, -1)
+
+
+def _in_latent(keys: Any, n_rounded: int, precision: Precision, rotation: Rotation | None) -> Any:
+    """Return keys of which the first ones are rounded in latent channels, without their positions."""
+    import torch
+
+    first = keys[..., :n_rounded, :]
+    if rotation is None:
+        made = rounded_latent(first, precision.schedule, precision.group)
+    else:
+        own = Rotation(rotation.cos[..., :n_rounded, :], rotation.sin[..., :n_rounded, :])
+        made = own.turned(rounded_latent(own.back(first.double()), precision.schedule, precision.group))
+    return torch.cat([made.to(keys.dtype), keys[..., n_rounded:, :]], dim=-2)
 
 
 def _rounded_first(rows: Any, n_rounded: int, bits: int, dim: int, precision: Precision) -> Any:

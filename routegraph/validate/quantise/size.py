@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from routegraph.validate.quantise.precision import Precision
+from routegraph.validate.quantise.latent import channel_bits
+from routegraph.validate.quantise.precision import WHOLE, Precision
 
 #: Bits of a scale, an offset, and a number that stays as it is.
 FULL = 16
@@ -15,8 +16,10 @@ def quantised_bytes(n_rows: ArrayLike, head_dim: int, precision: Precision | Non
     """Return the bytes of a cache: keys and values of every head.
 
     The codes of a group are packed one after the other and fill up its last byte; each group has a scale of 16 bits
-    and, unless it is symmetric, an offset of 16. Numbers that are not rounded take 16 bits, whatever type a model was
-    run in. Where rows were, positions and tables of pages, is not counted: it is the same at every precision.
+    and, unless it is symmetric, an offset of 16. Latent channels come with the mean and the basis of their head, 16
+    bits a number, which weigh much where rows are few. Numbers that are not rounded take 16 bits, whatever type a
+    model was run in. Where rows were, positions and tables of pages, is not counted: it is the same at every
+    precision.
 
     Parameters
     ----------
@@ -48,17 +51,33 @@ def bytes_of(kept: NDArray[np.bool_], head_dim: int, precision: Precision | None
     return [quantised_bytes(rows, head_dim, precision) for rows in kept.sum(axis=-1)]
 
 
+def key_bytes(n: int, width: int, precision: Precision) -> int:
+    """Return the bytes of the keys of one head of `n` rows."""
+    full = precision.full_keys(n)
+    rounded = n - full
+    if precision.layout.latent:
+        coded = _latent(rounded, width, precision)
+    elif precision.layout.by_channel:
+        coded = width * _axis(rounded, precision.keys, precision)
+    else:
+        coded = rounded * _axis(width, precision.keys, precision)
+    return coded + full * width * FULL // 8
+
+
 def _head(n: int, width: int, precision: Precision) -> int:
     """Return the bytes of the keys and values of one head of `n` rows."""
-    keys, values = n - precision.full_keys(n), n - precision.full_values(n)
-    by_channel = precision.layout.by_channel
-    coded = (
-        width * _axis(keys, precision.keys, precision)
-        if by_channel
-        else keys * _axis(width, precision.keys, precision)
-    )
-    coded += values * _axis(width, precision.values, precision)
-    return coded + (2 * n - keys - values) * width * FULL // 8
+    full = precision.full_values(n)
+    coded = (n - full) * _axis(width, precision.values, precision)
+    return key_bytes(n, width, precision) + coded + full * width * FULL // 8
+
+
+def _latent(n: int, width: int, precision: Precision) -> int:
+    """Return the bytes of `n` keys in latent channels: the mean, the basis, and the channels."""
+    bits = [one for one in channel_bits(precision.schedule, width) if one]
+    if not n:
+        return 0
+    channels = sum(n * FULL // 8 if one == WHOLE else _axis(n, one, precision) for one in bits)
+    return (1 + len(bits)) * width * FULL // 8 + channels
 
 
 def _axis(length: int, bits: int, precision: Precision) -> int:

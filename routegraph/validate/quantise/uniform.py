@@ -57,9 +57,8 @@ def encode(numbers: Any, bits: int, dim: int, symmetric: bool = False) -> Codes:
     """
     import torch
 
+    check_finite(numbers)
     x = numbers.float()
-    if not bool(torch.isfinite(x).all()):
-        raise ValueError(f"the cache holds numbers that are not finite in {numbers.dtype}; use float32")
     if symmetric:
         offset, top = None, 2 ** (bits - 1) - 1
         scale = _half_above(x.abs().amax(dim, keepdim=True) / top)
@@ -117,6 +116,14 @@ def rounded(numbers: Any, bits: int, dim: int, group: int = 0, symmetric: bool =
         parts.append(numbers.narrow(dim, whole, n - whole).unsqueeze(dim))
     done = [encode(part, bits, dim + 1, symmetric).numbers().flatten(dim, dim + 1) for part in parts]
     return torch.cat(done, dim).to(numbers.dtype)
+
+
+def check_finite(numbers: Any) -> None:
+    """Raise ValueError where a number of a float tensor is not finite."""
+    import torch
+
+    if not bool(torch.isfinite(numbers).all()):
+        raise ValueError(f"the cache holds numbers that are not finite in {numbers.dtype}; use float32")
 
 
 def _half_above(x: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,11 +60,11 @@ def measured(qwen, prompts, tmp_path_factory) -> tuple[Measured, Any]:
 # --- which reply stands where -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bits", ["2", "kivi2:residual=0"])
+@pytest.mark.parametrize("bits", ["2", "kivi2:residual=0", "svdq"])
 def test_without_any_rounding_the_replies_are_those_of_the_cache_as_it_is(
     qwen, prompts, plain, monkeypatch, bits
 ):
-    def same(cache, _precision, kept):
+    def same(cache, _precision, kept, _rotations=None):
         whole = [(layer.keys, layer.values) for layer in cache.layers]
         n = 1 if bits == "2" else len(kept)
         return Rounded(tuple(Rows(k.expand(n, -1, -1, -1), v.expand(n, -1, -1, -1)) for k, v in whole))
@@ -261,6 +262,12 @@ def test_the_curve_is_of_one_precision(measured, monkeypatch):
     made = from_cells(wide, [{**cell, "cut": [0] * 10} for cell in cells])
     made.critical("topk")
     assert asked == [[0, 0.5, 0.7, 0.9]]
+    made.critical("adakv")
+    assert len(asked) == 2
+    # Equal at every ratio with bits, whatever it is at the reference: there is nothing to fit.
+    same = replace(made, right=np.tile(np.array([1, 0, 0, 0, 0], dtype=bool), (3, 2, 1)))
+    assert same.critical("topk") is None
+    assert len(asked) == 2
     assert made.apart.tolist() == [0, 1, 2, 3, 4]
     said = made.page().to_text(200)
     assert (
