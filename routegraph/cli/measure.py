@@ -21,6 +21,7 @@ from routegraph.cli.options import (
     Threads,
     count,
     takes,
+    whole,
     with_presses,
 )
 from routegraph.cli.terminal import check_outputs, console, draw, note, print_json, progress
@@ -49,6 +50,14 @@ def measure(
     press: Presses = None,
     ratio: Ratios = None,
     keep: Keep = None,
+    decode_budget: Annotated[
+        list[int] | None,
+        typer.Option(
+            parser=whole,
+            metavar="N",
+            help="Rows that each slot is cut to while the reply is decoded, in place of --ratio; repeatable.",
+        ),
+    ] = None,
     n: Items = None,
     length: Length = None,
     metrics: Annotated[
@@ -90,6 +99,7 @@ def measure(
             ("--press", press),
             ("--ratio", ratio),
             ("--keep", keep),
+            ("--decode-budget", decode_budget),
         )
         if given := [name for name, value in more if value]:
             raise ValueError(f"--regrade grades replies that are there: it takes no {given[0]}")
@@ -110,9 +120,10 @@ def measure(
     from routegraph.validate.tasks import load_tasks
 
     asked = {
-        "policy_names": with_presses(policy or measuring.MEASURED_POLICIES, press),
+        "policy_names": with_presses(policy or ([] if decode_budget else measuring.MEASURED_POLICIES), press),
         "ratios": ratio or None,
         "keep": keep or (),
+        "decode_budget": decode_budget or (),
         **options,
     }
     plan = measuring.planned(**asked)  # refuses what it must before anything is loaded

@@ -170,9 +170,9 @@ def write(
 
     Notes
     -----
-    Kept rows and replies are those of kvpress 0.5.5's pipeline with ``DecodingPress(press, compression_interval=interval,
-    target_size=budget)``, up to the rounding of float32: for knorm, keydiff, tova and expected_attention. As there,
-    a question of `budget` tokens or more is cut at once, and the steps to the next cut are counted from it.
+    Kept rows and replies are those of kvpress 0.5.5's pipeline with ``DecodingPress(press, interval, budget)``, up to
+    ties and the rounding of float32: for knorm, keydiff, tova and expected_attention. As there, a question of `budget`
+    tokens or more is cut at once, and the steps to the next cut are counted from it.
     """
     before, asked = np.asarray(context, dtype=np.int64), np.asarray(question, dtype=np.int64)
     check_whole("max_new_tokens", max_new_tokens, low=1)
@@ -255,7 +255,9 @@ class _Layer:
         import torch
 
         n, here = query.shape[2], self.rows[0]
-        mask = None if n == 1 else here <= here[-n:, None]  # only the question is longer, and nothing is gone yet
+        mask = (
+            None if n == 1 else here <= here[-n:, None]
+        )  # only the question is longer, and nothing is gone yet
         if keeping is not None and keeping.n_queries:
             held = query[0] if self.queries is None else torch.cat([self.queries, query[0]], 1)
             self.queries = held[:, -keeping.n_queries :]
@@ -290,9 +292,7 @@ class _Reply:
         import torch
 
         self.cutting, self.seed = cutting, seed
-        self.keeping = (
-            keeping(cutting.policy, cutting.budget, cutting.interval) if cutting.budget else None
-        )
+        self.keeping = keeping(cutting.policy, cutting.budget, cutting.interval) if cutting.budget else None
         if self.keeping is not None:
             self.keeping.prepare(model.model)
         self.n_context = int(cache.layers[0].keys.shape[2])
@@ -344,9 +344,10 @@ class _Reply:
         death = np.full(shape, self.step + 1, np.int32)
         for layer, step, rows in self.deaths:
             death[layer, np.arange(model.n_heads)[:, None], rows] = step
-        text = _text(model, self.tokens)
+        tokens = np.array(self.tokens, dtype=np.int64)
+        text = _text(model, tokens)
         return Written(
-            np.array(self.tokens, dtype=np.int64),
+            tokens,
             text.partition(stop)[0] if stop else text,
             self.going,
             death,
@@ -355,9 +356,7 @@ class _Reply:
         )
 
 
-def _decode(
-    model: Loaded, replies: Sequence[_Reply], question: Ids, max_new_tokens: int, stop: str
-) -> None:
+def _decode(model: Loaded, replies: Sequence[_Reply], question: Ids, max_new_tokens: int, stop: str) -> None:
     """Let replies grow to their ends; one that has ended leaves the batch."""
     import torch
 
@@ -409,12 +408,16 @@ def _cut_caches(model: Loaded) -> Iterator[Any]:
     def step(replies: Sequence[_Reply], ids: Ids, position: int) -> Any:
         nonlocal start
         batch[:], start = replies, position
-        return network(
-            torch.from_numpy(ids).to(network.device),
-            position_ids=torch.arange(start, start + ids.shape[1], device=network.device)[None],
-            use_cache=False,
-            logits_to_keep=1,
-        ).logits[:, -1].float()
+        return (
+            network(
+                torch.from_numpy(ids).to(network.device),
+                position_ids=torch.arange(start, start + ids.shape[1], device=network.device)[None],
+                use_cache=False,
+                logits_to_keep=1,
+            )
+            .logits[:, -1]
+            .float()
+        )
 
     with flat_head(network), rotary(network), attending(network, _ATTENTION, attention):
         handles = [

@@ -1,7 +1,7 @@
 """Policies that evict while a real model decodes: how much each row of a slot is worth keeping, at every cut.
 
 A policy is a function of keyword parameters, registered with `@reply_policy`, that returns a `Keeping`. Those of
-kvpress ask its press for scores, with what its ``DecodingPress`` would give it; the rest are restated from their papers.
+kvpress ask its press for scores, with what its ``DecodingPress`` gives it; the rest are restated from their papers.
 Rows stand in the order in which they came, here as in the papers. kvpress leaves them in the order of their scores, so
 that a press which goes by the place of a row in the cache (StreamingLLM's, SnapKV's pooling) does something else there.
 """
@@ -19,7 +19,7 @@ from routegraph.validate.presses.prefill import plain_errors
 from routegraph.validate.presses.scorers import SCORERS, protection
 
 #: Registry of policies that evict while a reply is decoded; `reply_policy` is its decorator.
-REPLY_POLICIES = reply_policy = Registry("policy of decoding")
+REPLY_POLICIES = reply_policy = Registry("reply policy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +132,7 @@ def _of_press(name: str, what: str = "", least_interval: int = 1) -> Keeping:
 
 @reply_policy("random")
 def random() -> Keeping:
-    """Any row, each with the same chance, drawn for every slot by itself: the null model."""
+    """Evict any row, each with the same chance, drawn for every slot by itself: the null model."""
 
     def worth(seen: Seen) -> Any:
         import torch
@@ -146,7 +146,7 @@ def random() -> Keeping:
 
 @reply_policy("streaming")
 def streaming(*, n_sink: int = 4) -> Keeping:
-    """The oldest row goes, but for the sinks (arXiv 2309.17453)."""
+    """Evict the oldest row that is no sink (arXiv 2309.17453)."""
 
     def worth(seen: Seen) -> Any:
         rows = seen.rows.double()
@@ -157,7 +157,7 @@ def streaming(*, n_sink: int = 4) -> Keeping:
 
 @reply_policy("h2o")
 def h2o(*, recent: float = 0.5) -> Keeping:
-    """Least attention of all queries so far goes, outside of the latest rows (arXiv 2306.14048)."""
+    """Evict by least attention of all queries so far, outside of the latest rows (arXiv 2306.14048)."""
 
     def worth(seen: Seen) -> Any:
         window = int(recent * seen.budget)
@@ -175,7 +175,7 @@ def h2o(*, recent: float = 0.5) -> Keeping:
 def rkv(
     *, window: int = 8, kernel_size: int = 7, mix: float = 0.1, threshold: float = 0.5, latest: bool = True
 ) -> Keeping:
-    """Little attention and much likeness to other keys goes, outside of the latest rows (arXiv 2505.24133).
+    """Evict by little attention and much likeness to other keys, outside of the latest rows (arXiv 2505.24133).
 
     With I the attention of the latest queries (logits: the greatest of a group's; softmax over the rows outside of the
     window; mean over queries; greatest of `kernel_size` neighbours) and R the softmax of each key's mean cosine with
@@ -213,19 +213,19 @@ def rkv(
 
 @reply_policy("knorm")
 def knorm() -> Keeping:
-    """The key of the largest norm goes (arXiv 2406.11430), as kvpress's DecodingPress(KnormPress()) does."""
+    """Evict the key of the largest norm (arXiv 2406.11430), as kvpress's DecodingPress(KnormPress()) does."""
     return _of_press("knorm")
 
 
 @reply_policy("keydiff")
 def keydiff() -> Keeping:
-    """The key most like the mean key goes (arXiv 2504.15364), as kvpress's DecodingPress(KeyDiffPress()) does."""
+    """Evict the key most like the mean key (arXiv 2504.15364), as kvpress's DecodingPress(KeyDiffPress()) does."""
     return _of_press("keydiff")
 
 
 @reply_policy("tova")
 def tova() -> Keeping:
-    """Least attention of the last query goes (arXiv 2401.06104), as kvpress's DecodingPress(TOVAPress()) does.
+    """Evict by least attention of the last query (arXiv 2401.06104), as kvpress's DecodingPress(TOVAPress()) does.
 
     One mean over all query heads of a layer: its KV heads keep the same rows.
     """
@@ -234,7 +234,7 @@ def tova() -> Keeping:
 
 @reply_policy("expected_attention")
 def expected_attention() -> Keeping:
-    """Least expected attention goes (arXiv 2510.00636), as DecodingPress(ExpectedAttentionPress()) does.
+    """Evict by least expected attention (arXiv 2510.00636), as DecodingPress(ExpectedAttentionPress()) does.
 
     The mean query is that of the steps since the last cut but for the first four, and future positions are counted from
     the number of those steps: kvpress's press knows no other place of the queries that it is given.
