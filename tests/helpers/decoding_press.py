@@ -12,6 +12,9 @@ from routegraph.validate.models.load import Loaded
 from routegraph.validate.presses.kvpress_fixes import kvpress
 from routegraph.validate.presses.prefill import attention_modules, rotary
 
+#: Scores that differ by so much of themselves are the same: a word's key has one norm, whatever its rotation.
+ROUNDING = 2e-6
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -68,7 +71,8 @@ def pressed(
     """Answer with kvpress's pipeline and DecodingPress.
 
     Returns the step at which each row dies, int[n_layers, n_heads, n_rows], the reply's tokens, and the first step at
-    which a slot was cut between two rows of the same score, int[n_layers, n_heads]; a step beyond the last: never.
+    which a slot was cut between two rows of the same score up to rounding, int[n_layers, n_heads]; a step beyond the
+    last: never.
     """
     import torch
     from kvpress import KVPressTextGenerationPipeline
@@ -102,7 +106,8 @@ def pressed(
                 keys.gather(2, torch.from_numpy(kept)[None, ..., None].expand(result[0].shape))
             )
             order = scores[0][0].sort(dim=-1, descending=True).values
-            same = (order[:, budget - 1] == order[:, budget]).numpy()
+            last, first = order[:, budget - 1], order[:, budget]
+            same = (last - first <= ROUNDING * first.abs()).numpy()
             tied[layer, same] = np.minimum(tied[layer, same], step)
             left = np.take_along_axis(rows[layer], kept, axis=1)
             for head in range(model.n_heads):
