@@ -35,7 +35,7 @@ def each_person(draw: Draw) -> Story:
     told = {name: next(values) for name in people}
     facts = [say(relation, name, value) for name, value in told.items()]
     asks = relation.asking.question.format(name="each of these people")
-    how = f'Write one line for each, such as "{people[0]}: ...".'
+    how = f"Write {PEOPLE} lines, one for each of them: the name, a colon, and what the text says."
     return Story(
         asks=Question(
             f"{asks} {', '.join(people)}. {how}", f"{people[0]}:", f"{people[0]}: {told[people[0]]}"
