@@ -1,11 +1,11 @@
 """Survival by age of rows that a model decoded, beside the simulator and theory: docs/guide/decoding.md.
 
-``python -m studies.decoding_survival [MODEL ...]`` writes table and figure: a minute for each tiny model on one core, some
-ten minutes for smollm2.
+``python -m studies.decoding_survival [MODEL ...]`` writes table and figure: two minutes for each tiny model on one core,
+more for the others. It writes those named, and only those.
 
-Half of the prompts are measured: a reply of `STEPS` tokens under each policy. From the other half, whose replies are written
-with the cache whole, the four numbers of the simulator's attention are estimated, by moments of the logarithms of the
-attention that decoded tokens give to what came before; nothing of it is fitted to survival.
+Half of the prompts are measured: a reply of so many steps under each policy. From the other half, whose replies are
+written with the cache whole, the four numbers of the simulator's attention are estimated, by moments of the logarithms of
+the attention that decoded tokens give to what came before; nothing of it is fitted to survival.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def eager(network: Any) -> Iterator[None]:
 
 
 def attention(model: Loaded, asked: Asked, steps: int) -> NDArray[np.float64]:
-    """Return what the tokens of a reply give to all rows, float64[n_slots, steps - 1, n_rows]: means of a group's heads."""
+    """Return what a reply's tokens give to all rows, float64[n_slots, steps - 1, n_rows], means over a group's heads."""
     import torch
 
     (whole,) = write(model, asked.context, asked.question, [WHOLE], steps)
