@@ -1,11 +1,11 @@
 """Survival by age of rows that a model decoded, beside the simulator and theory: docs/guide/decoding.md.
 
-``python -m studies.decoding_survival [MODEL ...]`` writes table and figure: two minutes for each tiny model on one core,
+``python -m studies.decoding_survival [MODEL ...]`` writes table and figure: two minutes for each tiny model,
 more for the others. It writes those named, and only those.
 
 Half of the prompts are measured: a reply of so many steps under each policy. From the other half, whose replies are
-written with the cache whole, the four numbers of the simulator's attention are estimated, by moments of the logarithms of
-the attention that decoded tokens give to what came before; nothing of it is fitted to survival.
+written with the cache whole, the four numbers of the simulator's attention are estimated, by moments of the logarithms
+of the attention that decoded tokens give to what came before; nothing of it is fitted to survival.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def eager(network: Any) -> Iterator[None]:
 
 
 def attention(model: Loaded, asked: Asked, steps: int) -> NDArray[np.float64]:
-    """Return what a reply's tokens give to all rows, float64[n_slots, steps - 1, n_rows], means over a group's heads."""
+    """Return what a reply's tokens give to all rows, float64[n_slots, steps - 1, n_rows], means of a group."""
     import torch
 
     (whole,) = write(model, asked.context, asked.question, [WHOLE], steps)

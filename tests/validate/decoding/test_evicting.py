@@ -240,11 +240,11 @@ def test_sums_of_attention_are_those_of_all_queries_so_far(model, ids, restored)
 
     @reply_policy("watching")
     def watching() -> Keeping:
-        """Keep what comes first, and note what is given."""
+        """Keep what comes last, and note what is given."""
 
         def worth(one: Any) -> Any:
             seen.setdefault(one.module.layer_idx, []).append((one.rows.clone(), one.sums.clone()))
-            return -one.rows.double()
+            return one.rows.double()
 
         return Keeping(worth, sums=True)
 
@@ -258,8 +258,10 @@ def test_sums_of_attention_are_those_of_all_queries_so_far(model, ids, restored)
         assert rows.tolist() == [list(range(len(tokens)))] * model.n_heads
         assert np.allclose(sums, by_head, atol=1e-4)
         later_rows, later = seen[layer][1]
-        assert later_rows[0, :N].tolist() == list(range(N))
-        assert (later[:, :N] >= sums[:, :N] - 1e-6).all()
+        assert later_rows[:, :N].equal(rows[:, -N:])
+        # Each of the three queries since then gave 1 in all to the rows that were there.
+        assert np.allclose(later.sum(1), sums[:, -N:].sum(1) + 3, atol=1e-4)
+        assert (later[:, :N] >= sums[:, -N:] - 1e-6).all()
 
 
 def test_queries_are_the_latest_rotated_ones(model, ids, restored):
