@@ -18,7 +18,7 @@ ROUNDING = 2e-6
 
 @dataclass(frozen=True)
 class Compared:
-    """Our deaths beside kvpress's: slots that died, that died at another step, those of them that ties explain."""
+    """Our deaths beside kvpress's: slots that died, that died at another step, those that ties explain or led to."""
 
     dead: int
     mismatches: int
@@ -42,13 +42,17 @@ def against_press(
     n: int,
     held: int = 256,
 ) -> Compared:
-    """Decode by ours and by kvpress; a mismatch is none where an earlier cut of the slot fell between equal scores."""
+    """Decode by ours and by kvpress; a mismatch is none once a cut fell between equal scores, in the slot or before."""
     base = getattr(kvpress(), press)()
     theirs, tokens, tied = pressed(model, context, question, base, interval, budget, n, held)
     (ours,) = write(model, context, question, [Cutting(policy, budget, interval)], n)
     assert ours.death.shape == theirs.shape
     differs = ours.death != theirs
-    by_tie = differs & (np.minimum(ours.death, theirs) >= tied[:, :, None])
+    first = np.minimum(ours.death, theirs)
+    by_tie = differs & (first >= tied[:, :, None])
+    # From the next step on, other rows are read, and the keys of new rows may differ in every slot above.
+    broken = first[by_tie].min() if by_tie.any() else len(tokens) + 1
+    by_tie |= differs & (first > broken)
     return Compared(
         dead=int((theirs <= len(tokens)).sum()),
         mismatches=int((differs & ~by_tie).sum()),
