@@ -43,6 +43,7 @@ def registries() -> tuple[Registry, ...]:
     from routegraph.sim.profiles import profiles
     from routegraph.validate.graders import graders
     from routegraph.validate.models.families import families
+    from routegraph.validate.presses.decoding import REPLY_POLICIES
     from routegraph.validate.presses.scorers import SCORERS
     from routegraph.validate.prompts.formats import formats
     from routegraph.validate.tasks import tasks
@@ -50,6 +51,7 @@ def registries() -> tuple[Registry, ...]:
     return (
         policies,
         decoding_policies,
+        REPLY_POLICIES,
         ensembles,
         profiles,
         observables,

@@ -23,6 +23,7 @@ from routegraph.cli.options import (
     Workers,
     count,
     takes,
+    whole,
     with_presses,
 )
 from routegraph.cli.pace import progress
@@ -52,6 +53,14 @@ def measure(
     press: Presses = None,
     ratio: Ratios = None,
     keep: Keep = None,
+    decode_budget: Annotated[
+        list[int] | None,
+        typer.Option(
+            parser=whole,
+            metavar="N",
+            help="Rows that each slot is cut to while the reply is decoded, in place of --ratio; repeatable.",
+        ),
+    ] = None,
     n: Items = None,
     length: Length = None,
     metrics: Annotated[
@@ -95,6 +104,7 @@ def measure(
             ("--press", press),
             ("--ratio", ratio),
             ("--keep", keep),
+            ("--decode-budget", decode_budget),
         )
         if given := [name for name, value in more if value]:
             raise ValueError(f"--regrade grades replies that are there: it takes no {given[0]}")
@@ -117,9 +127,10 @@ def measure(
     work = Work(workers, dask, threads)
 
     asked = {
-        "policy_names": with_presses(policy or measuring.MEASURED_POLICIES, press),
+        "policy_names": with_presses(policy or ([] if decode_budget else measuring.MEASURED_POLICIES), press),
         "ratios": ratio or None,
         "keep": keep or (),
+        "decode_budget": decode_budget or (),
         **options,
     }
     plan = measuring.planned(**asked)  # refuses what it must before anything is loaded

@@ -19,7 +19,8 @@ from routegraph.cli.options import (
     Threads,
     takes,
 )
-from routegraph.cli.terminal import check_outputs, console, hand_over, progress
+from routegraph.cli.pace import progress
+from routegraph.cli.terminal import check_outputs, console, hand_over
 from routegraph.validate.plan import JUDGING, Plan
 
 _DECODING = ("max_new_tokens", "stop")

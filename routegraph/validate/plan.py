@@ -69,10 +69,8 @@ class Plan(Asks):
     def __post_init__(self) -> None:
         from routegraph.survival import check_ratios
         from routegraph.validate.eviction import tables_of
-        from routegraph.validate.presses.methods import resolve
 
-        # A press's class is another name of a method: results tell one.
-        names = dict.fromkeys(resolve(name).name for name in self.policy_names)
+        names = dict.fromkeys(self.named(name) for name in self.policy_names)
         object.__setattr__(self, "policy_names", tuple(names))
         object.__setattr__(self, "ratios", tuple(sorted(set(check_ratios(list(self.ratios))))))
         for budget in self.keep:
@@ -85,6 +83,12 @@ class Plan(Asks):
         if not self.policy_names:
             raise ValueError("at least one policy is needed")
         checked_tables(tables_of(self.methods()), self.chunk_length)
+
+    def named(self, policy: str) -> str:
+        """Return the one name that results tell a policy by: a press's class is another name of a method."""
+        from routegraph.validate.presses.methods import resolve
+
+        return resolve(policy).name
 
     def ratios_of(self, n_context: int) -> tuple[float, ...]:
         """Return the ratios at which a prompt of so many cache rows is asked, the same number for every prompt."""
@@ -132,15 +136,25 @@ class Plan(Asks):
 
 @dataclass(frozen=True)
 class Measuring(Plan):
-    """What `measure` asks: a plan, and the bits of the cache.
+    """What `measure` asks: a plan, and the bits of the cache, or budgets at which it is cut while a reply is decoded.
 
     With bits, every prompt is asked once with nothing removed and the cache as it is, the reference that failures are
     told by, and at each ratio, 0 among them, with what is kept of the context's cache rounded.
 
+    With budgets of decoding the policies are those of `routegraph.validate.presses.decoding`, and nothing is evicted
+    before the question is asked; see `routegraph.validate.decoding.evicting`.
+
+    Attributes
+    ----------
+    decode_budget : tuple of int
+        Rows that a cut leaves in each slot while a reply is decoded, from many to few; empty: no such cuts.
+
     Raises
     ------
     ValueError
-        If the bits are none of the choices, or are given with budgets of rows; as `Plan`.
+        If the bits are none of the choices, or are given with budgets of rows; if a budget of decoding is not above the
+        rows that a policy protects, the interval longer than the longest reply, or what else is asked goes by the
+        prefill; as `Plan`.
     """
 
     bits: str = option(
@@ -150,10 +164,17 @@ class Measuring(Plan):
         + "; as they "
         "are by default.",
     )
+    decode_interval: int = option(
+        1, "With --decode-budget: steps of the reply from one cut of the cache to the next.", low=1
+    )
+    decode_budget: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         precision = Precision.named(self.bits) if self.bits else None
+        budgets = tuple(sorted(set(self.decode_budget), reverse=True))
+        object.__setattr__(self, "decode_budget", budgets)
         super().__post_init__()
+        self._check_decoding()
         if precision is not None:
             if self.keep:
                 raise ValueError(
@@ -167,5 +188,61 @@ class Measuring(Plan):
         return Precision.named(self.bits) if self.bits else None
 
     def settings(self, model: Loaded) -> dict[str, Any]:
-        """Return what a result depends on, as JSON-ready values; the bits where there are any."""
-        return {**super().settings(model), **({"bits": self.bits} if self.bits else {})}
+        """Return what a result depends on, as JSON-ready values; bits, or budgets of decoding, where there are any."""
+        told = {**super().settings(model), **({"bits": self.bits} if self.bits else {})}
+        if not self.decode_budget:
+            return told
+        for name in ("ratios", "chunk_length"):
+            del told[name]
+        return {**told, "decode_budget": list(self.decode_budget), "decode_interval": self.decode_interval}
+
+    def named(self, policy: str) -> str:
+        """Return a policy's name; with budgets of decoding ValueError where it does not evict while decoding."""
+        if not self.decode_budget:
+            return super().named(policy)
+        from routegraph.validate.presses.decoding import REPLY_POLICIES
+
+        REPLY_POLICIES[policy]
+        return policy
+
+    def methods(self, chunk_length: int | None = None) -> tuple[Method, ...]:
+        """Return the policies with the scores that each goes by; none where all is evicted while decoding."""
+        return () if self.decode_budget else super().methods(chunk_length)
+
+    def loaded_files(self) -> dict[str, str]:
+        """Return the loaded files that the policies and their scorers come from, with their digests."""
+        from routegraph.validate.presses.decoding import REPLY_POLICIES
+
+        own = [REPLY_POLICIES[name] for name in self.policy_names] if self.decode_budget else []
+        return {**super().loaded_files(), **plugins.fingerprints(own)}
+
+    def _check_decoding(self) -> None:
+        """Raise ValueError where budgets of decoding, or the lack of them, do not go with what else is asked."""
+        if not self.decode_budget:
+            if self.decode_interval != 1:
+                raise ValueError(
+                    "a decode interval needs a decode budget: without one nothing is cut while decoding"
+                )
+            return
+        from routegraph.validate.presses.decoding import keeping
+
+        if self.bits:
+            raise ValueError("bits and decode budgets are not measured together; leave one of them out")
+        if self.keep or any(self.ratios):
+            raise ValueError(
+                "decode budgets take the place of ratios and of numbers of rows to keep; give one of the three"
+            )
+        if self.question_aware:
+            raise ValueError(
+                "question_aware says what is scored before the question, and decode budgets evict after it; leave one "
+                "of them out"
+            )
+        for budget in self.decode_budget:
+            check_whole("decode budget", budget, low=1)
+            for policy in self.policy_names:
+                keeping(policy, budget, self.decode_interval)
+        if self.decode_interval > self.max_new_tokens:
+            raise ValueError(
+                f"decode interval must be at most the longest reply, {self.max_new_tokens} tokens, or nothing is ever "
+                f"cut; got {self.decode_interval}"
+            )

@@ -317,6 +317,7 @@ class Loud(ScorerPress):
 '''
 
 
+@pytest.mark.verify  # two processes, each of which loads torch and kvpress
 def test_a_process_that_is_killed_costs_its_item_only(tmp_path, restored):
     """A real process, which knows the user's own press from its text alone, killed when the first cell is there."""
     torch.set_num_threads(1)

@@ -14,15 +14,19 @@ from routegraph.critical.fit import CriticalFit, fit_counts
 from routegraph.stats.auc import Auc, pooled_auc
 from routegraph.stats.intervals import Interval, listed
 from routegraph.stats.proportions import wilson
-from routegraph.survival import ratio_keeping
+from routegraph.survival import n_kept, ratio_keeping
 from routegraph.validate.eviction import legend
 from routegraph.validate.measure.metrics import METRICS
+from routegraph.validate.presses.decoding import REPLY_POLICIES
 from routegraph.validate.presses.scorers import CHUNK_LENGTH
 from routegraph.validate.tasks.knowledge import hallucinates, known
 
 #: What is counted, and of which the curves are.
 KINDS = ("accuracy", "wrong", "hallucination", "abstention")
 
+
+#: What is said of a policy that this process does not know.
+UNKNOWN = "a policy of decoding that is not registered here"
 
 #: Below such a share of right answers with nothing removed, nothing about compression can be read off.
 FLOOR = 0.6
@@ -53,6 +57,11 @@ class Rates:
         return Interval(float(self.rate[k]), float(self.low[k]), float(self.high[k]))
 
 
+def budgets_of(settings: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the budgets of rows that settings name, before or while replies are decoded; empty: there are none."""
+    return tuple(settings.get("keep", ()) or settings.get("decode_budget", ()))
+
+
 @dataclass(frozen=True, eq=False)
 class Answers:
     """Answers of every item under every policy and ratio, and what was measured beside them.
@@ -79,6 +88,8 @@ class Answers:
         What the cells keep of every prompt; by it a task knows which wrong replies are hallucinations.
     cut : bool[n_items, n_policies, n_ratios], optional
         Which replies were still going on at the greatest length; None where a cell does not tell.
+    dead : float64[n_items, n_policies, n_ratios], optional
+        Share of all slots that are dead at the end of each reply; None where nothing was evicted while decoding.
     aside : tuple of (str, str)
         Ids of the prompts of this run that were set aside, and why.
     """
@@ -96,6 +107,7 @@ class Answers:
     cliffs: Mapping[str, Mapping[str, float]]
     prompts: tuple[Mapping[str, Any], ...] = ()
     cut: NDArray[np.bool_] | None = None
+    dead: NDArray[np.float64] | None = None
     aside: tuple[tuple[str, str], ...] = ()
 
     def only(self, items: ArrayLike) -> Self:
@@ -116,6 +128,7 @@ class Answers:
             metrics={name: values[numbers] for name, values in self.metrics.items()},
             prompts=tuple(self.prompts[i] for i in numbers) if self.prompts else (),
             cut=None if self.cut is None else self.cut[numbers],
+            dead=None if self.dead is None else self.dead[numbers],
         )
 
     @property
@@ -126,6 +139,11 @@ class Answers:
     @property
     def methods(self) -> dict[str, str]:
         """Whose scores and which cut every policy is, in words."""
+        if self.decode_interval:
+            return {
+                name: REPLY_POLICIES.summary(name).rstrip(".") if name in REPLY_POLICIES else UNKNOWN
+                for name in self.policies
+            }
         return legend(self.policies, int(self.settings.get("chunk_length", CHUNK_LENGTH)))
 
     @property
@@ -145,7 +163,12 @@ class Answers:
         return str(self.settings.get("bits", ""))
 
     def check_unrounded(self, what: str) -> None:
-        """Raise ValueError where bits were measured, of which `what` does not know."""
+        """Raise ValueError where bits, or eviction while decoding, were measured, of which `what` does not know."""
+        if self.decode_interval:
+            raise ValueError(
+                f"replies were measured whose cache was cut while they were decoded, and {what} knows eviction before "
+                "the reply only"
+            )
         if self.bits:
             raise ValueError(
                 f"a cache of bits {self.bits!r} was measured, and {what} knows unrounded ones only"
@@ -154,11 +177,28 @@ class Answers:
     @property
     def keep(self) -> tuple[int, ...]:
         """Budgets of rows, from many to few, that take the places of the ratios after 0; empty: there are none."""
-        return tuple(self.settings.get("keep", ()))
+        return budgets_of(self.settings)
+
+    @property
+    def decode_interval(self) -> int:
+        """Steps from cut to cut while replies were decoded; 0: all was evicted before."""
+        return int(self.settings.get("decode_interval", 0))
+
+    def rows_of(self, item: int) -> int:
+        """Return the rows that came: of the context, or, cut while decoding, with the reply of the whole cache."""
+        return int(self.prompts[item]["n_rows"]) if self.decode_interval else int(self.n_context[item])
+
+    def kept_of(self, item: int, k: int) -> int:
+        """Return how many rows of each slot are kept of an item at the k-th ratio."""
+        if self.decode_interval:
+            return min(self.rows_of(item), self.keep[k - 1]) if k else self.rows_of(item)
+        return n_kept(int(self.n_context[item]), float(self.ratios_of(item)[k]))
 
     def ratios_of(self, item: int) -> NDArray[np.float64]:
         """Return the ratios at which an item was asked, float64[n_ratios]."""
-        n = int(self.n_context[item])
+        n = self.rows_of(item)
+        if self.decode_interval:
+            return np.array([1 - self.kept_of(item, k) / n for k in range(1 + len(self.keep))])
         if self.keep:
             return np.array([0.0, *(ratio_keeping(n, budget) for budget in self.keep)])
         return self.ratios

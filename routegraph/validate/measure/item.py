@@ -19,6 +19,7 @@ from routegraph.validate.measure.grading import check_gradable, graded, told
 from routegraph.validate.measure.metrics import METRICS, Watched
 from routegraph.validate.measure.replies import Replies, replied
 from routegraph.validate.measure.routed import read_question
+from routegraph.validate.measure.writing import written_replies
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.plan import Measuring, Plan
 from routegraph.validate.presses import prefill
@@ -162,6 +163,8 @@ def measure_item(
     model: Loaded, item: Item, plan: Measuring, carriers: int = 0, with_metrics: bool = False
 ) -> dict[str, Any]:
     """Return the cell of one item, without its seal; the metrics are left out unless asked for: they take time."""
+    if plan.decode_budget:
+        return _decoded_item(model, item, plan)
     asked, prompt = item.asked, item.prompt
     n = len(asked.context)
     ratios = plan.ratios_of(n)
@@ -192,16 +195,7 @@ def measure_item(
         replies = Replies.of(decoded, which)
     kept = told(prompt)
     return {
-        "prompt": {
-            "id": prompt.id,
-            "task": prompt.task or "prompts",
-            **kept,
-            "n_context": n,
-            "n_question": len(asked.question),
-            "answer_tokens": item.answer.tolist(),
-            "facts": [fact.tolist() for fact in item.facts],
-            "carriers": carried.tolist(),
-        },
+        "prompt": {**_told(item), "carriers": carried.tolist()},
         "protected": {eviction.method.name: eviction.told for eviction in evictions},
         "distinct_variants": len(distinct),
         **({"ratios": list(ratios)} if plan.keep else {}),
@@ -210,6 +204,33 @@ def measure_item(
         "cut": replies.cut,
         **({"bytes": replies.bytes} if replies.bytes else {}),
         "metrics": {name: [_plain(row[name]) for row in rows] for name in METRICS if rows},
+    }
+
+
+def _told(item: Item) -> dict[str, Any]:
+    """Return what a cell keeps of its prompt."""
+    return {
+        "id": item.prompt.id,
+        "task": item.prompt.task or "prompts",
+        **told(item.prompt),
+        "n_context": len(item.asked.context),
+        "n_question": len(item.asked.question),
+        "answer_tokens": item.answer.tolist(),
+        "facts": [fact.tolist() for fact in item.facts],
+    }
+
+
+def _decoded_item(model: Loaded, item: Item, plan: Measuring) -> dict[str, Any]:
+    """Return the cell of one item whose cache is cut while replies are decoded."""
+    replies, fates, n_rows = written_replies(model, item.asked, plan, item.prompt.id)
+    return {
+        "prompt": {**_told(item), "n_rows": n_rows},
+        "protected": {policy: {} for policy in plan.policy_names},
+        "replies": replies.texts,
+        **graded(told(item.prompt), replies.texts, plan.grader),
+        "cut": replies.cut,
+        **fates,
+        "metrics": {},
     }
 
 

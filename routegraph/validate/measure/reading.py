@@ -10,6 +10,7 @@ from routegraph.survival import n_kept
 from routegraph.tables import many
 from routegraph.validate.measure.answers import FLOOR, LEAST, Answers
 from routegraph.validate.measure.bits import bits_sentence
+from routegraph.validate.measure.decoded import decoded_sentences
 from routegraph.validate.prompts.tokens import set_aside
 
 NOTE = (
@@ -27,7 +28,7 @@ def reading(found: Answers) -> list[str]:
         low, left = found.tasks, None
     before = " and the cache as it is" if found.bits else ""
     sentences = [f"Right at ratio 0, with nothing removed{before}: {_share(found)}."]
-    sentences += [*([bits_sentence(found)] if found.bits else []), *caveats(found)]
+    sentences += [*([bits_sentence(found)] if found.bits else []), *decoded_sentences(found), *caveats(found)]
     if left is None:
         sentences.append("Warning: that is at the floor: nothing about compression can be read off.")
         return sentences
@@ -100,7 +101,8 @@ def place_word(found: Answers, k: int) -> str:
 def other_unit(found: Answers, k: int, between: str = " to ") -> str:
     """Return what a ratio comes to in rows kept, or a budget of rows in ratios: the least and the most over items."""
     if found.keep:
-        ends = [found.ratios_of(int(i))[k] for i in (found.n_context.argmin(), found.n_context.argmax())]
+        rows = [found.rows_of(item) for item in range(len(found.ids))]
+        ends = [found.ratios_of(int(i))[k] for i in (np.argmin(rows), np.argmax(rows))]
         words = [short(round(float(end), 2)) for end in ends]
     else:
         words = [str(n_kept(int(n), found.ratios[k])) for n in (found.n_context.min(), found.n_context.max())]

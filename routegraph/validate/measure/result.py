@@ -16,9 +16,10 @@ from routegraph.files import digest
 from routegraph.stats.intervals import Interval, interval_dict
 from routegraph.tables import Page, Shown, many
 from routegraph.text import drawn
-from routegraph.validate.measure.answers import KINDS, LEAST, Answers
+from routegraph.validate.measure.answers import KINDS, LEAST, Answers, budgets_of
 from routegraph.validate.measure.bits import bits_definitions, bytes_grid, bytes_share
 from routegraph.validate.measure.cells import Cells, cliffs_of, read_cells, read_run, unsealed
+from routegraph.validate.measure.decoded import decoded_definitions, decoded_grids, decoded_shares
 from routegraph.validate.measure.metrics import METRICS
 from routegraph.validate.measure.pairs import areas_dict, compared
 from routegraph.validate.measure.reading import reading
@@ -82,6 +83,8 @@ class Measured(Shown, Answers):
     def page(self) -> Page:
         """Return answers at every ratio, critical ratios, and which metric tells the failing items."""
         page = measured_page(self)
+        if self.decode_interval:
+            return Page((*page.blocks, *decoded_grids(self, self.cells)))
         return Page((*page.blocks, bytes_grid(self, self.bytes))) if self.bits else page
 
     def brief(self) -> str:
@@ -124,6 +127,7 @@ class Measured(Shown, Answers):
             "definitions": {
                 **MEASURE_DEFINITIONS,
                 **bits_definitions(self.bits),
+                **(decoded_definitions() if self.decode_interval else {}),
                 **{f"policy {name}": told for name, told in self.methods.items()},
                 **{f"metric {k}": METRICS[k].meaning for k in self.metrics},
             },
@@ -169,6 +173,10 @@ class Measured(Shown, Answers):
                     "high": found.high.tolist(),
                 }
             )
+        if self.decode_interval:
+            told = decoded_shares(self, [self.cells[i] for i in np.flatnonzero(chosen)])
+            for name, rows in told.items():
+                shown[name] = [interval_dict(one) for one in rows[self.place_of(policy)]]
         if self.bits:
             shown["bytes"] = self.bytes[self.place_of(policy)].tolist()
         shown["critical"] = None if fitted is None else fitted.to_dict()
@@ -228,7 +236,8 @@ def from_cells(
     """
     if not cells:
         raise ValueError("nothing has been measured yet: there is no cell")
-    n_ratios = 1 + len(settings["keep"]) if "keep" in settings else len(settings["ratios"])
+    budgets = budgets_of(settings)
+    n_ratios = 1 + len(budgets) if budgets else len(settings["ratios"])
     n_ratios += bool(settings.get("bits"))  # the reference, with the cache as it is
     shape = (len(cells), len(settings["policies"]), n_ratios)
     prompts = [cell["prompt"] for cell in cells]
@@ -252,6 +261,9 @@ def from_cells(
         prompts=tuple(prompts),
         cut=np.array([cell["cut"] for cell in cells], dtype=bool).reshape(shape)
         if all("cut" in cell for cell in cells)
+        else None,
+        dead=np.array([cell["dead"] for cell in cells], dtype=float).reshape(shape)
+        if "decode_budget" in settings
         else None,
         cells=tuple(cells),
         names=tuple(names) or tuple(digest(cell["prompt"]) for cell in cells),

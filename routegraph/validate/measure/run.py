@@ -16,6 +16,7 @@ from typing import Any
 from routegraph.files import digest
 from routegraph.options import check_names, takes
 from routegraph.survival import check_ratios
+from routegraph.validate.decoding.evicting import check_cuttable
 from routegraph.validate.measure.cells import Cells
 from routegraph.validate.measure.item import effort, measure_item, read_items
 from routegraph.validate.measure.metrics import EPS
@@ -34,8 +35,16 @@ MEASURED_POLICIES = ("chunk", "adakv", "topk", "snapkv", "knorm", "random", "str
 MEASURED_RATIOS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99, 0.995)
 
 
+#: What a measurement of eviction while decoding compares by default.
+DECODED_POLICIES = ("random", "streaming", "h2o", "tova", "knorm", "rkv")
+
+
 def planned(
-    policy_names: Sequence[str], ratios: Sequence[float] | None, keep: Sequence[int], **options: Any
+    policy_names: Sequence[str] | None,
+    ratios: Sequence[float] | None,
+    keep: Sequence[int],
+    decode_budget: Sequence[int] = (),
+    **options: Any,
 ) -> Measuring:
     """Return the plan of `measure`: ratio 0 is always asked; with budgets every prompt has further ones of its own.
 
@@ -46,12 +55,18 @@ def planned(
     """
     if len(keep) and ratios is not None:
         raise ValueError("give either ratios or numbers of rows to keep, not both")
-    asked = check_ratios(list(MEASURED_RATIOS if ratios is None else ratios))
-    return Measuring(policy_names, [0.0, *([] if len(keep) else asked)], keep=keep, **options)
+    default = [0.0] if len(keep) or len(decode_budget) else list(MEASURED_RATIOS)
+    asked = check_ratios(default if ratios is None else list(ratios))
+    names = policy_names or (DECODED_POLICIES if len(decode_budget) else MEASURED_POLICIES)
+    return Measuring(names, [0.0, *asked], keep=keep, decode_budget=decode_budget, **options)
 
 
 def check_metrics(plan: Measuring, metrics: bool) -> None:
-    """Raise ValueError where metrics are asked for beside bits: they tell of rows that are gone alone."""
+    """Raise ValueError where metrics are asked for beside what they do not tell of: bits, eviction while decoding."""
+    if metrics and plan.decode_budget:
+        raise ValueError(
+            "the metrics tell of rows that are removed before the reply; leave out metrics or decode budgets"
+        )
     if metrics and plan.bits:
         raise ValueError(
             "the metrics tell of rows that are removed, not of rounded ones; leave out metrics or bits"
@@ -64,9 +79,10 @@ def measure(
     prompts: Sequence[Prompt],
     out: str | os.PathLike[str] | None = None,
     *,
-    policy_names: Sequence[str] = MEASURED_POLICIES,
+    policy_names: Sequence[str] | None = None,
     ratios: Sequence[float] | None = None,
     keep: Sequence[int] = (),
+    decode_budget: Sequence[int] = (),
     metrics: bool = False,
     carriers: int = 0,
     work: Work = HERE,
@@ -87,8 +103,9 @@ def measure(
         Folder of the cell files, made if missing. What it already holds is not measured again; in memory only by
         default.
     policy_names : sequence of str
-        See `Method.named`. A policy that draws, "random" or "bernoulli", does so for every slot of every item, from
-        `seed` and the item's id.
+        `MEASURED_POLICIES` by default, see `Method.named`; with budgets of decoding `DECODED_POLICIES`, names of
+        `routegraph.validate.presses.decoding.REPLY_POLICIES`. A policy that draws, "random" or "bernoulli", does so for
+        every slot of every item, from `seed` and the item's id.
     ratios : sequence of float
         Compression ratios in [0, 1), `MEASURED_RATIOS` by default; 0 is always measured, too. Where two keep the same
         rows, the model is asked once.
@@ -96,6 +113,9 @@ def measure(
     keep : sequence of int
         Budgets in rows that a slot keeps, in place of ratios: each prompt is asked at the ratio of its own at which
         `n_kept` is the budget, and at ratio 0 where it has no more rows than that.
+    decode_budget : sequence of int
+        Rows that a cut leaves in each slot while the reply is decoded, in place of ratios; the reply without any cut is
+        always measured, too.
     metrics : bool
         Whether to measure everything of `METRICS`, too: routes, attention lost, drift. Takes time, and nothing of it
         is needed for the answers.
@@ -124,9 +144,11 @@ def measure(
     if carriers < 0:
         raise ValueError(f"carriers must be at least 0, got {carriers}")
     check_names("measure", Measuring, options)
-    plan = planned(policy_names, ratios, keep, **options)
+    plan = planned(policy_names, ratios, keep, decode_budget, **options)
     check_metrics(plan, bool(metrics or carriers))
     model = work.load(model, progress=progress)
+    if plan.decode_budget:
+        check_cuttable(model)
     settings = {
         **plan.settings(model),
         "dtype": str(model.model.dtype).removeprefix("torch."),

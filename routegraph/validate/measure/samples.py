@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from routegraph.files import atomic_open, check_writable
-from routegraph.survival import n_kept
 from routegraph.tables import Grid
 from routegraph.validate.measure.reading import place_word, short
 from routegraph.validate.measure.result import Measured
@@ -194,7 +193,7 @@ def _sample(found: Measured, item: int, policy: int, k: int) -> Sample:
         found.item_tasks[item],
         found.policies[policy],
         ratio,
-        n_kept(int(found.n_context[item]), ratio),
+        found.kept_of(item, k),
         str(asked.get("question", "")),
         " | ".join(golds_of(str(asked.get("answer", "")), map(str, asked.get("answers", ())))),
         found.replies[item][policy * len(found.ratios) + k],

@@ -10,6 +10,7 @@ from routegraph.tables import Grid, Page, interval, many, note, points, spanned,
 from routegraph.validate.graders import FORMER
 from routegraph.validate.measure.answers import KINDS, LEAST, Answers, Rates
 from routegraph.validate.measure.bits import BITS_NOTE, bits_words
+from routegraph.validate.measure.decoded import DECODED_NOTE, decoded_words
 from routegraph.validate.measure.metrics import METRICS
 from routegraph.validate.measure.pairs import PAIRS_NOTE, pair_blocks
 from routegraph.validate.measure.reading import NOTE, other_unit, reading
@@ -38,7 +39,9 @@ def measured_page(found: Answers) -> Page:
     pairs = pair_blocks(found)
     return Page(
         (
-            words(*reading(found), header(found), *filter(None, [bits_words(found.bits)])),
+            words(
+                *reading(found), header(found), *filter(None, [bits_words(found.bits), decoded_words(found)])
+            ),
             points(f"{name}: {told}." for name, told in found.methods.items()),
             *rate_grids(found),
             critical_grid(found),
@@ -47,7 +50,7 @@ def measured_page(found: Answers) -> Page:
                 NOTE,
                 FOOTNOTE,
                 *([PAIRS_NOTE] if pairs else []),
-                *([BUDGETS] if found.keep else []),
+                *([DECODED_NOTE if found.decode_interval else BUDGETS] if found.keep else []),
                 *([BITS_NOTE] if found.bits else []),
             ),
             *metrics,

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from routegraph.validate.prompts.prompt import Prompt
-from routegraph.validate.tasks import english, words
+from routegraph.validate.tasks import english, long_replies, words
 from routegraph.validate.tasks.registry import load_task, load_tasks, task, tasks
 
-__all__ = ["english", "load_task", "load_tasks", "task", "tasks", "words"]
+__all__ = ["english", "load_task", "load_tasks", "long_replies", "task", "tasks", "words"]
 
 
 def _word_task(name: str) -> Callable[..., list[Prompt]]:

@@ -17,6 +17,7 @@ from routegraph.validate.graders.contains import states
 from routegraph.validate.graders.tokens import tokens
 from routegraph.validate.graders.words import normalise, statement
 from routegraph.validate.tasks import documents, lexicon
+from routegraph.validate.tasks.long_replies import PARTS
 from routegraph.validate.tasks.vocabulary import Asking, Relation, words
 
 _NAME = re.compile(r"\b[A-Z][a-z]+ [A-Z][a-z]+\b")
@@ -57,6 +58,8 @@ def known(prompt: Mapping[str, Any]) -> Known | None:
     prompt : mapping with "task", "tags", "question" and "answer".
     """
     tags, question = list(prompt.get("tags", ())), str(prompt.get("question", ""))
+    if PARTS in tags:
+        return None
     if "words" in tags:
         return _of_words(question.split())
     if prompt.get("task") == documents.TASK and tags:

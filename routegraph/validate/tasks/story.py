@@ -62,6 +62,10 @@ class Story:
         Where single sentences stand, from 0 to 1; by default anywhere.
     who : sequence of str
         Who is busy in the filler sentences; by default people without a name.
+    parts : sequence of str
+        All answers where several are asked for, the first that of `asks`.
+    grader : str
+        What judges replies; empty: the default one.
     """
 
     asks: Question
@@ -72,6 +76,8 @@ class Story:
     others: Iterator[Sequence[Sentence]] = field(default_factory=lambda: iter(()))
     places: Mapping[Sentence, float] = field(default_factory=dict)
     who: Sequence[str] = ()
+    parts: Sequence[str] = ()
+    grader: str = ""
 
 
 class NobodyLeftError(Exception):
@@ -128,8 +134,10 @@ class Draw(Picks):
             yield f"{chosen} {last[number % len(last)]}", pronoun
 
 
-def english(name: str, length: int = 300) -> Callable[[Callable[[Draw], Story]], Callable[..., list[Prompt]]]:
-    """Return a decorator that makes a task of a function from `Draw` to `Story`; `length` is its default.
+def english(
+    name: str, length: int = 300, twins: bool = True
+) -> Callable[[Callable[[Draw], Story]], Callable[..., list[Prompt]]]:
+    """Return a decorator that makes a task of a function from `Draw` to `Story`, with defaults for length and twins.
 
     The task takes, besides n and seed, ``length`` and ``count`` (see `load_task`); ``twins``: every second prompt
     is the one before without a fact that the answer needs; ``lead``: the answer's beginning is given, else the
@@ -143,7 +151,7 @@ def english(name: str, length: int = 300) -> Callable[[Callable[[Draw], Story]],
             seed: int = 0,
             length: int = length,
             count: Count | None = None,
-            twins: bool = True,
+            twins: bool = twins,
             lead: bool = True,
         ) -> list[Prompt]:
             if length < 1:
@@ -193,6 +201,8 @@ def _prompt(label: str, name: str, story: Story, draw: Draw, length: int, count:
         answerable=not draw.twin,
         task=name,
         tags=story.tags,
+        answers=tuple(story.parts[1:]),
+        grader=story.grader,
     )
 
 

@@ -159,7 +159,8 @@ class TestAsks:
         assert INSTRUCTION not in text(replace(PROMPT, task="base"))
 
     def test_the_tasks_that_come_with_an_instruction(self) -> None:
-        ours = {name for name in tasks if not name.startswith("words_")} | {load_task("bundled", 1)[0].task}
+        short = {name for name in tasks if "grader" not in load_task(name, 1)[0].to_dict()}
+        ours = {name for name in short if not name.startswith("words_")} | {load_task("bundled", 1)[0].task}
         assert ours == INSTRUCTED
 
     def test_what_a_result_keeps(self, tiny: Loaded) -> None:

@@ -268,7 +268,7 @@ def test_names_do_not_run_in_step() -> None:
         (
             "bas",
             {},
-            "unknown task 'bas'; choose from: base, coreference, .*bundled, or give a file of prompts",
+            "unknown task 'bas'; choose from: base, copy_paragraph, coreference, .*bundled, or give a file of prompts",
         ),
         ("nosuch.csv", {}, "no prompts file 'nosuch.csv'"),
         ("base", {"n": 0}, "n must be at least 1, got 0"),

@@ -3,7 +3,7 @@
 import pytest
 
 from routegraph.validate.prompts.prompt import bundled_prompts
-from routegraph.validate.tasks import load_task, tasks
+from routegraph.validate.tasks import load_task, long_replies, tasks
 from routegraph.validate.tasks.knowledge import hallucinates, known
 
 
@@ -75,6 +75,9 @@ def test_every_prompt_of_ours_is_known(name):
     for prompt in prompts:
         told = about(prompt.task, prompt.tags, prompt.question, prompt.answer, prompt.answerable)
         found = known(told)
+        if long_replies.PARTS in prompt.tags:  # of several values none is the wrong one
+            assert found is None
+            continue
         assert found is not None, prompt.question
         if prompt.answerable and not found.people:
             assert prompt.answer in found.values
