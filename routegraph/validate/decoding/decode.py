@@ -121,7 +121,6 @@ def decode(
     stop: str = "",
     read_as: Callable[[Any, Kept], Any] | None = None,
     speculate: bool = True,
-    known: ArrayLike = (),
     guesses: Sequence[ArrayLike] = (),
 ) -> Decoded:
     """Answer a question under every variant of an evicted cache, greedily and in one batch.
@@ -151,10 +150,8 @@ def decode(
         Called with the cache and the `kept` of a batch; returns what that batch reads in the cache's place, with layers
         of keys and values [n_variants, n_kv_heads, n_context, head_dim].
     speculate : bool
-        Whether replies are guessed a few tokens ahead, from each other and from what is `known`, and the guesses
-        verified in one pass; False: one token a pass. It changes the time only: see the notes.
-    known : int[n], optional
-        Tokens of the context where it is given as a cache: a reply often repeats some of them.
+        Whether replies are guessed a few tokens ahead, from each other, and the guesses verified in one pass; False:
+        one token a pass, as always at fewer bits than 32. It changes the time only: see the notes.
     guesses : sequence of int[...], optional
         Replies that some variants may give, such as those of the same question asked otherwise.
 
@@ -173,22 +170,20 @@ def decode(
     Text and logits are those of kvpress's pipeline up to the rounding of float32, with one exception: where the
     very first token ends the reply, kvpress goes on.
 
-    A guess is never taken for an answer: every token is the model's most likely one in its place. In float32 a reply
-    with two tokens so nearly equally likely that the size of a pass could decide (`speculate.TIE`) is written again
-    by itself, a token a pass. At fewer bits such ties are frequent, and replies differ there as they do between
-    batches of other sizes, wherever two tokens are equally likely up to rounding.
+    A guess is never taken for an answer: every token is the model's most likely one in its place. A reply with two
+    tokens so nearly equally likely that the size of a pass could decide (`speculate.TIE`) is written again by itself,
+    one token a pass. At fewer bits than 32 such ties are too many, and nothing is guessed.
     """
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
     asked = np.asarray(question)
     cache = _checked_cache(model, context, asked, kept, max_new_tokens)
-    before = np.asarray(known if hasattr(context, "layers") else context, dtype=np.int64).ravel()
     others = [np.asarray(guess, dtype=np.int64).ravel() for guess in guesses]
     n_logits = min(max(n_logits, 0), max_new_tokens)
     ends = _end_tokens(model)
 
     def ended(reply: list[int]) -> bool:
-        return reply[-1] in ends or (bool(stop) and stop in _text(model, reply))
+        return reply[-1] in ends or (bool(stop) and stop in _text(model, np.array(reply)))
 
     size = _batch_size(model, kept, len(asked), max_new_tokens, n_logits, memory, own=read_as is not None)
     replies: list[Reply] = []
@@ -198,13 +193,15 @@ def decode(
     for some in (kept[start : start + size] for start in range(0, len(kept), size)):
         read = cache if read_as is None else read_as(cache, some)
         with torch.no_grad(), shared_cache(model, read, some, len(asked) + max_new_tokens) as step:
-            speaker = Speaker(step, asked, max_new_tokens, ended, n_logits, before, others)
-            made, first = speaker.replies(len(some), speculate, model.model.dtype.itemsize >= 4)
+            speaker = Speaker(step, asked, max_new_tokens, ended, n_logits, others)
+            made, first = speaker.replies(len(some), speculate and model.model.dtype.itemsize >= 4)
         replies += made
         logits.append(first)
         others += [np.array(reply.tokens) for reply in made]  # the next batch may say the same
     token_ids = tuple(np.array(reply.tokens, dtype=np.int64) for reply in replies)
-    texts = tuple(_text(model, reply).partition(stop)[0] if stop else _text(model, reply) for reply in token_ids)
+    texts = tuple(
+        _text(model, reply).partition(stop)[0] if stop else _text(model, reply) for reply in token_ids
+    )
     return Decoded(token_ids, texts, np.concatenate(logits), np.array([not reply.ended for reply in replies]))
 
 

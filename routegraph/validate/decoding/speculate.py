@@ -7,8 +7,8 @@ decides how many passes there are, not what is said.
 
 Drafts come from two places. A reply that starts as this one does and has got further tells what probably follows:
 most variants of one prompt say the same for long (Leviathan et al. 2023, with another variant in the place of the small
-model). And a reply often repeats what stands in the prompt or in a reply: what followed there on the same last tokens
-(prompt lookup, Saxena 2023) is tried, by one of the variants whose replies are equal up to here; the others follow in
+model). And a reply often repeats what it said, or what another one did: what followed there on the same last tokens
+(prompt lookup, Saxena 2023) is tried by one of the variants whose replies are equal up to here; the others follow in
 the next pass, with what that one has found.
 """
 
@@ -77,8 +77,6 @@ class Speaker:
         Whether a list of tokens is a whole reply.
     n_logits : int
         Steps of which the logits are kept.
-    known : int64[n]
-        Tokens before the question, in which what may follow is looked up; none is needed.
     others : sequence of int64[...]
         Replies of other variants, which these may be like.
     """
@@ -88,22 +86,17 @@ class Speaker:
     longest: int
     ends: Callable[[list[int]], bool]
     n_logits: int
-    known: Ids
     others: Sequence[Ids] = ()
 
-    def replies(
-        self, n_variants: int, speculate: bool, settle: bool
-    ) -> tuple[list[Reply], NDArray[np.float32]]:
+    def replies(self, n_variants: int, speculate: bool) -> tuple[list[Reply], NDArray[np.float32]]:
         """Return all replies, and the logits of their first steps, float32[n_variants, n_logits, n_vocabulary].
 
         Parameters
         ----------
         n_variants : int
         speculate : bool
-            False: one token a pass.
-        settle : bool
-            Whether a reply with a tie is written again, by itself and one token a pass, so that the size of a pass does
-            not decide it.
+            False: one token a pass. Else a reply with a tie is written again, by itself and one token a pass, so that
+            the size of a pass does not decide it.
         """
         replies = [Reply() for _ in range(n_variants)]
         logits = self.step(Chunks.of([(number, 0, self.question) for number in range(n_variants)]), 1)
@@ -113,7 +106,7 @@ class Speaker:
             guesses = self._guesses(replies, going) if speculate else [(number, []) for number in going]
             self._run(replies, guesses, first)
         for number, reply in enumerate(replies):
-            if speculate and settle and reply.tied:
+            if reply.tied:
                 replies[number] = again = Reply(reply.tokens[:1])
                 while again.going:
                     self._run(replies, [(number, [])], first)
@@ -126,7 +119,9 @@ class Speaker:
             (number, before + len(replies[number].tokens), [replies[number].tokens[-1], *draft])
             for number, draft in guesses
         ]
-        self._accept(replies, guesses, self.step(Chunks.of(chunks)), first, bool(sum(len(d) for _, d in guesses)))
+        self._accept(
+            replies, guesses, self.step(Chunks.of(chunks)), first, bool(sum(len(d) for _, d in guesses))
+        )
 
     def _accept(
         self,
@@ -139,7 +134,11 @@ class Speaker:
         """Take what the model says next behind every row, as far as the rows before it are what it said."""
         chosen = logits.argmax(dim=1).tolist()
         two = logits.topk(2, dim=1).values
-        tied = (two[:, 0] - two[:, 1] <= TIE * two.abs().amax(dim=1)).tolist() if drafted else [False] * len(chosen)
+        tied = (
+            (two[:, 0] - two[:, 1] <= TIE * two.abs().amax(dim=1)).tolist()
+            if drafted
+            else [False] * len(chosen)
+        )
         row = 0
         for number, draft in guesses:
             reply = replies[number]
@@ -190,12 +189,12 @@ class Speaker:
         return max(ahead)[2][len(own) :] if ahead else []
 
     def _looked_up(self, replies: list[Reply], number: int) -> list[int]:
-        """Return what followed, in the prompt or in a reply, on the last tokens of this reply, where they stood last."""
+        """Return what followed, in the question or in a reply, on this reply's last tokens, where they stood last."""
         own = [*self.question.tolist(), *replies[number].tokens]
-        parts: list[Any] = [self.known]
+        parts: list[Any] = []
         for other in [*self.others, *(reply.tokens for reply in replies)]:
-            parts += [[_GAP], other]
-        text = np.concatenate([np.asarray(part, dtype=np.int64) for part in [*parts, [_GAP], own]])
+            parts += [other, [_GAP]]
+        text = np.concatenate([np.asarray(part, dtype=np.int64) for part in [*parts, own]])
         for length in MATCHED:
             tail = own[-length:]
             found = np.ones(len(text) - length, dtype=bool)
