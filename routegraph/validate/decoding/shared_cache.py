@@ -99,8 +99,8 @@ class _Pass:
 
     `which` are the variants that take part, `slot` says where each row lies where all of them have as many rows as the
     one with most (`width`): slot = (number of the variant among `which`) * width + (number of the row in its variant).
-    `dead` bool[n_layers, n_kv_heads, 1, n_rows, n_context] are the context rows that each does not read; `unseen`
-    bool[n_rows, n] the last n of context and own rows that it does not see, by the layer's window.
+    `everyone`: one row of every variant, in their order. `unseen` bool[n_rows, n] says which of the last n of context
+    and own rows each does not see, by the layer's window.
     """
 
     variant: Any
@@ -109,15 +109,14 @@ class _Pass:
     slot: Any
     width: int
     n_own: int
-    dead: Any
+    everyone: bool
     unseen: dict[int, Any]
 
     @classmethod
-    def of(cls, chunks: Chunks, dead: Any, windows: Sequence[int]) -> _Pass:
-        """Return it; `dead` are the rows that variants do not read, [n_layers, n_variants, n_kv_heads, n_context]."""
+    def of(
+        cls, chunks: Chunks, n_variants: int, n_context: int, windows: Sequence[int], device: Any
+    ) -> _Pass:
         import torch
-
-        device, n_context = dead.device, dead.shape[3]
 
         which, number, counts = np.unique(chunks.variant, return_inverse=True, return_counts=True)
         first = np.searchsorted(number, np.arange(len(which)))
@@ -131,8 +130,8 @@ class _Pass:
         for window in set(windows):  # without a window, all of the context is seen
             seen_by = position if window else position[n_context:]
             unseen[window] = Attention(1.0, window=window).hidden(place + n_context, seen_by)
-        gone = dead if np.array_equal(chunks.variant, np.arange(dead.shape[1])) else dead[:, variant]
-        return cls(variant, place, taking_part, at, width, n_own, gone.transpose(1, 2)[:, :, None], unseen)
+        everyone = np.array_equal(chunks.variant, np.arange(n_variants))
+        return cls(variant, place, taking_part, at, width, n_own, everyone, unseen)
 
     @property
     def full(self) -> bool:
@@ -180,8 +179,9 @@ def shared_cache(model: Loaded, cache: Any, kept: Kept, n_own: int) -> Iterator[
     import torch
 
     network = model.model
-    dead = torch.from_numpy(~kept).to(network.device).transpose(0, 1)
+    dead = torch.from_numpy(~kept).to(network.device)
     layers = [attention_of(module) for module in attention_modules(network)]
+    windows = [layer.window for layer in layers]
     own = OwnRows(len(kept), n_own)
     now: list[_Pass] = []
 
@@ -196,13 +196,11 @@ def shared_cache(model: Loaded, cache: Any, kept: Kept, n_own: int) -> Iterator[
         shared = cache.layers[module.layer_idx]
         rows = own.of_layer(module.layer_idx, now[-1].n_own)
         flat = query.transpose(0, 1).flatten(1, 2)
-        read = _attend(
-            flat, *rows, shared.keys, shared.values, now[-1].dead[module.layer_idx], known, now[-1]
-        )
+        read = _attend(flat, *rows, shared.keys, shared.values, dead[:, module.layer_idx], known, now[-1])
         return read.unflatten(0, (len(query), -1)), None
 
     def step(chunks: Chunks, last: int = 0) -> Any:
-        now[:] = [_Pass.of(chunks, dead, [layer.window for layer in layers])]
+        now[:] = [_Pass.of(chunks, len(kept), kept.shape[3], windows, network.device)]
         own.begin(now[-1].variant, now[-1].place)
         # Chunks of one length are a batch, as whoever watches the model expects it; others lie in one row.
         shape = (-1, now[-1].width) if now[-1].full else (1, -1)
@@ -232,7 +230,7 @@ def _attend(
     """Attend from the rows of a pass to the shared rows their variant keeps, and causally to its own.
 
     query [query heads, rows, d]; key, value [v, KV heads, t, d], the variants' own; shared_key, shared_value
-    [v or 1, KV heads, n, d]; dead bool[KV heads, 1, rows, n]. Returns [rows, query heads, d].
+    [v or 1, KV heads, n, d]; dead bool[v, KV heads, n]. Returns [rows, query heads, d].
     """
     import torch
 
@@ -253,7 +251,8 @@ def _attend(
         there = now.in_rows(apart @ shared_key.transpose(2, 3))
     here = now.in_rows(apart @ key.transpose(2, 3))
     logits = attention.capped(torch.cat([there, here], dim=3))
-    logits[..., :n_context].masked_fill_(dead, -torch.inf)
+    gone = dead if now.everyone else dead[now.variant]
+    logits[..., :n_context].masked_fill_(gone.transpose(0, 1)[:, None], -torch.inf)
     unseen = now.unseen[attention.window]
     logits[..., n_context + n_own - unseen.shape[1] :].masked_fill_(unseen, -torch.inf)
     weights = logits.softmax(dim=3, dtype=torch.float32).to(query.dtype)
