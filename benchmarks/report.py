@@ -226,9 +226,8 @@ def markdown(results: Results, command: str) -> str:
         f"{', '.join(leaderboard.METHODS)} at ratios {', '.join(map(str, leaderboard.RATIOS))}, replies of up to "
         f"{leaderboard.MAX_NEW_TOKENS} tokens; kvpress's pipeline prefills for every press and ratio. In brackets: "
         "ours, the ends of three runs; times, those of three thirds of kvpress's runs, each over the run of "
-        "ours beside it. Most: kvpress's time over that of one plain prefill of the context, which no way to answer is faster than.\n\n"
-        + leaderboard.grid(results["leaderboard"]).to_markdown()
-        + "\n"
+        "ours beside it. Most: kvpress's time over that of one plain prefill of the context, which no way to answer is "
+        "faster than.\n\n" + leaderboard.grid(results["leaderboard"]).to_markdown() + "\n"
     )
     parts.append("## Streaming (L=32, H=8, degree 1, random eviction, all ratios)\n")
     parts.append(
