@@ -25,8 +25,8 @@ from routegraph.validate.tasks import load_task
 
 MODELS = ("smollm2", "qwen2.5-coder-0.5b")
 LENGTHS = (200, 2000)
-#: Methods whose scores have no ties at the cut, which kvpress breaks at will.
-METHODS = ("expected_attention", "adakv", "knorm")
+#: Methods whose scores have no ties, which kvpress breaks at will: the norms of equal tokens in the first layer are ties.
+METHODS = ("expected_attention", "adakv", "keydiff")
 RATIOS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 MAX_NEW_TOKENS = 24
 #: Runs of ours, and of a few of theirs whose spread is told: all 21 take minutes.
@@ -38,7 +38,9 @@ def press_of(method: str, ratio: float) -> Any:
     presses = kvpress()
     if method == "adakv":
         return presses.AdaKVPress(presses.ExpectedAttentionPress(ratio))
-    return {"expected_attention": presses.ExpectedAttentionPress, "knorm": presses.KnormPress}[method](ratio)
+    return {"expected_attention": presses.ExpectedAttentionPress, "keydiff": presses.KeyDiffPress}[method](
+        ratio
+    )
 
 
 def theirs(model: Loaded, item: Item, method: str, ratio: float) -> str:

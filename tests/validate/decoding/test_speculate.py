@@ -133,6 +133,7 @@ class TestPasses:
         guessed = passes[: len(passes) - 14]
         assert len(guessed) == 2, "7 drafted tokens and one more of each, twice"
         assert found.token_ids[0].tolist() == reply.tolist()
+        both(model, cache, QUESTION, kept, 5, guesses=[reply])  # longer than a reply may be
         wrong = reply.copy()
         wrong[6] = (wrong[6] + 1) % 300
         passes.clear()
