@@ -25,7 +25,7 @@ from routegraph.validate.tasks import load_task
 
 MODELS = ("smollm2", "qwen2.5-coder-0.5b")
 LENGTHS = (200, 2000)
-#: Methods whose scores have no ties, which kvpress breaks at will: the norms of equal tokens in the first layer are ties.
+#: Methods whose scores have no ties, which kvpress breaks at will; norms of equal tokens' keys are some.
 METHODS = ("expected_attention", "adakv", "keydiff")
 RATIOS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 MAX_NEW_TOKENS = 24

@@ -109,7 +109,23 @@ class TestAgainstOneTokenAPass:
         cache = prefill.prefill(model.model, random_ids())
         precision = Precision.named("4")
         model.model.generation_config.eos_token_id = list(range(0, 300, 5))
-        both(model, cache, QUESTION, kept, 12, read_as=lambda one, some: rounded_cache(one, precision, some))
+
+        def read(one: Any, some: np.ndarray) -> Any:
+            return rounded_cache(one, precision, some)
+
+        plain = decode(model, cache, QUESTION, kept, 12, read_as=read, speculate=False)
+        both(model, cache, QUESTION, kept, 12, read_as=read, guesses=plain.token_ids[1:3])
+
+    @pytest.mark.parametrize("family", ["llama", "qwen2"])
+    def test_some_have_guesses_and_some_not(self, family: str, passes: list[Any]) -> None:
+        """Then chunks of one pass differ in length; a guess may go wrong on its way."""
+        model, kept = small(family), masks(["none", "all", "some", "few gone", "one row"], 6)
+        cache = prefill.prefill(model.model, random_ids())
+        said = decode(model, cache, QUESTION, kept, 12, speculate=False).token_ids
+        passes.clear()
+        both(model, cache, QUESTION, kept, 12, guesses=[said[1], [*said[2][:4], 1, 2, 3], said[4][:3]])
+        lengths = {len({len(draft) for _, draft in made}) for made in passes}
+        assert max(lengths) > 1
 
     def test_at_fewer_bits_nothing_is_guessed(self, passes: list[Any]) -> None:
         import torch
