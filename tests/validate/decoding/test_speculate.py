@@ -114,7 +114,11 @@ class TestAgainstOneTokenAPass:
             return rounded_cache(one, precision, some)
 
         plain = decode(model, cache, QUESTION, kept, 12, read_as=read, speculate=False)
-        both(model, cache, QUESTION, kept, 12, read_as=read, guesses=plain.token_ids[1:3])
+        found = both(model, cache, QUESTION, kept, 12, read_as=read, guesses=plain.token_ids[1:3])
+        alone = decode(model, cache, QUESTION, kept, 12, read_as=read, speculate=False, n_logits=12, memory=1)
+        np.testing.assert_allclose(found.logits, alone.logits, atol=TOLERANCE)
+        assert len({len(reply) for reply in alone.token_ids}) > 1
+        assert len(alone.token_ids[0]) < max(map(len, alone.token_ids)), "those left are not the first ones"
 
     @pytest.mark.parametrize("family", ["llama", "qwen2"])
     def test_some_have_guesses_and_some_not(self, family: str, passes: list[Any]) -> None:
@@ -133,7 +137,8 @@ class TestAgainstOneTokenAPass:
         model = small()
         model.model.to(torch.bfloat16)
         kept = masks(["all", "some", "few gone", "all"], 5)
-        both(model, random_ids()[0].numpy(), QUESTION, kept, 12)
+        plain = decode(model, random_ids()[0].numpy(), QUESTION, kept, 12, speculate=False)
+        both(model, random_ids()[0].numpy(), QUESTION, kept, 12, guesses=plain.token_ids)
         assert passes
         assert not any(draft for made in passes for _, draft in made)
 
