@@ -102,16 +102,19 @@ class TestAgainstOneTokenAPass:
     @pytest.mark.parametrize("family", ["llama", "qwen2"])
     def test_caches_of_their_own(self, family: str) -> None:
         """Each variant reads keys and values of its own, as with bits, though the others have ended."""
-        from routegraph.validate.quantise.precision import Precision
-        from routegraph.validate.quantise.rows import rounded_cache
+        from routegraph.validate.quantise.rows import Rounded, Rows
 
         model, kept = small(family), masks(["all", "some", "few gone", "none", "some"], 4)
         cache = prefill.prefill(model.model, random_ids())
-        precision = Precision.named("4")
         model.model.generation_config.eos_token_id = list(range(0, 300, 5))
 
         def read(one: Any, some: np.ndarray) -> Any:
-            return rounded_cache(one, precision, some)
+            import torch
+
+            share = torch.from_numpy(some.mean(axis=(1, 2, 3), dtype=np.float32))[:, None, None, None]
+            return Rounded(
+                tuple(Rows(layer.keys * (1 + share), layer.values * share) for layer in one.layers)
+            )
 
         plain = decode(model, cache, QUESTION, kept, 12, read_as=read, speculate=False)
         found = both(model, cache, QUESTION, kept, 12, read_as=read, guesses=plain.token_ids[1:3])
