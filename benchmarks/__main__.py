@@ -11,7 +11,7 @@ from typing import Any
 for _pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_pool] = "1"
 
-from benchmarks import extraction, report, sections, timing  # noqa: E402
+from benchmarks import extraction, leaderboard, report, sections, timing  # noqa: E402
 from routegraph.files import write_json  # noqa: E402
 from routegraph.plot import save  # noqa: E402
 
@@ -21,7 +21,7 @@ PACKAGES = ("routegraph", "numpy", "numba", "llvmlite", "torch", "transformers",
 
 
 def main(quick: bool) -> None:
-    """Run every section in turn; quick: without the run of 16,777,216 tokens, into a folder of its own."""
+    """Run every section in turn; quick: without what takes longest, into a folder of its own."""
     start = time.perf_counter()
     results: dict[str, Any] = {"machine": timing.machine(), "versions": timing.versions(*PACKAGES)}
     results["triad_bytes_per_second"] = timing.triad()
@@ -33,6 +33,9 @@ def main(quick: bool) -> None:
         "command line": sections.command_line,
         "stored scaling": sections.stored_scaling,
         "extraction": extraction.extraction,
+        "leaderboard": lambda: leaderboard.leaderboard(
+            leaderboard.MODELS[: 1 if quick else None], leaderboard.LENGTHS[: 1 if quick else None]
+        ),
         "streaming": lambda: sections.streaming(1 << 20 if quick else 1 << 24),
     }
     for name, step in steps.items():

@@ -1,14 +1,11 @@
 """Decoding under eviction: all (policy, ratio) variants of one prompt in one batch, by masks on a shared cache.
 
-A press drops cache rows once the context is prefilled, and positions go on from the context's length as if
-nothing were gone. Masking the dropped rows from the question on is therefore the same, and any number of
-variants can read one cache. Presses that move what they keep (key rerotation) or merge rows are not covered.
+How they read it is in `shared_cache`, how they write several tokens a pass in `speculate`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,19 +13,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from routegraph.trace import Trace
+from routegraph.validate.decoding.shared_cache import Chunks, Kept, shared_cache
+from routegraph.validate.decoding.speculate import ROWS, Reply, Speaker
 from routegraph.validate.eviction import Eviction, Method
-from routegraph.validate.models.attention import Attention, attending, attention_of
-from routegraph.validate.models.head import flat_head
 from routegraph.validate.models.load import Loaded, quiet
 from routegraph.validate.presses import prefill
 
 Ids = NDArray[np.int64]
-Kept = NDArray[np.bool_]
 
 #: Bytes that the variants decoded at one time may take together, beside the model and the shared cache.
 MEMORY = 512 * 2**20
-
-_ATTENTION = "routegraph_shared_cache"
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +120,8 @@ def decode(
     memory: int = MEMORY,
     stop: str = "",
     read_as: Callable[[Any, Kept], Any] | None = None,
+    speculate: bool = True,
+    guesses: Sequence[ArrayLike] = (),
 ) -> Decoded:
     """Answer a question under every variant of an evicted cache, greedily and in one batch.
 
@@ -153,6 +149,11 @@ def decode(
     read_as : callable, optional
         Called with the cache and the `kept` of a batch; returns what that batch reads in the cache's place, with layers
         of keys and values [n_variants, n_kv_heads, n_context, head_dim].
+    speculate : bool
+        Whether replies are guessed a few tokens ahead, from each other, and the guesses verified in one pass; False:
+        one token a pass, as always at fewer bits than 32. It changes the time only: see the notes.
+    guesses : sequence of int[...], optional
+        Replies that some variants may give, such as those of the same question asked otherwise.
 
     Returns
     -------
@@ -168,23 +169,40 @@ def decode(
     -----
     Text and logits are those of kvpress's pipeline up to the rounding of float32, with one exception: where the
     very first token ends the reply, kvpress goes on.
+
+    A guess is never taken for an answer: every token is the model's most likely one in its place. A reply with two
+    tokens so nearly equally likely that the size of a pass could decide (`speculate.TIE`) is written again by itself,
+    one token a pass. At fewer bits than 32 such ties are too many, and nothing is guessed.
     """
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
     asked = np.asarray(question)
     cache = _checked_cache(model, context, asked, kept, max_new_tokens)
+    others = [np.asarray(guess, dtype=np.int64).ravel() for guess in guesses]
     n_logits = min(max(n_logits, 0), max_new_tokens)
+    ends = _end_tokens(model)
+
+    def ended(reply: list[int]) -> bool:
+        return reply[-1] in ends or (bool(stop) and stop in _text(model, np.array(reply)))
+
     size = _batch_size(model, kept, len(asked), max_new_tokens, n_logits, memory, own=read_as is not None)
-    parts = []
+    replies: list[Reply] = []
+    logits: list[NDArray[np.float32]] = []
+    import torch
+
     for some in (kept[start : start + size] for start in range(0, len(kept), size)):
         read = cache if read_as is None else read_as(cache, some)
-        parts.append(_greedy(model, read, asked, some, max_new_tokens, n_logits, stop))
-    replies = tuple(reply for part in parts for reply in part[0])
-    texts = tuple(_text(model, reply) for reply in replies)
-    if stop:
-        texts = tuple(text.partition(stop)[0] for text in texts)
-    logits, cut = (np.concatenate([part[k] for part in parts]) for k in (1, 2))
-    return Decoded(replies, texts, logits, cut)
+        with torch.no_grad(), shared_cache(model, read, some, len(asked) + max_new_tokens) as step:
+            speaker = Speaker(step, asked, max_new_tokens, ended, n_logits, others)
+            made, first = speaker.replies(len(some), speculate and model.model.dtype.itemsize >= 4)
+        replies += made
+        logits.append(first)
+        others += [np.array(reply.tokens) for reply in made]  # the next batch may say the same
+    token_ids = tuple(np.array(reply.tokens, dtype=np.int64) for reply in replies)
+    texts = tuple(
+        _text(model, reply).partition(stop)[0] if stop else _text(model, reply) for reply in token_ids
+    )
+    return Decoded(token_ids, texts, np.concatenate(logits), np.array([not reply.ended for reply in replies]))
 
 
 def score(
@@ -213,9 +231,10 @@ def score(
     import torch
 
     parts = []
-    for start in range(0, len(kept), size):
-        with torch.no_grad(), _shared_cache(model, cache, kept[start : start + size]) as step:
-            logits = step(np.tile(forced, (len(kept[start : start + size]), 1)), len(given))
+    for some in (kept[start : start + size] for start in range(0, len(kept), size)):
+        with torch.no_grad(), shared_cache(model, cache, some, len(forced)) as step:
+            chunks = Chunks.of([(number, 0, forced) for number in range(len(some))])
+            logits = step(chunks, len(given)).unflatten(0, (len(some), -1))
         wanted = torch.from_numpy(given).to(logits.device)[None, :, None].expand(len(logits), -1, 1)
         own = logits.gather(2, wanted)[..., 0]
         likely = own - logits.logsumexp(dim=2)
@@ -230,18 +249,20 @@ def bytes_per_variant(
 ) -> int:
     """Return about how many bytes each variant adds to a decode: an estimate from above.
 
-    Counted are its masks; its own keys and values, twice, since they are copied to grow; attention scores and
-    activations of the question, which is the longest pass; and logits.
+    Counted are its masks; its own keys and values, twice, since those of the variants that go on are copied; attention
+    scores and activations of the question or of a reply with a draft, whichever is longer; and logits.
     """
     config = model.model.config
     itemsize, n_tail = model.model.dtype.itemsize, n_question + max_new_tokens
+    drafted = min(ROWS, max_new_tokens)
+    n_rows = max(n_question, drafted)
     slots = model.n_layers * model.n_heads
     masks = 2 * slots * n_context
     rows = 2 * 2 * slots * n_tail * model.head_dim * itemsize
-    scores = 4 * model.n_query_heads * n_question * (n_context + n_tail) * 4
+    scores = 4 * model.n_query_heads * n_rows * (n_context + n_tail) * 4
     widths = 6 * config.hidden_size + 4 * config.intermediate_size
-    logits = 4 * (n_logits + 3) * config.vocab_size
-    return int(masks + rows + scores + n_question * widths * itemsize + logits)
+    logits = 4 * (n_logits + 3 * max(drafted, 1)) * config.vocab_size
+    return int(masks + rows + scores + n_rows * widths * itemsize + logits)
 
 
 def _batch_size(
@@ -253,111 +274,10 @@ def _batch_size(
     return max(1, int(memory) // each)
 
 
-def _greedy(
-    model: Loaded, cache: Any, question: Ids, kept: Kept, max_new_tokens: int, n_logits: int, stop: str
-) -> tuple[list[Ids], NDArray[np.float32], NDArray[np.bool_]]:
-    """Decode one batch of variants: their replies, the logits of the first steps, and which were cut."""
-    import torch
-
-    ends = _end_tokens(model)
-    replies: list[list[int]] = [[] for _ in kept]
-    going = np.ones(len(kept), dtype=bool)
-    first = np.full((len(kept), n_logits, model.model.config.vocab_size), np.nan, dtype=np.float32)
-    ids = np.tile(question, (len(kept), 1))
-    with torch.no_grad(), _shared_cache(model, cache, kept) as step:
-        for number in range(max_new_tokens):
-            logits = step(ids, 1)[:, 0]
-            if number < n_logits:
-                first[going, number] = logits.cpu().numpy()[going]
-            chosen = logits.argmax(dim=1).cpu().numpy()
-            for variant in np.flatnonzero(going):
-                replies[variant].append(int(chosen[variant]))
-            going &= ~np.isin(chosen, ends)
-            if stop:
-                going[going] = [stop not in _text(model, replies[one]) for one in np.flatnonzero(going)]
-            if not going.any():
-                break
-            ids = chosen[:, None]
-    return [np.array(reply, dtype=np.int64) for reply in replies], first, going
-
-
 def _text(model: Loaded, reply: Any) -> str:
     """Return a reply without special tokens."""
     with quiet():
         return str(model.tokenizer.decode(reply, skip_special_tokens=True))
-
-
-@contextmanager
-def _shared_cache(model: Loaded, cache: Any, kept: Kept) -> Iterator[Any]:
-    """Let a batch of variants read one cache, each its own rows of it; the model is put back afterwards.
-
-    Yields ``step(ids[n_variants, n], n_logits)``, which appends rows to the variants' own part of the cache and
-    returns the logits of the last `n_logits`, float32[n_variants, n_logits, n_vocabulary].
-    """
-    import torch
-    from transformers import DynamicCache
-
-    network = model.model
-    dead = torch.from_numpy(~kept).to(network.device)
-    layers = [attention_of(module) for module in prefill.attention_modules(network)]
-    own = DynamicCache()
-
-    def attention(
-        module: Any, query: Any, key: Any, value: Any, _mask: Any, scaling: float, **more: Any
-    ) -> tuple[Any, None]:
-        known = layers[module.layer_idx]
-        told = {"scaling": known.scaling, "sliding_window": known.window or None, "softcap": known.softcap}
-        for name, setting in {"scaling": scaling, **more}.items():
-            if name in (*told, "s_aux") and setting is not None and setting != told.get(name):
-                raise ValueError(f"decoding under eviction does not know attention with {name!r} here")
-        shared = cache.layers[module.layer_idx]
-        evicted = dead[:, module.layer_idx]
-        return _attend(query, key, value, shared.keys, shared.values, evicted, known), None
-
-    def step(ids: Ids, n_logits: int) -> Any:
-        start = kept.shape[3] + own.get_seq_length()
-        return network(
-            torch.from_numpy(ids).to(network.device),
-            past_key_values=own,
-            position_ids=torch.arange(start, start + ids.shape[1], device=network.device)[None],
-            use_cache=True,
-            logits_to_keep=n_logits,
-        ).logits.float()
-
-    with flat_head(network), attending(network, _ATTENTION, attention):
-        yield step
-
-
-def _attend(
-    query: Any, key: Any, value: Any, shared_key: Any, shared_value: Any, dead: Any, attention: Attention
-) -> Any:
-    """Attend from the variants' own rows to the shared rows each keeps, and causally to their own.
-
-    query [v, query heads, q, d]; key, value [v, KV heads, t, d], of which the last q are the query's own rows;
-    shared_key, shared_value [v or 1, KV heads, n, d]; dead bool[v, KV heads, n]. Returns [v, q, query heads, d].
-    """
-    import torch
-
-    n_variants, n_query_heads, n_query, width = query.shape
-    n_heads, n_own = key.shape[1:3]
-    n_context = shared_key.shape[2]
-    # The query heads of a group lie side by side and read the same keys: one product serves them all.
-    query = query.reshape(n_variants, n_heads, -1, width)
-    one = len(shared_key) == 1  # of which no copy is made for every variant
-    there = (
-        torch.einsum("vhqd,hnd->vhqn", query, shared_key[0]) if one else query @ shared_key.transpose(2, 3)
-    )
-    logits = attention.capped(torch.cat([there, query @ key.transpose(2, 3)], dim=3))
-    logits[..., :n_context].masked_fill_(dead[:, :, None], -torch.inf)
-    position = torch.arange(n_context + n_own, device=query.device)
-    first = 0 if attention.window else n_context  # without a window, all of the context is seen
-    unseen = attention.hidden(position[-n_query:], position[first:])
-    logits[..., first:].masked_fill_(unseen.repeat(n_query_heads // n_heads, 1), -torch.inf)
-    weights = logits.softmax(dim=3, dtype=torch.float32).to(query.dtype)
-    there, here = weights.split([n_context, n_own], dim=3)
-    read = torch.einsum("vhqn,hnd->vhqd", there, shared_value[0]) if one else there @ shared_value
-    read = read + here @ value
-    return read.reshape(n_variants, n_query_heads, n_query, width).transpose(1, 2).contiguous()
 
 
 def _end_tokens(model: Loaded) -> list[int]:

@@ -77,15 +77,15 @@ def replied(
     full = distinct[which[0, :1]]  # at ratio 0
     before = ask(context=cache, kept=full)
     if precision.by_row:  # then all variants share one cache
-        after = ask(context=rounded_cache(cache, precision, distinct), kept=distinct)
+        read: dict[str, Any] = {"context": rounded_cache(cache, precision, distinct)}
     else:
         latent = precision.layout.latent
         turned = rotations_of(model.model, distinct.shape[3]) if latent else None
-        after = ask(
-            context=cache,
-            kept=distinct,
-            read_as=lambda one, kept: rounded_cache(one, precision, kept, turned),
-        )
+        read = {
+            "context": cache,
+            "read_as": lambda one, kept: rounded_cache(one, precision, kept, turned),
+        }
+    after = ask(kept=distinct, guesses=before.token_ids, **read)
     places = np.insert(which + 1, 0, 0, axis=1).ravel()
     texts = (*before.texts, *after.texts)
     cut = np.concatenate([before.cut, after.cut])

@@ -115,7 +115,7 @@ def try_ratios(
     variants: Ids,
     tries: int,
 ) -> Floats:
-    """Read a reply again with what every policy leaves at a few ratios, one pass a round.
+    """Read a reply again with what every policy leaves at a few ratios, one pass a round; an equal kept set once.
 
     Parameters
     ----------
@@ -139,8 +139,14 @@ def try_ratios(
     whole = np.ones((1, *distinct.shape[1:]), dtype=bool)
     full = score(model, cache, question, reply, whole).log_probabilities
 
-    def lost_at(places: Sequence[Place]) -> Any:
-        kept = distinct[[variants[place] for place in places]]
-        return likelihood_lost(full - score(model, cache, question, reply, kept).log_probabilities)
+    known: dict[int, float] = {}
+
+    def lost_at(places: Sequence[Place]) -> list[float]:
+        asked = [int(variants[place]) for place in places]
+        new = [variant for variant in dict.fromkeys(asked) if variant not in known]
+        if new:
+            told = score(model, cache, question, reply, distinct[new]).log_probabilities
+            known.update(zip(new, likelihood_lost(full - told).tolist(), strict=True))
+        return [known[variant] for variant in asked]
 
     return bisected(lost_at, len(variants), variants.shape[1], tries)
