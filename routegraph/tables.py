@@ -157,12 +157,28 @@ _WRITTEN |= dict.fromkeys("‘’‚", "'") | dict.fromkeys("“”„", '"') | 
 
 
 def written(text: str, encoding: str = "utf-8") -> str:
-    """Return a text with the characters that an encoding has, others as near as it goes ("+-" for "±", "e" for "é")."""
+    """Return a text with the characters that an encoding has, others as near as it goes ("+-" for "±", "e" for "é").
+
+    Signs that steer a terminal are shown and not obeyed: see `printable`.
+    """
+    text = "\n".join(map(printable, text.split("\n")))
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
         return "".join(_character(one, encoding) for one in text)
     return text
+
+
+def printable(text: str) -> str:
+    """Return a text in which escapes, half characters and other signs that steer a terminal are shown as Python does."""
+    if text.isprintable():
+        return text
+    return "".join(repr(one)[1:-1] if _steers(one) else one for one in text)
+
+
+def _steers(one: str) -> bool:
+    """Return whether a sign is more than a letter or a space to a terminal; joiners of letters are not."""
+    return unicodedata.category(one) in ("Cc", "Cf", "Cs", "Zl", "Zp") and one not in "\t\u200c\u200d\u00ad"
 
 
 def _character(one: str, encoding: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import codecs
+import errno
 import io
 import json
 import os
@@ -27,10 +28,12 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name:
-            raise ValueError(f"--set takes NAME=VALUE, got {setting!r}")
+            raise ValueError(f"a setting is NAME=VALUE, got {setting!r}")
+        if name in parsed:
+            raise ValueError(f"{name!r} is set twice, to {parsed[name]!r} and to {value!r}; give it once")
         try:
             parsed[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             parsed[name] = value
     return parsed
 
@@ -85,7 +88,10 @@ def console(stderr: bool = False) -> Console:
 
 
 def note(text: str) -> None:
-    """Say something on stderr, if anybody listens."""
+    """Say something on stderr, if anybody listens; what would steer a terminal is shown and not obeyed."""
+    from routegraph.tables import printable
+
+    text = "\n".join(map(printable, text.split("\n")))
     with suppress(BrokenPipeError):
         sys.stderr.write(text + "\n")
 
@@ -145,6 +151,11 @@ def open_standard() -> None:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
 
 
+#: What systems say of a path that can be none.
+NO_NAME = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EILSEQ, errno.EINVAL)
+#: Signs of a word that are shown in an error at most.
+WORD = 400
+
 #: Exit status of a command that was interrupted (128 + SIGINT), typer's as well.
 INTERRUPTED = 130
 
@@ -175,7 +186,7 @@ def run(app: typer.Typer, arguments: list[str] | None) -> None:
         status = fail(f"not enough memory: {error}", 1)
     except OSError as error:
         named = f"{error.strerror}: {error.filename}" if error.strerror and error.filename else str(error)
-        status = fail(named, 1)
+        status = fail(named, 2 if error.errno in NO_NAME else 1)
     except Exception as error:
         # Usage errors; their class has no public name, but all of them can format themselves.
         if not hasattr(error, "format_message"):
@@ -202,6 +213,7 @@ def _show_warning(message: Warning | str, category: type[Warning] | None = None,
 
 
 def fail(message: str, status: int) -> int:
-    """Print one plain line on stderr and return the exit status."""
-    note("error: " + " ".join(message.split()))
+    """Print one plain line on stderr and return the exit status; what has no end is shortened."""
+    words = (word if len(word) <= WORD else f"{word[:WORD // 2]}...{word[-20:]}" for word in message.split())
+    note("error: " + " ".join(words))
     return status

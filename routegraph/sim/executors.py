@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -93,6 +94,7 @@ def executor(workers: int = 1, processes: bool = False, dask: str | None = None)
     >>> cluster.scale(64)  # doctest: +SKIP
     >>> sweep("results", n_tokens=[512, 1024], dask=cluster.scheduler_address)  # doctest: +SKIP
     """
+    check_address(dask)
     if dask is not None and processes:
         raise ValueError("choose either processes or dask, not both")
     if dask is not None:
@@ -112,16 +114,20 @@ def executor(workers: int = 1, processes: bool = False, dask: str | None = None)
             yield pool_of_threads
 
 
+def check_address(dask: str | None) -> None:
+    """Raise ValueError unless it is None, "local", or what may be the address of a scheduler."""
+    if dask is None or dask == "local":
+        return
+    if not re.fullmatch(r"((tcp|ucx|ws)://)?(\[[0-9a-fA-F:]+\]|[\w.-]+):[0-9]{1,5}", dask):
+        raise ValueError(f"dask must be 'local' or the address of a scheduler (tcp://HOST:PORT), got {dask!r}")
+
+
 @contextmanager
 def _dask(workers: int, address: str) -> Iterator[Executor]:
     try:
         from distributed import Client
     except ImportError:
         raise ValueError("dask is not installed; pip install 'routegraph[dask]'") from None
-    if address != "local" and "://" not in address and ":" not in address:
-        raise ValueError(
-            f"dask must be 'local' or the address of a scheduler (tcp://HOST:PORT), got {address!r}"
-        )
     if address == "local":
         client = Client(n_workers=workers, threads_per_worker=1, dashboard_address=None)
     else:

@@ -19,6 +19,13 @@ PER_EDGE = 16
 #: Bytes an edge, residual ones too, where clusters are followed: both ends, birth, order, and what they are made from.
 PER_BOND = 72
 
+#: Bytes a row of one head, or a read of one token, where parameters are only checked.
+DRY = 24
+#: Bytes that are not worth a look at what is free.
+SMALL = 100_000_000
+#: Replicates that anything is repeated at most.
+REPLICATES = 10**7
+
 
 def needed(parameters: Parameters, replicates: int = 1, workers: int = 1, whole_graph: bool = False) -> int:
     """Return about how many bytes the replicates of a cell take at their peak.
@@ -76,6 +83,17 @@ def _control_group() -> int | None:
         return None
 
 
+def check_free(need: float, what: str, advice: str = "") -> None:
+    """Raise ValueError where so many bytes are not free; `what` takes them, `advice` says what would fit."""
+    if need < SMALL:
+        return
+    free = available()
+    if free is not None and need > free:
+        raise ValueError(
+            f"{what} needs about {need / 1e9:,.1f} GB of memory, and {free / 1e9:.1f} GB is free{advice}"
+        )
+
+
 def check_memory(
     parameters: Parameters, replicates: int = 1, workers: int = 1, whole_graph: bool = False
 ) -> None:
@@ -86,11 +104,6 @@ def check_memory(
     ValueError
         If the replicates need more memory than is free; both are named.
     """
-    need, free = needed(parameters, replicates, workers, whole_graph), available()
-    if free is not None and need > free:
-        one = needed(parameters, replicates, 1, whole_graph)
-        advice = "; with one worker it would fit" if one <= free else ""
-        raise ValueError(
-            f"n_tokens = {parameters.n_tokens} needs about {need / 1e9:.1f} GB of memory, "
-            f"and {free / 1e9:.1f} GB is free{advice}"
-        )
+    need, one = (needed(parameters, replicates, n, whole_graph) for n in (workers, 1))
+    fits = one <= (available() or 0)
+    check_free(need, f"n_tokens = {parameters.n_tokens}", "; with one worker it would fit" if fits else "")

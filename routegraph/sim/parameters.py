@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from routegraph.choices import PRUNING, SOURCES
 from routegraph.options import check, option
+from routegraph.sim.memory import DRY, check_free
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,10 +43,10 @@ class Parameters:
         If a parameter is out of range or unknown.
     """
 
-    n_tokens: int = option(4096, "Cache rows; the query is one more position after them.", low=1)
-    n_layers: int = option(32, "Layers.", low=1)
-    n_heads: int = option(8, "KV heads a layer.", low=1)
-    degree: int = option(1, "Reads drawn for each (layer, KV head, token).", low=1)
+    n_tokens: int = option(4096, "Cache rows; the query is one more position after them.", low=1, high=10**9)
+    n_layers: int = option(32, "Layers.", low=1, high=10**5)
+    n_heads: int = option(8, "KV heads a layer.", low=1, high=10**5)
+    degree: int = option(1, "Reads drawn for each (layer, KV head, token).", low=1, high=10**6)
     ensemble: str = option("uniform", "Where the reads fall; see `routegraph list`.")
     policy: str = option("random", "Which rows are evicted first; see `routegraph list`.")
     score_correlation: float = option(
@@ -59,7 +60,7 @@ class Parameters:
     )
     residual: bool = option(True, "Let a token carry itself down a layer.")
     n_answers: int = option(8, "Answer tokens drawn in each replicate.", low=1)
-    group_size: int = option(1, "Query heads a KV head, each with `degree` reads of its own.", low=1)
+    group_size: int = option(1, "Query heads a KV head, each with `degree` reads of its own.", low=1, high=10**5)
     profile: str = option(
         "flat",
         "How the agreement of heads changes with depth: flat (score_correlation in every layer), llama (early "
@@ -104,6 +105,7 @@ class Parameters:
                 "option alters"
             )
         # Dry runs check the values of the settings before anything is computed.
+        check_free(DRY * (self.n_layers * self.n_tokens + self.n_heads * self.reads), "its check alone")
         agreement = self.agreement()
         edges = self.draw_edges(np.uint64(0), 1, n_tokens=1)
         if self.read_agreement and agreement.any() and len(edges.slots) != self.reads * self.n_heads:

@@ -17,11 +17,12 @@ import numpy as np
 from routegraph import plugins
 from routegraph._version import __version__
 from routegraph.files import locked, note_run
-from routegraph.options import check_whole, options, takes
+from routegraph.options import check_seed, check_whole, options, takes
 from routegraph.policies import is_nested, policies
 from routegraph.sim import store
 from routegraph.sim.ensembles import ensembles
-from routegraph.sim.executors import executor
+from routegraph.sim.executors import check_address, executor
+from routegraph.sim.memory import REPLICATES, check_memory
 from routegraph.sim.parameters import Parameters, split_settings
 from routegraph.sim.profiles import profiles
 from routegraph.sim.run import run_replicate
@@ -170,17 +171,22 @@ def sweep(
     >>> found.curves("reach_fraction", [0.5, 0.9]).shape
     (2, 4, 2)
     """
-    check_whole("replicates", replicates, low=1)
+    check_whole("replicates", replicates, low=1, high=REPLICATES)
     check_whole("workers", workers, low=1)
-    check_whole("seed", seed, low=0)
+    check_seed(seed)
+    check_address(dask)
+    grid = None if ratio is None else check_ratios(ratio)
     cells: list[tuple[Parameters, float | None]] = []
     for parameters in grid_of(axes, settings, together):
+        check_memory(parameters, replicates, 1 if dask is not None else workers)
         if is_nested(parameters.policy):
             cells.append((parameters, None))
-        elif ratio is None:
+        elif grid is None:
             raise ValueError(f"policy {parameters.policy!r} is not nested: name the ratios to sweep")
         else:
-            cells += [(parameters, at) for at in check_ratios(ratio)]
+            cells += [(parameters, at) for at in grid]
+    if grid is not None and all(at is None for _, at in cells):
+        raise ValueError("ratio is for policies that are not nested; of the others a sweep holds all ratios")
     loaded = plugins.fingerprints(
         registry[name]
         for parameters, _ in cells
@@ -210,7 +216,7 @@ def sweep(
             raise ValueError(f"folder {str(out)!r} holds a sweep of seed {cell.seed}, not {seed}")
         found[path.name] = cell
     if out is not None:
-        asked = {"axes": axes, "settings": settings, "together": list(together), "ratio": ratio}
+        asked = {"axes": axes, "settings": settings, "together": list(together), "ratio": grid}
         how = {"replicates": replicates, "workers": workers, "processes": processes, "dask": dask}
         _note_run(Path(out), {"seed": seed, **asked, **how, **({"plugins": loaded} if loaded else {})})
     _compute_all(cells, found, replicates, int(seed), folder, workers, processes, dask, progress)
