@@ -130,7 +130,7 @@ MOST = 10**12
 
 
 def check_whole(name: str, value: Any, low: float | None = None, high: float | None = None) -> None:
-    """Raise ValueError, naming the value, unless it is a whole number of at least `low`, and at most `high` or `MOST`."""
+    """Raise ValueError, naming the value, unless it is a whole number from `low` to `high`, by default `MOST`."""
     whole = not isinstance(value, bool) and isinstance(value, Integral)
     if not whole or (low is not None and value < low):
         least = "" if low is None else f" of at least {low:g}"

@@ -1,6 +1,6 @@
 """What files must hold, said as a schema and checked in one place: JSON documents, and arrays in npz files.
 
-A schema of JSON is a `Kind`: a function of a value and of the name of its place that raises ValueError, in one sentence,
+A schema of JSON is a `Kind`: a function of a value and of the name of its place that raises ValueError, one sentence,
 unless the value is of the kind. Schemas are put together: ``record({"id": text, "counts": listing(whole(0))})``. Names
 that a record does not tell of pass: a later version may write more.
 
@@ -215,7 +215,7 @@ class Array:
     Attributes
     ----------
     kinds : str
-        Of numpy: i and u for whole numbers, f for floats, b for truth values.
+        Of numpy: i and u for whole numbers, f for floats, b for truth values, U for text.
     shape : tuple of int or None
         None: of any length.
     low, high : float
@@ -233,7 +233,13 @@ class Array:
     def check_shape(self, name: str, kind: str, shape: tuple[int, ...]) -> None:
         """Raise ValueError unless an array of this kind and shape may be had."""
         if kind not in self.kinds:
-            told = {"i": "whole numbers", "u": "whole numbers", "f": "floats", "b": "truth values"}
+            told = {
+                "i": "whole numbers",
+                "u": "whole numbers",
+                "f": "floats",
+                "b": "truth values",
+                "U": "text",
+            }
             wanted = " or ".join(dict.fromkeys(told[one] for one in self.kinds))
             raise ValueError(f"{name} must hold {wanted}, and holds something else (kind {kind!r})")
         fits = len(shape) == len(self.shape) and all(
@@ -246,7 +252,7 @@ class Array:
     def check(self, name: str, array: NDArray[Any]) -> None:
         """Raise ValueError, naming the value, unless an array is what it must be."""
         self.check_shape(name, array.dtype.kind, array.shape)
-        if not array.size:
+        if not array.size or array.dtype.kind == "U":
             return
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ValueError(f"{name} must be finite, and holds {array[~np.isfinite(array)][0]}")
@@ -273,7 +279,9 @@ class Arrays:
         unpacked = sum(entry.file_size for entry in archive.infolist())
         packed = sum(entry.compress_size for entry in archive.infolist())
         if unpacked > BOMB and unpacked > TIMES * packed:
-            raise ValueError(f"{packed / 1e6:.0f} MB that unpack to {unpacked / 1e9:.1f} GB are no measured numbers")
+            raise ValueError(
+                f"{packed / 1e6:.0f} MB that unpack to {unpacked / 1e9:.1f} GB are no measured numbers"
+            )
         if len(self._entries) != len(archive.infolist()):
             raise ValueError("an array is there twice")
 
@@ -287,7 +295,9 @@ class Arrays:
             what.check_shape(name, kind.kind, shape)
             size = math.prod(shape) * kind.itemsize
             if size != entry.file_size - stream.tell():
-                raise ValueError(f"{name} claims to be {size} bytes, and is {entry.file_size - stream.tell()}")
+                raise ValueError(
+                    f"{name} claims to be {size} bytes, and is {entry.file_size - stream.tell()}"
+                )
             flat = np.frombuffer(stream.read(), dtype=kind)
         if flat.nbytes != size:
             raise ValueError(f"{name} is cut off")
@@ -300,6 +310,8 @@ class Arrays:
         """Return a JSON document that is kept as bytes, or as a file of its own; None where there is none."""
         if name not in self._entries:
             return None
+        if self._entries[name].filename == name:
+            return parsed(self._archive.read(self._entries[name]))
         return parsed(self.read(name, Array("u", (None,), 0, 255)).astype(np.uint8).tobytes())
 
 
@@ -319,8 +331,8 @@ def _npy_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np
     return shape, bool(fortran), kind
 
 
-#: What zipfile and what it unpacks with raise of a damaged archive. RuntimeError, NotImplementedError: a flipped bit can
-#: make a member look encrypted or packed by another method.
+#: What zipfile and what it unpacks with raise of a damaged archive. RuntimeError: a flipped bit can make
+#: a member look encrypted or packed by another method.
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, struct.error, UnicodeError)
 
 

@@ -170,7 +170,7 @@ def written(text: str, encoding: str = "utf-8") -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text in which escapes, half characters and other signs that steer a terminal are shown as Python does."""
+    """Return a text in which escapes, half characters and whatever else steers a terminal are shown as Python does."""
     if text.isprintable():
         return text
     return "".join(repr(one)[1:-1] if _steers(one) else one for one in text)

@@ -216,7 +216,7 @@ _SIZES = {name: whole(1, 2**31) for name in ("n_layers", "n_heads", "n_query_hea
 _PROTECTED = {"n_sink": whole(0, 2**31), "window": whole(0, 2**31), "chunk_length": maybe(whole(1, 2**31))}
 _ENTRY = record(
     {
-        **{name: text for name in ("id", "task", "model", "context")},
+        **dict.fromkeys(("id", "task", "model", "context"), text),
         **_SIZES,
         "scorers": table_of(record({}, _PROTECTED)),
         "scores": listing(text),
@@ -251,7 +251,9 @@ def _arrays(entry: Mapping[str, Any]) -> dict[str, Array]:
     }
 
 
-def _checked_graph(trace: Trace, indptr: NDArray[Any], slot: NDArray[Any], weight: NDArray[Any]) -> TokenGraph:
+def _checked_graph(
+    trace: Trace, indptr: NDArray[Any], slot: NDArray[Any], weight: NDArray[Any]
+) -> TokenGraph:
     """Return a graph whose edges are all there, each to a key that its query may read."""
     if indptr[0] != 0 or indptr[-1] != len(slot) or len(weight) != len(slot):
         raise ValueError(f"graph/indptr must end at the {len(slot)} edges, each with a weight")
@@ -302,7 +304,9 @@ def _trace(path: str | os.PathLike[str], number: int, entry: dict[str, Any], arr
         Trace(**given)  # refuses what is missing or unknown
     except TypeError:
         known = {one.name for one in fields(Trace)}
-        raise ValueError(f"{said} has {sorted(set(given) - known)}, which this version does not know") from None
+        raise ValueError(
+            f"{said} has {sorted(set(given) - known)}, which this version does not know"
+        ) from None
     trace = object.__new__(_Stored)
     vars(trace).update(given, _place=(Path(path), number))
     return trace

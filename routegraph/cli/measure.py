@@ -18,6 +18,7 @@ from routegraph.cli.options import (
     Policies,
     Presses,
     Ratios,
+    SkipDamaged,
     Threads,
     count,
     takes,
@@ -76,6 +77,7 @@ def measure(
     dtype: Dtype = "float32",
     device: Device = "cpu",
     threads: Threads = None,
+    skip_damaged: SkipDamaged = False,
     json_: Json = False,
     plot: Plot = None,
     **options: Any,
@@ -128,6 +130,7 @@ def measure(
             out,
             metrics=metrics,
             carriers=carriers,
+            skip_damaged=skip_damaged,
             progress=advance,
             **asked,
         )

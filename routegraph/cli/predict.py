@@ -18,6 +18,7 @@ from routegraph.cli.options import (
     Policies,
     Presses,
     Ratios,
+    SkipDamaged,
     Tasks,
     Threads,
     count,
@@ -65,6 +66,7 @@ def predict(
     dtype: Dtype = "float32",
     device: Device = "cpu",
     threads: Threads = None,
+    skip_damaged: SkipDamaged = False,
     json_: Json = False,
     plot: Plot = None,
     **options: Any,
@@ -93,7 +95,7 @@ def predict(
     if within is not None and not 0 <= within <= 1:
         raise ValueError(f"within must be in [0, 1], got {within}")
     check_folder(out, PREDICTION)
-    beside = None if measured is None else Measured.load(measured)
+    beside = None if measured is None else Measured.load(measured, skip_damaged)
     prompts = load_tasks(task, n, options["seed"], length)
     use_threads(threads)
     with progress("prompts") as advance:
@@ -103,6 +105,7 @@ def predict(
             out,
             tries=tries,
             measured=beside,
+            skip_damaged=skip_damaged,
             progress=advance,
             **asked,
         )

@@ -214,6 +214,6 @@ def _show_warning(message: Warning | str, category: type[Warning] | None = None,
 
 def fail(message: str, status: int) -> int:
     """Print one plain line on stderr and return the exit status; what has no end is shortened."""
-    words = (word if len(word) <= WORD else f"{word[:WORD // 2]}...{word[-20:]}" for word in message.split())
+    words = (word if len(word) <= WORD else f"{word[: WORD // 2]}...{word[-20:]}" for word in message.split())
     note("error: " + " ".join(words))
     return status

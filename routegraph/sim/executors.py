@@ -119,7 +119,9 @@ def check_address(dask: str | None) -> None:
     if dask is None or dask == "local":
         return
     if not re.fullmatch(r"((tcp|ucx|ws)://)?(\[[0-9a-fA-F:]+\]|[\w.-]+):[0-9]{1,5}", dask):
-        raise ValueError(f"dask must be 'local' or the address of a scheduler (tcp://HOST:PORT), got {dask!r}")
+        raise ValueError(
+            f"dask must be 'local' or the address of a scheduler (tcp://HOST:PORT), got {dask!r}"
+        )
 
 
 @contextmanager

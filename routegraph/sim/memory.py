@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from routegraph import memory
 
 if TYPE_CHECKING:
     from routegraph.sim.parameters import Parameters
@@ -18,13 +18,6 @@ PER_SLOT, PER_TIED_SLOT = 34, 10
 PER_EDGE = 16
 #: Bytes an edge, residual ones too, where clusters are followed: both ends, birth, order, and what they are made from.
 PER_BOND = 72
-
-#: Bytes a row of one head, or a read of one token, where parameters are only checked.
-DRY = 24
-#: Bytes that are not worth a look at what is free.
-SMALL = 100_000_000
-#: Replicates that anything is repeated at most.
-REPLICATES = 10**7
 
 
 def needed(parameters: Parameters, replicates: int = 1, workers: int = 1, whole_graph: bool = False) -> int:
@@ -55,45 +48,6 @@ def _is_streamed(parameters: Parameters) -> bool:
     return draws_levels(parameters)
 
 
-def available() -> int | None:
-    """Return how many bytes are free for this process, None where the system does not say."""
-    found = [_meminfo(), _control_group()]
-    return min((free for free in found if free is not None), default=None)
-
-
-def _meminfo() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        try:
-            return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (AttributeError, ValueError, OSError):
-            return None
-
-
-def _control_group() -> int | None:
-    """Return what a container's limit leaves (cgroup version 2)."""
-    try:
-        limit, used = (
-            Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current")
-        )
-        return None if limit == "max" else max(int(limit) - int(used), 0)
-    except (OSError, ValueError):
-        return None
-
-
-def check_free(need: float, what: str, advice: str = "") -> None:
-    """Raise ValueError where so many bytes are not free; `what` takes them, `advice` says what would fit."""
-    if need < SMALL:
-        return
-    free = available()
-    if free is not None and need > free:
-        raise ValueError(
-            f"{what} needs about {need / 1e9:,.1f} GB of memory, and {free / 1e9:.1f} GB is free{advice}"
-        )
-
-
 def check_memory(
     parameters: Parameters, replicates: int = 1, workers: int = 1, whole_graph: bool = False
 ) -> None:
@@ -105,5 +59,7 @@ def check_memory(
         If the replicates need more memory than is free; both are named.
     """
     need, one = (needed(parameters, replicates, n, whole_graph) for n in (workers, 1))
-    fits = one <= (available() or 0)
-    check_free(need, f"n_tokens = {parameters.n_tokens}", "; with one worker it would fit" if fits else "")
+    fits = one <= (memory.available() or 0)
+    memory.check_free(
+        need, f"n_tokens = {parameters.n_tokens}", "; with one worker it would fit" if fits else ""
+    )

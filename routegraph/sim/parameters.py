@@ -5,13 +5,15 @@ What draws is imported when it is first needed: the command line asks for the op
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from routegraph.choices import PRUNING, SOURCES
+from routegraph.memory import REPLICATES, check_free
 from routegraph.options import check, option
-from routegraph.sim.memory import DRY, check_free
+from routegraph.schema import anything, checked, listing, real, record, table_of, text, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from routegraph.survival import Survival
 
 Settings = tuple[tuple[str, Any], ...]
+
+#: Bytes a row of one head, or a read of one token, where parameters are only checked.
+DRY = 24
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,9 @@ class Parameters:
     )
     residual: bool = option(True, "Let a token carry itself down a layer.")
     n_answers: int = option(8, "Answer tokens drawn in each replicate.", low=1)
-    group_size: int = option(1, "Query heads a KV head, each with `degree` reads of its own.", low=1, high=10**5)
+    group_size: int = option(
+        1, "Query heads a KV head, each with `degree` reads of its own.", low=1, high=10**5
+    )
     profile: str = option(
         "flat",
         "How the agreement of heads changes with depth: flat (score_correlation in every layer), llama (early "
@@ -222,6 +229,22 @@ def split_settings(
     }
 
 
+#: What parameters that are stored must be, before the options are looked at, and what a stored result must be.
+_STORED = {"ensemble": text, "policy": text, "settings": table_of(anything)}
+STORED = record({"parameters": record(_STORED, {"profile": text})})
+RESULT = record(
+    {
+        "version": text,
+        "seed": whole(0, math.inf),
+        "parameters": record(
+            {**_STORED, "ratio": listing(real(0, below=1), least=1), "replicates": whole(1, REPLICATES)},
+            {"profile": text, "measures": listing(text)},
+        ),
+        "results": listing(record({"ratio": real(0, below=1)}), least=1),
+    }
+)
+
+
 def from_document(document: Mapping[str, Any]) -> Parameters:
     """Return the parameters of a stored result (`Simulation.to_dict`).
 
@@ -230,6 +253,7 @@ def from_document(document: Mapping[str, Any]) -> Parameters:
     ValueError
         If the document is no result of `simulate`, or holds a parameter this version does not know.
     """
+    checked(STORED, document, "not a result of simulate, or of another version")
     try:
         stored = dict(document["parameters"])
         settings = stored.pop("settings")

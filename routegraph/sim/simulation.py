@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from routegraph.memory import REPLICATES
 from routegraph.options import check_names, check_seed, check_whole, takes
-from routegraph.sim.memory import REPLICATES
 from routegraph.sim.measures import measures as measure_registry
 from routegraph.sim.parameters import Parameters, split_settings
 from routegraph.sim.result import Simulation

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import platform
 import time
@@ -17,12 +16,14 @@ import numpy as np
 from routegraph import plugins
 from routegraph._version import __version__
 from routegraph.files import locked, note_run
+from routegraph.memory import REPLICATES
 from routegraph.options import check_seed, check_whole, options, takes
 from routegraph.policies import is_nested, policies
+from routegraph.schema import listing, read_document, record, table_of, text
 from routegraph.sim import store
 from routegraph.sim.ensembles import ensembles
 from routegraph.sim.executors import check_address, executor
-from routegraph.sim.memory import REPLICATES, check_memory
+from routegraph.sim.memory import check_memory
 from routegraph.sim.parameters import Parameters, split_settings
 from routegraph.sim.profiles import profiles
 from routegraph.sim.run import run_replicate
@@ -31,6 +32,9 @@ from routegraph.sim.sweep_result import SweepResult, load_sweep, open_folder
 from routegraph.survival import check_ratios
 
 __all__ = ["SweepResult", "grid_of", "load_sweep", "sweep"]
+
+#: What is read of the run.json of a sweep.
+RUNS = record({}, {"runs": listing(record({}, {"plugins": table_of(text)}))})
 
 Report = Callable[[float, float, str], None]
 
@@ -305,9 +309,9 @@ def _check_plugins(out: Path, loaded: Mapping[str, str]) -> None:
     path = out / "run.json"
     if not loaded or not path.is_file():
         return
-    for run in json.loads(path.read_text()).get("runs", ()):
-        for name, text in run.get("plugins", {}).items():
-            if loaded.get(name, text) != text:
+    for run in read_document(path, RUNS, "run.json of a sweep").get("runs", ()):
+        for name, known in run.get("plugins", {}).items():
+            if loaded.get(name, known) != known:
                 raise ValueError(
                     f"{str(out)!r} holds cells computed with another text of {name!r}; choose a new folder"
                 )

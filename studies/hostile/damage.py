@@ -106,7 +106,9 @@ def trace_with(source: Path, target: Path, change: Callable[[dict[str, Any], Doc
     np.savez_compressed(target, **arrays)
 
 
-def bomb(source: Path, target: Path, member: str, gigabytes: float, told: tuple[int, ...] | None = None) -> None:
+def bomb(
+    source: Path, target: Path, member: str, gigabytes: float, told: tuple[int, ...] | None = None
+) -> None:
     """Write an npz file of a few megabytes of which a member unpacks to gigabytes of zeros."""
     size = int(gigabytes * 1e9)
     head = io.BytesIO()

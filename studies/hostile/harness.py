@@ -47,8 +47,8 @@ class Case:
         Under which it is counted.
     arguments : tuple of str
         Of the command; "{here}" stands for the case's own folder.
-    expect : {"refused", "fine", "either", "failure", "differs"}
-        Exit status 2 with one plain line; 0; one of the two; 1 with one plain line; 1 of `replay`.
+    expect : {"refused", "fine", "either", "failure", "differs", "any"}
+        Exit status 2 with one plain line; 0; one of the two; 1 with one plain line; 1 of `replay`; 0, 1 or 2 of it.
     prepare : callable, optional
         Called with the case's own folder before the command runs there.
     """
@@ -72,7 +72,7 @@ class Outcome:
     faults: list[str] = field(default_factory=list)
 
 
-STATUSES = {"refused": {2}, "fine": {0}, "either": {0, 2}, "failure": {1}, "differs": {1}}
+STATUSES = {"refused": {2}, "fine": {0}, "either": {0, 2}, "failure": {1}, "differs": {1}, "any": {0, 1, 2}}
 
 
 def judge(case: Case, outcome: Outcome, before: set[str], folder: Path) -> list[str]:
@@ -89,7 +89,11 @@ def judge(case: Case, outcome: Outcome, before: set[str], folder: Path) -> list[
         accepted = status == 0 and case.expect in ("refused", "failure", "differs")
         faults.append("silent acceptance" if accepted else "wrong exit status")
     if status in (1, 2) and "traceback" not in faults:
-        lines = [line for line in err.splitlines() if not line.startswith(("warning: ", "computed again", "skipped"))]
+        lines = [
+            line
+            for line in err.splitlines()
+            if not line.startswith(("warning: ", "computed again", "skipped"))
+        ]
         usage = bool(lines) and lines[0].startswith("Usage:")
         if case.expect != "differs" and (len(lines) != 1 or not lines[0].startswith("error: ")) and not usage:
             faults.append("no plain line")
@@ -175,10 +179,8 @@ def run_here(arguments: Sequence[str], folder: Path) -> None:
 
 
 def _kill(group: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def _resident() -> int:
@@ -191,10 +193,8 @@ def _start(case: Case, folder: Path) -> int:
     sys.stderr.flush()
     pid = os.fork()
     if pid:
-        try:
+        with contextlib.suppress(OSError):  # it has done so itself
             os.setpgid(pid, pid)
-        except OSError:  # it has done so itself
-            pass
         return pid
     status = 70
     try:

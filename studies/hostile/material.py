@@ -15,7 +15,8 @@ MADE = (
     "fit swept --observable reach_fraction --resamples 20 --out fitted.json",
     "task words_forward --n 6 --length 80 --out prompts.jsonl",
     "extract llama-tiny --prompts prompts.jsonl --graphs --limit 4 --out trace.npz",
-    "measure llama-tiny --task prompts.jsonl --policy topk --policy chunk --ratio 0 --ratio .5 --ratio .9 --out measured",
+    "measure llama-tiny --task prompts.jsonl --policy topk --policy chunk --ratio 0 --ratio .5 --ratio .9 "
+    "--out measured",
     "predict llama-tiny --task prompts.jsonl --policy topk --policy chunk --out predicted",
     "certify measured --risk .6 --confidence .6 --out certified.json",
     "certify measured --predict predicted --risk .6 --confidence .6 --out dialled.json",
@@ -28,7 +29,14 @@ PROBED = {
     "seed": 0,
     "parameters": {"model": "llama-tiny", "family": "llama", "target": "type"},
     "results": [
-        {"features": "cache", "policy": "topk", "ratio": ratio, "macro_f1": f1, "low": f1 - 0.1, "high": f1 + 0.1}
+        {
+            "features": "cache",
+            "policy": "topk",
+            "ratio": ratio,
+            "macro_f1": f1,
+            "low": f1 - 0.1,
+            "high": f1 + 0.1,
+        }
         | {"chance": 0.2}
         for ratio, f1 in ((0.0, 0.9), (0.9, 0.8))
     ],

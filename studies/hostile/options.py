@@ -10,7 +10,16 @@ from studies.hostile.harness import Case
 #: What is given to options that take a whole number, a number, a word, a file to write, a file to read.
 WHOLE = ("-1", "1.5", "nan", "x", "", "1e3", "1000000000000000000", "1" + "0" * 30)
 REAL = ("nan", "inf", "-inf", "x", "", "-1", "1e400")
-WORD = ("nonsense", "", "\x1b[31mred\x1b[0m", "[bold]x[/nothing]", "x" * 5000, "\udcff", "$\\frac{$", "two\nlines")
+WORD = (
+    "nonsense",
+    "",
+    "\x1b[31mred\x1b[0m",
+    "[bold]x[/nothing]",
+    "x" * 5000,
+    "\udcff",
+    "$\\frac{$",
+    "two\nlines",
+)
 WRITTEN = ("", "missing/x", ".", "x" * 5000, "\udcff/x", "{good}/trace.npz/x")
 READ = ("", "missing", "/dev/null", "x" * 5000, "\udcff", "a\x1b[31m", "{good}")
 
@@ -95,7 +104,13 @@ def _values(one: object) -> tuple[str, Sequence[str]]:
         return "number", REAL
     if name in ("out", "plot", "to", "html", "into"):
         return "file to write", WRITTEN
-    if metavar in ("FILE", "DIR", "FILE.py", "CELLS") or name in ("press", "task", "prompts", "tokens_of", "model"):
+    if metavar in ("FILE", "DIR", "FILE.py", "CELLS") or name in (
+        "press",
+        "task",
+        "prompts",
+        "tokens_of",
+        "model",
+    ):
         return "file to read", READ
     return "word", WORD
 
@@ -106,7 +121,7 @@ def _expected(command: str, one: object, value: str, kind: str) -> str:
         return "fine"
     if flag == "out" and value in ("", ".") and command in FOLDERS:
         return "either"
-    if flag in FREE or "Argument" in type(one).__name__ and command == "list":
+    if flag in FREE or ("Argument" in type(one).__name__ and command == "list"):
         return "either"
     return "refused"
 

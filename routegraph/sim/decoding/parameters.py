@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from routegraph.memory import check_free
 from routegraph.options import check, option
-from routegraph.sim.memory import check_free
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +76,9 @@ class Decoding:
                 f"interval must be at most the number of steps, {self.steps}, or nothing is cut; got {self.interval}"
             )
         rows = self.n_prefill + self.steps
-        check_free(ROW * rows * self.n_heads + READ * self.n_prefill * self.n_heads * self.degree, f"{rows:,} rows")
+        check_free(
+            ROW * rows * self.n_heads + READ * self.n_prefill * self.n_heads * self.degree, f"{rows:,} rows"
+        )
         # The policy's own checks: of a prompt as long as the budget, and the steps up to the first cut.
         dry = self.slot(np.uint64(0), 1, 0, min(self.n_prefill, self.budget))
         deaths(self.policy, dry, **dict(self.policy_parameters))

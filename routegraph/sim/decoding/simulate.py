@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from routegraph.memory import REPLICATES, check_free
 from routegraph.options import check_names, check_seed, check_whole, takes
 from routegraph.sim.decoding.parameters import Decoding, settings_of
 from routegraph.sim.decoding.result import DecodingResult
 from routegraph.sim.decoding.run import run
-from routegraph.sim.memory import REPLICATES, check_free
 from routegraph.sim.run import Progress
 
 

@@ -21,6 +21,7 @@ from routegraph.validate.measure.cells import Cells, cliffs_of, read_cells, read
 from routegraph.validate.measure.metrics import METRICS
 from routegraph.validate.measure.pairs import areas_dict, compared
 from routegraph.validate.measure.reading import reading
+from routegraph.validate.measure.schema import check_settings, columns, measured_cell
 from routegraph.validate.measure.tables import measured_page
 from routegraph.validate.quantise.precision import Precision
 
@@ -45,8 +46,10 @@ class Measured(Shown, Answers):
     names: tuple[str, ...] = ()
 
     @staticmethod
-    def load(out: str | os.PathLike[str]) -> Measured:
+    def load(out: str | os.PathLike[str], skip_damaged: bool = False) -> Measured:
         """Read every cell of a folder that `measure` wrote, in this or an earlier version, sorted by the items' ids.
+
+        skip_damaged: leave damaged cells out, each named by a warning, instead of stopping at the first.
 
         Raises
         ------
@@ -54,7 +57,8 @@ class Measured(Shown, Answers):
             If it is no such folder, holds no cell yet, or one is damaged.
         """
         settings = read_run(out)["settings"]
-        cells = read_cells(out, settings)
+        check_settings(settings, f"run.json of {str(out)!r} is damaged")
+        cells = read_cells(out, settings, measured_cell(settings), skip_damaged)
         return from_cells(settings, list(cells.values()), list(cells))
 
     def save(self, out: str | os.PathLike[str]) -> None:
@@ -218,9 +222,7 @@ def from_cells(
     """
     if not cells:
         raise ValueError("nothing has been measured yet: there is no cell")
-    n_ratios = 1 + len(settings["keep"]) if "keep" in settings else len(settings["ratios"])
-    n_ratios += bool(settings.get("bits"))  # the reference, with the cache as it is
-    shape = (len(cells), len(settings["policies"]), n_ratios)
+    shape = (len(cells), len(settings["policies"]), columns(settings))
     prompts = [cell["prompt"] for cell in cells]
     unknown = np.full(shape[1:], np.nan)  # of a metric that an earlier version did not measure
     return Measured(

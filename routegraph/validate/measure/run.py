@@ -20,6 +20,7 @@ from routegraph.validate.measure.cells import Cells
 from routegraph.validate.measure.item import measure_item, read_items
 from routegraph.validate.measure.metrics import EPS
 from routegraph.validate.measure.result import Measured, from_cells
+from routegraph.validate.measure.schema import measured_cell
 from routegraph.validate.models.load import load
 from routegraph.validate.models.sources import Progress
 from routegraph.validate.plan import Measuring
@@ -68,6 +69,7 @@ def measure(
     keep: Sequence[int] = (),
     metrics: bool = False,
     carriers: int = 0,
+    skip_damaged: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> Measured:
@@ -100,6 +102,8 @@ def measure(
     carriers : int
         How many tokens the answer is read from to find by knockout, which takes several times as long and is measured
         with the metrics; 0: none.
+    skip_damaged : bool
+        Measure damaged cells of `out` again, each named by a warning, instead of stopping at the first.
     progress : callable, optional
         Called as ``progress(done, total, label)``.
 
@@ -132,7 +136,7 @@ def measure(
         "metrics": bool(metrics or carriers),
     }
     items, aside = read_items(model, prompts, plan)
-    kept = Cells.open(out, settings)
+    kept = Cells.open(out, settings, holds=measured_cell, skip_damaged=skip_damaged)
     names = [digest(item.prompt.to_dict()) for item in items]
     cells = kept.fill(
         [(name, item.prompt.id) for name, item in zip(names, items, strict=True)],

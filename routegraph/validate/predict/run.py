@@ -22,6 +22,7 @@ from routegraph.validate.graders.words import normalise
 from routegraph.validate.measure.cells import PREDICTION, Cells
 from routegraph.validate.measure.item import Item, distinct_variants, evicted, read_items
 from routegraph.validate.measure.run import MEASURED_POLICIES, planned
+from routegraph.validate.measure.schema import predicted_cell
 from routegraph.validate.models.load import Loaded, load
 from routegraph.validate.models.sources import Progress
 from routegraph.validate.plan import JUDGING, Plan
@@ -47,6 +48,7 @@ def predict(
     ratios: Sequence[float] | None = None,
     tries: int = 0,
     measured: Measured | None = None,
+    skip_damaged: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> Predicted:
@@ -73,6 +75,8 @@ def predict(
         Answers of the same model, under some of these policies and ratios, to some of these prompts: the chances are
         calibrated on them. Without, they are what other models had.
     **options
+    skip_damaged : bool
+        Work damaged cells of `out` out again, each named by a warning, instead of stopping at the first.
     progress : callable, optional
         Called as ``progress(done, total, label)``.
 
@@ -100,7 +104,7 @@ def predict(
     if tries:
         settings["tries"] = tries
     items, aside = read_items(model, [without_answer(prompt) for prompt in prompts], plan)
-    kept = Cells.open(out, settings, PREDICTION)
+    kept = Cells.open(out, settings, PREDICTION, predicted_cell, skip_damaged)
     cells = kept.fill(
         [(digest(item.prompt.to_dict()), item.prompt.id) for item in items],
         lambda k: predict_item(model, items[k], plan, tries),
