@@ -223,8 +223,9 @@ _ENTRY = record(
     },
     {"windows": listing(whole(0, 2**31)), "spares_local": boolean},
 )
+_MADE_BY = record({}, {"command": text, "parameters": table_of(anything), "versions": table_of(text)})
 _HEADER = record(
-    {"format_version": whole(1), "version": text, "provenance": table_of(anything), "traces": listing(_ENTRY)}
+    {"format_version": whole(1), "version": text, "provenance": _MADE_BY, "traces": listing(_ENTRY)}
 )
 
 

@@ -239,6 +239,8 @@ class Simulation(Shown):
         document = read_document(path, RESULT, "result of simulate")
         parameters = from_document(document)
         asked, seed = document["parameters"], document["seed"]
+        if not document["results"]:
+            raise ValueError(f"{str(path)!r} is no result of simulate: it has no results")
         taken = [name for name in document["results"][0] if name not in ("ratio", *ROW)]
         ratios, replicates = check_ratios(asked["ratio"]), asked["replicates"]
         for name in taken:

@@ -93,7 +93,9 @@ def _documents(good: Path) -> Iterator[Case]:
         made = damage.replaced(said, place, value)
         yield _case("files: forged results", "replay {f}", good, "x.json", _writes("x.json", made), "differs")
     for spoilt in (damage.replaced(said, ("results",), [{}]), damage.replaced(said, ("results",), [])):
-        yield _case("files: forged results", "replay {f}", good, "x.json", _writes("x.json", spoilt))
+        yield _case(
+            "files: forged results", "replay {f}", good, "x.json", _writes("x.json", spoilt), "differs"
+        )
 
 
 def _texts(good: Path) -> Iterator[Case]:
@@ -108,12 +110,21 @@ def _texts(good: Path) -> Iterator[Case]:
         "array": "[1, 2]",
     }
     lines = [line for own in READERS.values() for line in own]
-    lines += [*TRACE_READERS, "prompts {f}", "fit {f} --observable ger", "certify {f}", "audit {f}", "claims {f}"]
+    lines += [
+        *TRACE_READERS,
+        "prompts {f}",
+        "fit {f} --observable ger",
+        "certify {f}",
+        "audit {f}",
+        "claims {f}",
+    ]
     for line in lines:
-        for name, text in raw.items():
+        for text in raw.values():
             yield _case("files: no JSON", line, good, "x.json", _text("x.json", text), "refused")
         yield _case("files: no JSON", line, good, "x.json", _bytes("x.json", b"\xff\xfe\x00\x80"), "refused")
-        yield _case("files: no file", line, good, "fifo", lambda folder: os.mkfifo(folder / "fifo"), "refused")
+        yield _case(
+            "files: no file", line, good, "fifo", lambda folder: os.mkfifo(folder / "fifo"), "refused"
+        )
         yield _case("files: no file", line, good, "x", _linked("x", "x"), "refused")
         yield _case("files: no file", line, good, "x", lambda folder: (folder / "x").mkdir(), "refused")
 
@@ -231,14 +242,13 @@ def _traces(good: Path) -> Iterator[Case]:
     for change in _later_changes().values():
         for line in (TRACE_READERS[0], TRACE_READERS[1]):
             yield _case("files: trace, what is read later", line, good, name, changed(change), "either")
-        yield _case("files: trace, what is read later", TRACE_READERS[4], good, name, changed(change), "either")
     slot = _later_changes()["slot far out"]
     for line in (TRACE_READERS[1], TRACE_READERS[4]):
         yield _case("files: trace, what is read later", line, good, name, changed(slot), "refused")
     header = json.loads(damage.read_arrays(source)["header"].tobytes())
     header["traces"] = header["traces"][:1]
     for seed, line in enumerate(TRACE_READERS[:4]):
-        for _, spoilt in damage.sample(header, 40, seed):
+        for _, spoilt in damage.sample(header, 10 if line.startswith("compare") else 40, seed):
 
             def rewrite(arrays: dict[str, Any], old: Any, new: Any = spoilt) -> None:
                 if isinstance(new, dict):
@@ -411,7 +421,17 @@ def _prompts(good: Path) -> Iterator[Case]:
         ):
             text = json.dumps({**first, **change}) + "\n"
             yield _case("files: prompts", line, good, "x.jsonl", _text("x.jsonl", text))
-        for text in ("", "\n\n", damage.nested(100_000), "null\n", "[]\n", "{}\n", '{"id": 1}\n', "NaN\n", "\x00"):
+        for text in (
+            "",
+            "\n\n",
+            damage.nested(100_000),
+            "null\n",
+            "[]\n",
+            "{}\n",
+            '{"id": 1}\n',
+            "NaN\n",
+            "\x00",
+        ):
             yield _case("files: prompts", line, good, "x.jsonl", _text("x.jsonl", text), "refused")
 
 
@@ -433,10 +453,26 @@ def _others(good: Path) -> Iterator[Case]:
             (shutil.copytree if (good / name).is_dir() else shutil.copy)(good / name, folder / name)
 
         yield _case("outputs that are inputs", line, good, name, copied, "refused")
-    for text in ("raise ValueError('x')", "1/0", "import nothing", "def (", "import sys; sys.exit(0)", "\x00"):
+    for text in (
+        "raise ValueError('x')",
+        "1/0",
+        "import nothing",
+        "def (",
+        "import sys; sys.exit(0)",
+        "\x00",
+    ):
         for line in ("list --load {f}", "simulate --n-tokens 16 --replicates 1 --load {f}"):
             yield _case("files of Python", line, good, "x.py", _text("x.py", text), "refused")
-    for address in ("tls://h:1", "tcp://", "tcp://h:99999999", "x", "http://h:1", ":1", "tcp://\x1b[31m:1", ""):
+    for address in (
+        "tls://h:1",
+        "tcp://",
+        "tcp://h:99999999",
+        "x",
+        "http://h:1",
+        ":1",
+        "tcp://\x1b[31m:1",
+        "",
+    ):
         words = ["sweep", "--n-tokens", "16", "--out", "{here}/swept", "--dask", address]
         yield Case("addresses of schedulers", tuple(words), "refused")
     for device in ("meta", "cuda", "x", "", "cpu:99", "cuda:-1", "mps"):
@@ -444,7 +480,14 @@ def _others(good: Path) -> Iterator[Case]:
         yield Case("devices", (*words, device), "either" if device == "cpu:99" else "refused")
     for name, value in (("residual", "no"), ("n_tokens", "5.5"), ("policy_parameters", "3")):
         yield Case("settings", ("simulate", "--n-tokens", "16", "--set", f"{name}={value}"), "refused")
-    for setting in ("window=nan", "window=-1", "window=1e400", "window=[[", "window=" + "(" * 500, "window=x"):
+    for setting in (
+        "window=nan",
+        "window=-1",
+        "window=1e400",
+        "window=[[",
+        "window=" + "(" * 500,
+        "window=x",
+    ):
         yield Case(
             "settings",
             ("simulate", "--n-tokens", "16", "--replicates", "1", "--ensemble", "window", "--set", setting),

@@ -38,11 +38,11 @@ _SETTINGS = record(
         "model": text,
         "policies": listing(text, least=1),
         "question_aware": boolean,
-        "max_new_tokens": whole(1),
-        "chunk_length": whole(1),
         "seed": whole(0, math.inf),
     },
     {
+        "max_new_tokens": whole(1),
+        "chunk_length": whole(1),
         "weights": text,
         "family": text,
         "dtype": text,
