@@ -8,6 +8,7 @@ those of dead processes are removed; ``run.json`` is changed under a lock.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import math
@@ -74,6 +75,9 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[A
                 shutil.copyfileobj(body, special)
         return
     target = _followed(path)
+    for left in target.parent.glob(f".{glob.escape(target.name[:40])}.*.tmp"):
+        if _is_left(left):  # what a killed run has left of this very file
+            left.unlink(missing_ok=True)
     # mkstemp makes the file private; a finished result gets the permissions any new file would, or those it had.
     handle, name = tempfile.mkstemp(
         dir=target.parent, prefix=f".{target.name[:40]}.{_owner()}.", suffix=".tmp"

@@ -275,3 +275,52 @@ def test_a_damaged_graph_is_refused_when_it_is_asked_for(tmp_path):
     path.unlink()
     with pytest.raises(ValueError, match="no trace file"):
         _ = loaded.tops
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value", "words"),
+    [
+        ("slot", 1, 2**31 - 1, "graph/slot must be in"),
+        ("slot", 1, -1, "graph/slot must be in"),
+        ("slot", 0, 4, "key after its query"),
+        ("indptr", 1, 10**6, "graph/indptr must not fall"),
+        ("indptr", 10, 10**6, "graph/indptr must end at"),
+        ("weight", 0, np.nan, "graph/weight must be finite"),
+        ("weight", 0, -1, "graph/weight must be in"),
+    ],
+)
+def test_a_tampered_graph_is_refused(tmp_path, name, place, value, words):
+    """Red before: kernels followed it out of their arrays, signal 11."""
+    graph = TokenGraph.from_edges(2, 1, 5, [1, 1, 2], [0, 0, 0], [1, 3, 4], [0, 2, 1], [0.5, 0.5, 0.5])
+    changed = getattr(graph, name).copy()
+    changed[place] = value
+    Trace.save(tmp_path / "x.npz", [replace(make(), graph=replace(graph, **{name: changed}))], PROVENANCE)
+    (loaded,) = Trace.load(tmp_path / "x.npz")
+    with pytest.raises(ValueError, match=f"damaged: prompt 'first': .*{words}"):
+        _ = loaded.graph
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"answer": np.array([5])}, "answer must be in 0..4, and holds 5"),
+        ({"answer": np.array([-1])}, "answer must be in"),
+        ({"offsets": np.full((5, 2), 10**6)}, "offsets must be in"),
+        ({"n_heads": 1.5}, "n_heads must be a whole number"),
+        ({"n_layers": None}, "n_layers must be a whole number"),
+        ({"n_query_heads": 0}, "n_query_heads must be"),
+        ({"scorers": {"expected_attention": {"n_sink": 0.5}}}, "n_sink must be a whole number"),
+    ],
+)
+def test_a_tampered_prompt_is_refused(tmp_path, change, words):
+    Trace.save(tmp_path / "x.npz", [replace(make(), **change)], PROVENANCE)
+    with pytest.raises(ValueError, match=words):
+        Trace.load(tmp_path / "x.npz")
+
+
+def test_scores_that_are_no_numbers_are_refused(tmp_path):
+    trace = make()
+    trace.scores["expected_attention"][0, 0, 0] = np.nan
+    Trace.save(tmp_path / "x.npz", [trace], PROVENANCE)
+    with pytest.raises(ValueError, match="scores/expected_attention must be finite, and holds nan"):
+        Trace.load(tmp_path / "x.npz")

@@ -22,6 +22,8 @@ from studies.pages import DOCS, markdown, put_between
 
 #: Seconds that all may take, and cases of a kind at most.
 SECONDS, EACH = 560, 120
+HEAD = ["kind of input", "cases", "refused", "taken", "tracebacks", "signals, hangs", "wrong status"]
+HEAD += ["taken wrongly", "other"]
 PAGE = DOCS / "hostile.md"
 BEGIN, END = "<!-- cases -->", "<!-- end of cases -->"
 
@@ -44,8 +46,7 @@ def page_of(outcomes: list[Outcome]) -> str:
         kinds[one.case.kind].append(one)
     rows = [_row(kind, own) for kind, own in sorted(kinds.items())]
     return markdown(
-        ["kind of input", "cases", "refused", "taken", "tracebacks", "signals, hangs", "wrong status"]
-        + ["taken wrongly", "other"],
+        HEAD,
         [*rows, _row("all", outcomes)],
     )
 
