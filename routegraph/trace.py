@@ -258,7 +258,8 @@ def _checked_graph(
     """Return a graph whose edges are all there, each to a key that its query may read."""
     if indptr[0] != 0 or indptr[-1] != len(slot) or len(weight) != len(slot):
         raise ValueError(f"graph/indptr must end at the {len(slot)} edges, each with a weight")
-    query = np.repeat(np.tile(np.arange(trace.n_context), trace.n_layers), np.diff(indptr.astype(np.int64)))
+    ends = indptr.astype(np.int64)
+    query = np.repeat(np.tile(np.arange(trace.n_context), trace.n_layers), ends[1:] - ends[:-1])
     if (slot // trace.n_heads > query).any():
         raise ValueError("graph/slot has a key after its query")
     kept = np.int32 if trace.n_context * trace.n_heads < 2**31 else np.int64
