@@ -6,7 +6,7 @@ export NO_MKDOCS_2_WARNING := 1
 # Processes that run tests side by side; each may hold a model of 3 GB.
 TESTERS ?= 2
 
-.PHONY: help demo test lint docs pages notebooks fuzz bench verify zoo paper clean
+.PHONY: help demo test lint docs pages notebooks fuzz fuzz-cli bench verify zoo paper clean
 
 help:
 	@echo "make demo    simulate, ask and read a real model, compare; ends in what was found and demo/report.html"
@@ -16,6 +16,7 @@ help:
 	@echo "make pages   run what the pages of docs/ show, and compare it with the output that they show: three minutes"
 	@echo "make notebooks  the examples as notebooks, into notebooks/"
 	@echo "make fuzz    the property tests on new random examples, ten times as many"
+	@echo "make fuzz-cli  hostile input to every command, counted by kind into docs/hostile.md: ten minutes"
 	@echo "make verify  slow checks against theory and literature"
 	@echo "make bench   speed against named peers"
 	@echo "make paper   the claims of the paper on pretrained models: hours, resumed after a kill; TINY=1: the tiny ones"
@@ -35,6 +36,10 @@ test: .venv/.installed
 
 fuzz: .venv/.installed
 	$(BIN)/python -m pytest -q -m hypothesis --hypothesis-profile=fuzz
+
+# Ten minutes at most, two cases at once; each is confined in memory, processes and time.
+fuzz-cli: .venv/.installed
+	$(BIN)/python -m studies.hostile
 
 lint: .venv/.installed
 	$(BIN)/ruff format --check .

@@ -6,6 +6,7 @@ import itertools
 import logging
 import multiprocessing
 import pickle
+import re
 import signal
 import threading
 import traceback
@@ -29,6 +30,8 @@ K = TypeVar("K")
 
 #: How often a task is given to a worker anew, because the one that had it died.
 TRIES = 3
+#: What may be the address of a scheduler.
+_ADDRESS = r"((tcp|ucx|ws)://)?(\[[0-9a-fA-F:]+\]|[\w.-]+):[0-9]{1,5}"
 #: Seconds to wait for the answer of a scheduler.
 PATIENCE = 10
 
@@ -253,7 +256,7 @@ def check_address(dask: str | None) -> None:
         import distributed  # noqa: F401
     except ImportError:
         raise ValueError("dask is not installed; pip install 'routegraph[dask]'") from None
-    if dask != "local" and ":" not in dask:
+    if dask != "local" and not re.fullmatch(_ADDRESS, dask):
         raise ValueError(
             f"dask must be 'local' or the address of a scheduler (tcp://HOST:PORT), got {dask!r}"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,8 +13,9 @@ import numpy as np
 from routegraph.files import atomic_open, check_apart, check_writable, write_json
 from routegraph.graph import TokenGraph
 from routegraph.kernels.rng import seed_sequence
+from routegraph.schema import read_document
 from routegraph.sim.draw import draw_graph, draw_survival
-from routegraph.sim.parameters import from_document
+from routegraph.sim.parameters import RESULT, from_document
 from routegraph.survival import Survival
 from routegraph.trace import Trace
 from routegraph.validate.measure.cells import is_measurement
@@ -96,13 +96,8 @@ def _result(source: str | os.PathLike[str]) -> dict[str, Any] | None:
         raise ValueError(f"no file {str(path)!r}")
     if path.suffix.lower() != ".json":
         return None
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{str(path)!r} is not JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise ValueError(f"{str(path)!r} is not a result of simulate")
-    return document
+    found: dict[str, Any] = read_document(path, RESULT, "result of simulate")
+    return found
 
 
 def _export_graph(document: dict[str, Any], to: str | os.PathLike[str], kind: str, replicate: int) -> int:

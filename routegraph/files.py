@@ -8,8 +8,10 @@ those of dead processes are removed; ``run.json`` is changed under a lock.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -23,10 +25,23 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+from routegraph.schema import anything, listing, maybe, read_document, record, table_of, text, whole
+
 try:
     import fcntl
 except ImportError:  # where there is none, processes that share a folder are not kept apart
     fcntl = None  # type: ignore[assignment]
+
+#: What is read of a run.json before more is added, and of any result before its command looks at it.
+RUNS = record({}, {"runs": listing(table_of(anything))})
+RESULT = record(
+    {
+        "version": text,
+        "seed": maybe(whole(0, math.inf)),
+        "parameters": table_of(anything),
+        "results": listing(table_of(anything)),
+    }
+)
 
 #: Name of the file in a shared folder that a process holds while it changes ``run.json``.
 LOCK = ".lock"
@@ -60,6 +75,9 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[A
                 shutil.copyfileobj(body, special)
         return
     target = _followed(path)
+    for left in target.parent.glob(f".{glob.escape(target.name[:40])}.*.tmp"):
+        if _is_left(left):  # what a killed run has left of this very file
+            left.unlink(missing_ok=True)
     # mkstemp makes the file private; a finished result gets the permissions any new file would, or those it had.
     handle, name = tempfile.mkstemp(
         dir=target.parent, prefix=f".{target.name[:40]}.{_owner()}.", suffix=".tmp"
@@ -257,7 +275,7 @@ def note_run(out: Path, entry: Mapping[str, Any]) -> None:
     """Add an entry to the runs in ``run.json``; those of other processes are kept."""
     path = out / "run.json"
     with locked(out):
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_document(path, RUNS, "run.json")
         write_json(path, {**document, "runs": [*document.get("runs", ()), entry]})
 
 
@@ -284,12 +302,5 @@ def read_result(path: str | os.PathLike[str], command: str) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise ValueError(f"no file {str(path)!r}")
-    try:
-        document: Any = json.loads(Path(path).read_text(encoding="utf-8"))
-        known = {"version", "seed", "parameters", "results"} <= document.keys()
-    except (ValueError, AttributeError, RecursionError):
-        known = False
-    if not known:
-        raise ValueError(f"{str(path)!r} is no result of {command}")
-    found: dict[str, Any] = document
+    found: dict[str, Any] = read_document(path, RESULT, f"result of {command}")
     return found

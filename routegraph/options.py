@@ -83,8 +83,10 @@ class Declared:
         if self.type is bool:
             if not isinstance(value, bool):
                 raise ValueError(f"{name} must be True or False, got {value!r}")
+        elif self.type is int and name == "seed":
+            check_seed(value)
         elif self.type is int:
-            check_whole(name, value, one.low)
+            check_whole(name, value, one.low, one.high)
         elif self.type is float:
             _check_number(name, value, one)
         elif one.choices and value not in one.choices:
@@ -123,12 +125,24 @@ def check(instance: Any) -> None:
         one.check(getattr(instance, one.name))
 
 
-def check_whole(name: str, value: Any, low: float | None = None) -> None:
-    """Raise ValueError, naming the value, unless it is a whole number of at least `low`."""
+#: No count of anything is larger: what would take for ever is refused at once.
+MOST = 10**12
+
+
+def check_whole(name: str, value: Any, low: float | None = None, high: float | None = None) -> None:
+    """Raise ValueError, naming the value, unless it is a whole number from `low` to `high`, by default `MOST`."""
     whole = not isinstance(value, bool) and isinstance(value, Integral)
     if not whole or (low is not None and value < low):
         least = "" if low is None else f" of at least {low:g}"
         raise ValueError(f"{name} must be a whole number{least}, got {value!r}")
+    most = MOST if high is None else high
+    if value > most:
+        raise ValueError(f"{name} must be at most {most:,.0f}, got {value!r}")
+
+
+def check_seed(seed: Any) -> None:
+    """Raise ValueError, naming the value, unless it is a whole number of at least 0, however large."""
+    check_whole("seed", seed, low=0, high=math.inf)
 
 
 def takes(declaring: type, many: bool = False, without: Collection[str] = ()) -> Callable[[F], F]:
@@ -183,8 +197,10 @@ def _documented(doc: str, rest: str, declaring: type, names: set[str]) -> str:
 
 def _check_number(name: str, value: Any, one: Option) -> None:
     try:
+        if isinstance(value, bool | str | bytes):
+            raise TypeError
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} must be a number, got {value!r}") from None
     if one.low is not None and one.high is not None:
         if not one.low <= number <= one.high:
@@ -192,5 +208,7 @@ def _check_number(name: str, value: Any, one: Option) -> None:
     elif one.above is not None:
         if not number > one.above:
             raise ValueError(f"{name} must be above {one.above:g}, got {value}")
+        if not math.isfinite(number):
+            raise ValueError(f"{name} must be a finite number, got {value}")
     elif not math.isfinite(number):
         raise ValueError(f"{name} must be a finite number, got {value}")

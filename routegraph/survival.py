@@ -19,7 +19,14 @@ def n_kept(n: int, ratio: float) -> int:
     """Return how many of `n` rows are kept at `ratio`: ``max(1, int(n * (1 - ratio)))``.
 
     This very float expression, with its rounding, is what kvpress evaluates: n_kept(300, .8) is 59.
+
+    Raises
+    ------
+    ValueError
+        If `ratio` is outside [0, 1).
     """
+    if not 0 <= ratio < 1:
+        raise ValueError(f"ratio must be in [0, 1), got {ratio!r}")
     return max(1, int(n * (1 - ratio)))
 
 
@@ -39,8 +46,10 @@ def ratio_keeping(n: int, kept: int) -> float:
 def check_ratio(ratio: object) -> float:
     """Return `ratio` as a float, or raise ValueError unless it lies in [0, 1)."""
     try:
+        if isinstance(ratio, bool | np.bool_ | str | bytes):
+            raise TypeError
         value = float(ratio)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"ratio must be a number in [0, 1), got {ratio!r}") from None
     if not 0 <= value < 1:
         raise ValueError(f"ratio must be in [0, 1), got {value!r}")

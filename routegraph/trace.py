@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -20,6 +18,19 @@ from routegraph._version import __version__
 from routegraph.files import atomic_open
 from routegraph.graph import TokenGraph
 from routegraph.protection import Protection
+from routegraph.schema import (
+    Array,
+    Arrays,
+    anything,
+    boolean,
+    listing,
+    maybe,
+    opened_arrays,
+    record,
+    table_of,
+    text,
+    whole,
+)
 
 _FORMAT = "routegraph trace"
 _FORMAT_VERSION = 1
@@ -149,16 +160,17 @@ class Trace:
             If the file does not exist, is no trace file, is damaged, or of a later format; also when a graph of
             a damaged file is asked for.
         """
-        header, arrays = _read(path)
-        try:
-            return [_trace(path, number, entry, arrays) for number, entry in enumerate(header["traces"])]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"trace file {str(path)!r} is damaged: {error}") from None
+        with _opened(path) as arrays:
+            entries = _header(path, arrays)["traces"]
+            if len({entry["id"] for entry in entries}) < len(entries):
+                raise ValueError("two of its prompts have one id")
+            return [_trace(path, number, entry, arrays) for number, entry in enumerate(entries)]
 
     @staticmethod
     def provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
         """Return what made a trace file (command, parameters, versions)."""
-        header, _ = _read(path, header_only=True)
+        with _opened(path) as arrays:
+            header = _header(path, arrays)
         return {"version": header["version"], **header["provenance"]}
 
 
@@ -167,83 +179,167 @@ class _Stored(Trace):
 
     @cached_property
     def graph(self) -> TokenGraph | None:
-        arrays = self._later([f"graph/{name}" for name in _GRAPH])
-        if len(arrays) < len(_GRAPH):
+        found = self._later([f"graph/{name}" for name in _GRAPH])
+        if None in [one if one is None else 0 for one in found]:
             return None
-        return TokenGraph(self.n_layers, self.n_heads, self.n_context, self.n_context, True, *arrays)
+        try:
+            return _checked_graph(self, *(one for one in found if one is not None))
+        except ValueError as error:
+            path, _ = vars(self)["_place"]
+            raise ValueError(f"trace file {str(path)!r} is damaged: prompt {self.id!r}: {error}") from None
 
     @cached_property
     def tops(self) -> NDArray[np.int32] | None:
-        return next(iter(self._later(["tops"])), None)
+        return self._later(["tops"], np.int32)[0]
 
     @cached_property
     def tops_without_sink(self) -> NDArray[np.int32] | None:
-        return next(iter(self._later(["tops_without_sink"])), None)
+        return self._later(["tops_without_sink"], np.int32)[0]
 
     @cached_property
     def attention(self) -> NDArray[np.float32] | None:
-        return next(iter(self._later(["attention"])), None)
+        return self._later(["attention"], np.float32)[0]
 
-    def _later(self, names: Sequence[str]) -> list[NDArray[Any]]:
+    def _later(self, names: Sequence[str], kind: Any = None) -> list[NDArray[Any] | None]:
         path, number = vars(self)["_place"]
-        with _opened(path) as stored:
-            members = [f"{number}/{name}" for name in names]
-            return [stored[member] for member in members if member in stored.files]
+        schema = _arrays({**vars(self), "scores": []})
+        with _opened(path) as arrays, _said(f"prompt {self.id!r}", f"{number}/"):
+            found = [
+                arrays.read(f"{number}/{name}", schema[name]) if f"{number}/{name}" in arrays.names else None
+                for name in names
+            ]
+        return [one if one is None or kind is None else one.astype(kind) for one in found]
 
 
-def _trace(
-    path: str | os.PathLike[str], number: int, entry: dict[str, Any], arrays: Mapping[str, NDArray[Any]]
-) -> Trace:
-    read: dict[str, Any] = {name: arrays[f"{number}/{name}"] for name in _ARRAYS}
-    scores = {scorer: arrays[f"{number}/scores/{scorer}"] for scorer in entry["scores"]}
-    shape = (entry["n_layers"], entry["n_heads"], entry["n_context"])
-    for scorer, table in scores.items():
-        if table.shape != shape:
-            raise ValueError(f"scores {scorer!r} of prompt {entry['id']!r} are {table.shape}, not {shape}")
+#: What the header of a file says of each prompt. Names it lacks are told apart: see `_trace`.
+_SIZES = {name: whole(1, 2**31) for name in ("n_layers", "n_heads", "n_query_heads", "n_context")}
+_PROTECTED = {"n_sink": whole(0, 2**31), "window": whole(0, 2**31), "chunk_length": maybe(whole(1, 2**31))}
+_ENTRY = record(
+    {
+        **dict.fromkeys(("id", "task", "model", "context"), text),
+        **_SIZES,
+        "scorers": table_of(record({}, _PROTECTED)),
+        "scores": listing(text),
+    },
+    {"windows": listing(whole(0, 2**31)), "spares_local": boolean},
+)
+_MADE_BY = record({}, {"command": text, "parameters": table_of(anything), "versions": table_of(text)})
+_HEADER = record(
+    {"format_version": whole(1), "version": text, "provenance": _MADE_BY, "traces": listing(_ENTRY)}
+)
+
+
+def _arrays(entry: Mapping[str, Any]) -> dict[str, Array]:
+    """Return what each array of a prompt must be."""
+    layers, heads, queries, n = (entry[name] for name in _SIZES)
+    rows = Array("iu", (None,), 0, n - 1, rising=True)
+    return {
+        "token_ids": Array("iu", (n,), 0),
+        "offsets": Array("iu", (n, 2), 0, len(entry["context"])),
+        "answer": rows,
+        "evidence": rows,
+        "question": rows,
+        "tops": Array("iu", (layers, queries, n), -1, n - 1),
+        "tops_without_sink": Array("iu", (layers, queries, n), -1, n - 1),
+        "kept_mass": Array("f", (layers,), 0, 1.01),
+        "attention": Array("f", (layers, heads, n), 0),
+        "sink_mass": Array("f", (layers, queries), 0, 1.01),
+        "entropy": Array("f", (layers, queries), -0.01),
+        "graph/indptr": Array("iu", (layers * n + 1,), 0, rising=True),
+        "graph/slot": Array("iu", (None,), 0, n * heads - 1),
+        "graph/weight": Array("f", (None,), 0),
+        **{f"scores/{scorer}": Array("f", (layers, heads, n)) for scorer in entry["scores"]},
+    }
+
+
+def _checked_graph(
+    trace: Trace, indptr: NDArray[Any], slot: NDArray[Any], weight: NDArray[Any]
+) -> TokenGraph:
+    """Return a graph whose edges are all there, each to a key that its query may read."""
+    if indptr[0] != 0 or indptr[-1] != len(slot) or len(weight) != len(slot):
+        raise ValueError(f"graph/indptr must end at the {len(slot)} edges, each with a weight")
+    ends = indptr.astype(np.int64)
+    query = np.repeat(np.tile(np.arange(trace.n_context), trace.n_layers), ends[1:] - ends[:-1])
+    if (slot // trace.n_heads > query).any():
+        raise ValueError("graph/slot has a key after its query")
+    kept = np.int32 if trace.n_context * trace.n_heads < 2**31 else np.int64
+    return TokenGraph(
+        trace.n_layers,
+        trace.n_heads,
+        trace.n_context,
+        trace.n_context,
+        True,
+        indptr.astype(np.int64),
+        slot.astype(kept),
+        weight.astype(np.float32),
+    )
+
+
+@contextmanager
+def _said(prompt: str, before: str) -> Iterator[None]:
+    """Let what is wrong with an array tell the prompt in place of its number."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{prompt}: {str(error).removeprefix(before)}") from None
+
+
+def _trace(path: str | os.PathLike[str], number: int, entry: dict[str, Any], arrays: Arrays) -> Trace:
+    said = f"prompt {entry['id']!r}"
+    if (entry["n_query_heads"] % entry["n_heads"]) or len(set(entry["scores"])) < len(entry["scores"]):
+        raise ValueError(f"{said}: its heads or the names of its scores do not fit each other")
+    if len(entry.get("windows", ())) not in (0, entry["n_layers"]):
+        raise ValueError(f"{said}: windows must be as many as its {entry['n_layers']} layers")
+    schema = _arrays(entry)
+
+    def read(name: str, kind: Any = None) -> NDArray[Any]:
+        with _said(said, f"{number}/"):
+            found = arrays.read(f"{number}/{name}", schema[name])
+        return found if kind is None else found.astype(kind)
+
+    given: dict[str, Any] = {**entry, **{name: read(name, np.int64) for name in _ARRAYS}}
     for name in _OPTIONAL:
         if name not in _LATER:
-            read[name] = arrays.get(f"{number}/{name}")
-    given = {**entry, **read, "scores": scores}
-    Trace(**given)  # refuses what is missing or unknown
+            given[name] = read(name) if f"{number}/{name}" in arrays.names else None
+    given["scores"] = {scorer: read(f"scores/{scorer}", np.float32) for scorer in entry["scores"]}
+    try:
+        Trace(**given)  # refuses what is missing or unknown
+    except TypeError:
+        known = {one.name for one in fields(Trace)}
+        raise ValueError(
+            f"{said} has {sorted(set(given) - known)}, which this version does not know"
+        ) from None
     trace = object.__new__(_Stored)
     vars(trace).update(given, _place=(Path(path), number))
     return trace
 
 
-@contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Open a trace file; whatever goes wrong inside is one sentence."""
-    if not Path(path).is_file():
-        raise ValueError(f"no trace file {str(path)!r}")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{str(path)!r} is not a routegraph trace file, or is damaged")
+def _header(path: str | os.PathLike[str], arrays: Arrays) -> dict[str, Any]:
+    """Return the header of a trace file, checked."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            yield stored
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
-        # RuntimeError: a flipped bit can make a member look encrypted or packed by another method.
-        # What zipfile says may quote the file's bytes: not for the user's eyes.
-        raise ValueError(f"trace file {str(path)!r} is damaged") from error
-
-
-def _read(
-    path: str | os.PathLike[str], header_only: bool = False
-) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Return the header of a trace file, and the arrays that are not read later."""
-    arrays: dict[str, NDArray[Any]] = {}
-    header: Any = {}
-    with _opened(path) as stored:
-        if "header" in stored.files and hasattr(stored["header"], "tobytes"):
-            header = json.loads(stored["header"].tobytes())
-        if not header_only:
-            wanted = [name for name in stored.files if not name.partition("/")[2].startswith(_LATER)]
-            arrays = {name: stored[name] for name in wanted}
+        header = arrays.document("header")
+    except ValueError:
+        header = None
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        raise ValueError(f"{str(path)!r} is not a routegraph trace file")
-    if not isinstance(header.get("format_version"), int) or "version" not in header:
-        raise ValueError(f"trace file {str(path)!r} is damaged: its header lacks the version")
-    if header["format_version"] > _FORMAT_VERSION:
-        raise ValueError(
-            f"trace file {str(path)!r} was written by routegraph {header['version']}; upgrade to read it"
-        )
-    return header, arrays
+        raise NotOursError
+    version, by = header.get("format_version"), header.get("version")
+    if isinstance(version, int) and version > _FORMAT_VERSION and isinstance(by, str):
+        raise NotOursError(f"trace file {str(path)!r} was written by routegraph {by}; upgrade to read it")
+    if not isinstance(version, int) or by is None:
+        raise ValueError("its header lacks the version")
+    _HEADER(header, "")
+    return header
+
+
+class NotOursError(Exception):
+    """A file that is no trace of this or an earlier version; with words of its own, or none."""
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Arrays]:
+    """Open a trace file; whatever goes wrong inside is one sentence."""
+    try:
+        with opened_arrays(path, "trace file") as arrays:
+            yield arrays
+    except NotOursError as error:
+        raise ValueError(str(error) or f"{str(path)!r} is not a routegraph trace file") from None

@@ -291,3 +291,18 @@ def test_a_part_of_a_folder_that_is_read_is_refused(tmp_path):
             files.check_apart({"--out": part}, [tmp_path / "run"])
     (tmp_path / "run" / "replies.csv").touch()
     files.check_apart({"--out": tmp_path / "run" / "replies.csv"}, [tmp_path / "run"])
+
+
+def test_what_a_killed_run_left_of_a_file_goes_when_it_is_written_again(tmp_path):
+    dead = "import os, sys\nfrom routegraph import files\n"
+    dead += (
+        "with files.atomic_open(sys.argv[1]) as s:\n    s.write(b'half'); s.flush(); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", dead, str(tmp_path / "x.npz")], check=False)
+    left = names(tmp_path)
+    assert len(left) == 1
+    assert left[0].endswith(".tmp")
+    (tmp_path / left[0].replace(".x.npz.", ".y.npz.")).write_bytes(b"of another file")
+    with files.atomic_open(tmp_path / "x.npz") as stream:
+        stream.write(b"whole")
+    assert names(tmp_path) == [left[0].replace(".x.npz.", ".y.npz."), "x.npz"]

@@ -123,3 +123,27 @@ def test_a_named_option_keeps_its_place():
     assert next(iter(inspect.signature(function).parameters)) == "count"
     assert inspect.signature(function).parameters["count"].default == 9
     assert "plain" not in inspect.signature(function).parameters
+
+
+@pytest.mark.parametrize("value", [True, "0.5", b"1", None, 1j, float("nan"), float("inf")], ids=repr)
+def test_what_is_no_number_is_refused_in_python_too(value):
+    from routegraph.sim.parameters import Parameters
+    from routegraph.survival import check_ratio, n_kept
+
+    for name in ("score_correlation", "answer_shift", "correlation_length"):
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            Parameters(n_tokens=8, **{name: value})
+    with pytest.raises(ValueError, match="ratio must be"):
+        check_ratio(value)
+    with pytest.raises(ValueError, match=r"ratio must be in \[0, 1\), got 2"):
+        n_kept(10, 2)
+
+
+@pytest.mark.parametrize("name", ["n_tokens", "n_layers", "n_heads", "degree", "group_size"])
+@pytest.mark.parametrize("value", [10**18, 10**30])
+def test_a_count_without_end_is_refused_before_anything_is_made(name, value):
+    """Red before: for ever, or Python's words on integers that are too large."""
+    from routegraph.sim.parameters import Parameters
+
+    with pytest.raises(ValueError, match=f"{name} must be at most"):
+        Parameters(**{name: value})

@@ -60,7 +60,7 @@ def refusal(path):
     message = str(refused.value)
     assert repr(str(path)) in message
     assert "\n" not in message
-    assert len(message) < len(str(path)) + 100
+    assert len(message) < len(str(path)) + 140
     return message
 
 
@@ -190,7 +190,7 @@ def test_scores_of_another_shape_are_refused(path):
         arrays = {name: stored[name] for name in stored.files}
     arrays["0/scores/expected_attention"] = np.ones((2, 1, 4), np.float32)
     np.savez(path, **arrays)
-    with pytest.raises(ValueError, match=r"damaged: scores 'expected_attention' of prompt 'first'"):
+    with pytest.raises(ValueError, match=r"damaged: prompt 'first': scores/expected_attention must have"):
         Trace.load(path)
 
 
@@ -235,7 +235,7 @@ def test_protected_rows_are_the_sinks_of_the_context_or_of_each_chunk():
 
 def with_graph():
     graph = TokenGraph.from_edges(2, 1, 5, [1, 2, 2], [0, 0, 0], [4, 3, 4], [2, 0, 1], [0.5, 0.25, 1.0])
-    tops = np.arange(40, dtype=np.int32).reshape(2, 4, 5)
+    tops = np.arange(40, dtype=np.int32).reshape(2, 4, 5) % 5
     more = {"tops": tops, "tops_without_sink": tops - 1, "attention": np.ones((2, 1, 5), np.float32)}
     return replace(make(), graph=graph, entropy=np.ones((2, 4), np.float32), **more)
 
@@ -275,3 +275,52 @@ def test_a_damaged_graph_is_refused_when_it_is_asked_for(tmp_path):
     path.unlink()
     with pytest.raises(ValueError, match="no trace file"):
         _ = loaded.tops
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value", "words"),
+    [
+        ("slot", 1, 2**31 - 1, "graph/slot must be in"),
+        ("slot", 1, -1, "graph/slot must be in"),
+        ("slot", 0, 4, "key after its query"),
+        ("indptr", 1, 10**6, "graph/indptr must not fall"),
+        ("indptr", 10, 10**6, "graph/indptr must end at"),
+        ("weight", 0, np.nan, "graph/weight must be finite"),
+        ("weight", 0, -1, "graph/weight must be in"),
+    ],
+)
+def test_a_tampered_graph_is_refused(tmp_path, name, place, value, words):
+    """Red before: kernels followed it out of their arrays, signal 11."""
+    graph = TokenGraph.from_edges(2, 1, 5, [1, 1, 2], [0, 0, 0], [1, 3, 4], [0, 2, 1], [0.5, 0.5, 0.5])
+    changed = getattr(graph, name).copy()
+    changed[place] = value
+    Trace.save(tmp_path / "x.npz", [replace(make(), graph=replace(graph, **{name: changed}))], PROVENANCE)
+    (loaded,) = Trace.load(tmp_path / "x.npz")
+    with pytest.raises(ValueError, match=f"damaged: prompt 'first': .*{words}"):
+        _ = loaded.graph
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"answer": np.array([5])}, "answer must be in 0..4, and holds 5"),
+        ({"answer": np.array([-1])}, "answer must be in"),
+        ({"offsets": np.full((5, 2), 10**6)}, "offsets must be in"),
+        ({"n_heads": 1.5}, "n_heads must be a whole number"),
+        ({"n_layers": None}, "n_layers must be a whole number"),
+        ({"n_query_heads": 0}, "n_query_heads must be"),
+        ({"scorers": {"expected_attention": {"n_sink": 0.5}}}, "n_sink must be a whole number"),
+    ],
+)
+def test_a_tampered_prompt_is_refused(tmp_path, change, words):
+    Trace.save(tmp_path / "x.npz", [replace(make(), **change)], PROVENANCE)
+    with pytest.raises(ValueError, match=words):
+        Trace.load(tmp_path / "x.npz")
+
+
+def test_scores_that_are_no_numbers_are_refused(tmp_path):
+    trace = make()
+    trace.scores["expected_attention"][0, 0, 0] = np.nan
+    Trace.save(tmp_path / "x.npz", [trace], PROVENANCE)
+    with pytest.raises(ValueError, match="scores/expected_attention must be finite, and holds nan"):
+        Trace.load(tmp_path / "x.npz")

@@ -17,6 +17,7 @@ from routegraph.cli.options import (
     Plot,
     Presses,
     Ratios,
+    SkipDamaged,
     Threads,
     Workers,
     count,
@@ -98,6 +99,7 @@ def certify(
     threads: Threads = None,
     workers: Workers = 1,
     dask: Dask = None,
+    skip_damaged: SkipDamaged = False,
     json_: Json = False,
     plot: Plot = None,
     out: Out = None,
@@ -140,7 +142,7 @@ def certify(
         if seen:
             flag = seen[0].replace("_", "-")
             raise ValueError(f"--{flag} says how to ask prompts, and goes with --prompts FILE")
-        measured, predicted = _load(Path(cells), predict)
+        measured, predicted = _load(Path(cells), predict, skip_damaged)
     row_bytes = 0
     if tokens > 0 and not cache_row_at_hand(measured.settings):
         from routegraph.validate.models.load import cache_row
@@ -164,12 +166,13 @@ def certify(
         found.page().show(console())
 
 
-def _load(cells: Path, predict: Path | None) -> tuple[Measured, Predicted | None]:
+def _load(cells: Path, predict: Path | None, skip_damaged: bool) -> tuple[Measured, Predicted | None]:
     """Return what is in the folders."""
     from routegraph.validate.measure.result import Measured
     from routegraph.validate.predict.result import Predicted
 
-    return Measured.load(cells), None if predict is None else Predicted.load(predict)
+    predicted = None if predict is None else Predicted.load(predict, skip_damaged)
+    return Measured.load(cells, skip_damaged), predicted
 
 
 def _ask(

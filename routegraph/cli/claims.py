@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from routegraph.cli.options import Json, Out, Plot, Seed
+from routegraph.cli.options import Json, Out, Plot, Seed, SkipDamaged
 from routegraph.cli.terminal import check_outputs, console, draw, hand_over
 
 
@@ -19,6 +19,7 @@ def claims(
     probes: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Results of linear probes, for C7; repeatable.")
     ] = None,
+    skip_damaged: SkipDamaged = False,
     seed: Seed = 0,
     json_: Json = False,
     plot: Plot = None,
@@ -28,7 +29,7 @@ def claims(
     check_outputs(plot, out)
     from routegraph.validate.claims.judge import claims_of_files, to_dict
 
-    judged, measured = claims_of_files(folders, trace or (), probes or (), seed)
+    judged, measured = claims_of_files(folders, trace or (), probes or (), seed, skip_damaged)
     if plot is not None:
         from routegraph.validate.claims.figures import plot_claims
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from routegraph.cli.options import Json, Plot, count, method_help, share
+from routegraph.cli.options import Json, Plot, SkipDamaged, count, method_help, share
 from routegraph.cli.terminal import check_outputs, console, draw, note, print_json
 
 #: Prompts, and replies, that a terminal is shown unless more are asked for.
@@ -52,6 +52,7 @@ def inspect(
     limit: Annotated[
         int | None, count(f"Show the first N prompts, or replies; on a terminal {SHOWN} by default.")
     ] = None,
+    skip_damaged: SkipDamaged = False,
     json_: Json = False,
     plot: Plot = None,
     out: Annotated[
@@ -75,7 +76,7 @@ def inspect(
         if plot is not None:
             raise ValueError(f"only traces are drawn, and {str(file)!r} is none; measure --plot draws")
         some = {"policy": policy, "ratio": ratio, "keep": keep, "prompt": prompt}
-        _measurement(file, some, replies or out is not None, limit, json_, out)
+        _measurement(file, some, replies or out is not None, limit, json_, out, skip_damaged)
         return
     if replies or limit is not None or out is not None:
         raise ValueError(
@@ -85,7 +86,13 @@ def inspect(
 
 
 def _measurement(
-    folder: Path, some: dict[str, Any], replies: bool, limit: int | None, json_: bool, out: Path | None
+    folder: Path,
+    some: dict[str, Any],
+    replies: bool,
+    limit: int | None,
+    json_: bool,
+    out: Path | None,
+    skip_damaged: bool,
 ) -> None:
     """Show the prompts or replies of a folder of measure, or write the replies."""
     from routegraph._version import __version__
@@ -96,7 +103,7 @@ def _measurement(
 
     if out is not None:
         samples.check_samples_path(out)
-    found = Measured.load(folder)
+    found = Measured.load(folder, skip_damaged)
     if replies or some["ratio"] is not None or some["keep"] is not None:
         rows: list[Any] = samples.samples(found, **some)
     else:

@@ -19,6 +19,7 @@ from routegraph.cli.options import (
     Policies,
     Presses,
     Ratios,
+    SkipDamaged,
     Threads,
     Workers,
     count,
@@ -90,6 +91,7 @@ def measure(
     threads: Threads = None,
     workers: Workers = 1,
     dask: Dask = None,
+    skip_damaged: SkipDamaged = False,
     json_: Json = False,
     plot: Plot = None,
     **options: Any,
@@ -147,6 +149,7 @@ def measure(
             metrics=metrics,
             carriers=carriers,
             work=work,
+            skip_damaged=skip_damaged,
             progress=advance,
             **asked,
         )

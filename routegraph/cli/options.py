@@ -129,6 +129,12 @@ Keep = Annotated[
         help="Rows (tokens) that each slot keeps, in place of --ratio; repeatable.",
     ),
 ]
+SkipDamaged = Annotated[
+    bool,
+    typer.Option(
+        "--skip-damaged", help="Leave damaged cell files out, or work them out again; each is named."
+    ),
+]
 Length = Annotated[int | None, count("Length of a task's contexts in tokens; the task's own by default.")]
 
 

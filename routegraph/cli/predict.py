@@ -19,6 +19,7 @@ from routegraph.cli.options import (
     Policies,
     Presses,
     Ratios,
+    SkipDamaged,
     Tasks,
     Threads,
     Workers,
@@ -70,6 +71,7 @@ def predict(
     threads: Threads = None,
     workers: Workers = 1,
     dask: Dask = None,
+    skip_damaged: SkipDamaged = False,
     json_: Json = False,
     plot: Plot = None,
     **options: Any,
@@ -99,7 +101,7 @@ def predict(
     if within is not None and not 0 <= within <= 1:
         raise ValueError(f"within must be in [0, 1], got {within}")
     check_folder(out, PREDICTION)
-    beside = None if measured is None else Measured.load(measured)
+    beside = None if measured is None else Measured.load(measured, skip_damaged)
     prompts = load_tasks(task, n, options["seed"], length)
     work.use_threads()
     with progress("prompts") as advance:
@@ -110,6 +112,7 @@ def predict(
             tries=tries,
             measured=beside,
             work=work,
+            skip_damaged=skip_damaged,
             progress=advance,
             **asked,
         )

@@ -29,10 +29,12 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name:
-            raise ValueError(f"--set takes NAME=VALUE, got {setting!r}")
+            raise ValueError(f"a setting is NAME=VALUE, got {setting!r}")
+        if name in parsed:
+            raise ValueError(f"{name!r} is set twice, to {parsed[name]!r} and to {value!r}; give it once")
         try:
             parsed[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             parsed[name] = value
     return parsed
 
@@ -128,6 +130,8 @@ def open_standard() -> None:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
 
 
+#: What systems say of a path that can be none.
+NO_NAME = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EILSEQ, errno.EINVAL)
 #: Letters of a word, as of a path, that an error shows whole.
 LONGEST = 1000
 
@@ -203,7 +207,7 @@ def _run(app: typer.Typer, arguments: list[str] | None, came: list[int]) -> int:
         status = fail(f"not enough memory: {error}", 1)
     except OSError as error:
         named = f"{error.strerror}: {error.filename}" if error.strerror and error.filename else str(error)
-        status = fail(named, 2 if error.errno == errno.ENAMETOOLONG else 1)
+        status = fail(named, 2 if error.errno in NO_NAME else 1)
     except Exception as error:
         # Usage errors; their class has no public name, but all of them can format themselves.
         if not hasattr(error, "format_message"):

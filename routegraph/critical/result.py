@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,18 @@ from routegraph._version import __version__
 from routegraph.critical.cliff import RISE
 from routegraph.critical.collapse import scaled_curves
 from routegraph.files import write_json
+from routegraph.schema import (
+    anything,
+    checked,
+    listing,
+    maybe,
+    read_document,
+    real,
+    record,
+    table_of,
+    text,
+    whole,
+)
 from routegraph.stats.intervals import Interval
 from routegraph.tables import Grid, Page, Shown, points
 from routegraph.text import drawn
@@ -25,6 +36,24 @@ if TYPE_CHECKING:
 
 
 FORMAT, FORMAT_VERSION = "routegraph critical fit", 1
+
+
+_NUMBER, _ENDS = maybe(real()), listing(maybe(real()), length=2)
+_PLACES = ("alpha_c", "nu", "zeta", "inverse_nu", "zeta_over_nu")
+_CURVES = listing(listing(_NUMBER))
+_FIT = record(
+    {"alpha_c": _NUMBER, "ci": _ENDS, "method": text, "verdict": text},
+    dict.fromkeys((*_PLACES, "quality"), _NUMBER)
+    | {f"{name}_ci": _ENDS for name in _PLACES[1:]}
+    | {"scale": text, "observable": text, "evidence": listing(text), "warnings": listing(text)}
+    | {
+        "table": listing(table_of(anything)),
+        "dropped": listing(table_of(anything)),
+        "details": table_of(anything),
+    }
+    | {"sizes": listing(real()), "ratios": listing(real()), "mean": _CURVES, "stderr": _CURVES}
+    | {"replicates": whole(0), "resamples": whole(0), "seed": whole(0, math.inf), "version": text},
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,12 +134,16 @@ class CriticalFit(Shown):
             If the file is no saved fit, damaged, or of a later format.
         """
         try:
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
+            document = read_document(path)
             if document.pop("format") != FORMAT:
                 raise KeyError("format")
             version = document.pop("format_version")
-        except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError):
+            if isinstance(version, bool) or not isinstance(version, int):
+                raise TypeError
+        except (KeyError, TypeError, AttributeError, ValueError):
             raise ValueError(f"{str(path)!r} is not a saved critical fit") from None
+        if version <= FORMAT_VERSION:
+            checked(_FIT, document, f"{str(path)!r} is not a saved critical fit")
         if version > FORMAT_VERSION:
             raise ValueError(
                 f"{str(path)!r} is of format {version}; this version reads up to {FORMAT_VERSION}"

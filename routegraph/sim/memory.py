@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from routegraph import memory
 
 if TYPE_CHECKING:
     from routegraph.sim.parameters import Parameters
@@ -52,34 +52,6 @@ def _is_streamed(parameters: Parameters) -> bool:
     return draws_levels(parameters)
 
 
-def available() -> int | None:
-    """Return how many bytes are free for this process, None where the system does not say."""
-    found = [_meminfo(), _control_group()]
-    return min((free for free in found if free is not None), default=None)
-
-
-def _meminfo() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        try:
-            return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (AttributeError, ValueError, OSError):
-            return None
-
-
-def _control_group() -> int | None:
-    """Return what a container's limit leaves (cgroup version 2)."""
-    try:
-        limit, used = (
-            Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current")
-        )
-        return None if limit == "max" else max(int(limit) - int(used), 0)
-    except (OSError, ValueError):
-        return None
-
-
 def check_memory(
     parameters: Parameters, replicates: int = 1, workers: int = 1, whole_graph: bool = False
 ) -> None:
@@ -90,11 +62,8 @@ def check_memory(
     ValueError
         If the replicates need more memory than is free; both are named.
     """
-    need, free = needed(parameters, replicates, workers, whole_graph), available()
-    if free is not None and need > free:
-        one = needed(parameters, replicates, 1, whole_graph)
-        advice = "; with one worker it would fit" if one <= free else ""
-        raise ValueError(
-            f"n_tokens = {parameters.n_tokens} needs about {need / 1e9:.1f} GB of memory, "
-            f"and {free / 1e9:.1f} GB is free{advice}"
-        )
+    need, one = (needed(parameters, replicates, n, whole_graph) for n in (workers, 1))
+    fits = one <= (memory.available() or 0)
+    memory.check_free(
+        need, f"n_tokens = {parameters.n_tokens}", "; with one worker it would fit" if fits else ""
+    )

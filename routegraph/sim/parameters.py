@@ -5,12 +5,15 @@ What draws is imported when it is first needed: the command line asks for the op
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from routegraph.choices import PRUNING, SOURCES
+from routegraph.memory import REPLICATES, check_free
 from routegraph.options import check, option
+from routegraph.schema import anything, checked, listing, real, record, table_of, text, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from routegraph.survival import Survival
 
 Settings = tuple[tuple[str, Any], ...]
+
+#: Bytes a row of one head, or a read of one token, where parameters are only checked.
+DRY = 24
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,10 @@ class Parameters:
         If a parameter is out of range or unknown.
     """
 
-    n_tokens: int = option(4096, "Cache rows; the query is one more position after them.", low=1)
-    n_layers: int = option(32, "Layers.", low=1)
-    n_heads: int = option(8, "KV heads a layer.", low=1)
-    degree: int = option(1, "Reads drawn for each (layer, KV head, token).", low=1)
+    n_tokens: int = option(4096, "Cache rows; the query is one more position after them.", low=1, high=10**9)
+    n_layers: int = option(32, "Layers.", low=1, high=10**5)
+    n_heads: int = option(8, "KV heads a layer.", low=1, high=10**5)
+    degree: int = option(1, "Reads drawn for each (layer, KV head, token).", low=1, high=10**6)
     ensemble: str = option("uniform", "Where the reads fall; see `routegraph list`.")
     policy: str = option("random", "Which rows are evicted first; see `routegraph list`.")
     score_correlation: float = option(
@@ -59,7 +65,9 @@ class Parameters:
     )
     residual: bool = option(True, "Let a token carry itself down a layer.")
     n_answers: int = option(8, "Answer tokens drawn in each replicate.", low=1)
-    group_size: int = option(1, "Query heads a KV head, each with `degree` reads of its own.", low=1)
+    group_size: int = option(
+        1, "Query heads a KV head, each with `degree` reads of its own.", low=1, high=10**5
+    )
     profile: str = option(
         "flat",
         "How the agreement of heads changes with depth: flat (score_correlation in every layer), llama (early "
@@ -104,6 +112,7 @@ class Parameters:
                 "option alters"
             )
         # Dry runs check the values of the settings before anything is computed.
+        check_free(DRY * (self.n_layers * self.n_tokens + self.n_heads * self.reads), "its check alone")
         agreement = self.agreement()
         edges = self.draw_edges(np.uint64(0), 1, n_tokens=1)
         if self.read_agreement and agreement.any() and len(edges.slots) != self.reads * self.n_heads:
@@ -220,6 +229,22 @@ def split_settings(
     }
 
 
+#: What parameters that are stored must be, before the options are looked at, and what a stored result must be.
+_STORED = {"ensemble": text, "policy": text, "settings": table_of(anything)}
+STORED = record({"parameters": record(_STORED, {"profile": text})})
+RESULT = record(
+    {
+        "version": text,
+        "seed": whole(0, math.inf),
+        "parameters": record(
+            {**_STORED, "ratio": listing(real(0, below=1), least=1), "replicates": whole(1, REPLICATES)},
+            {"profile": text, "measures": listing(text)},
+        ),
+        "results": listing(table_of(anything)),
+    }
+)
+
+
 def from_document(document: Mapping[str, Any]) -> Parameters:
     """Return the parameters of a stored result (`Simulation.to_dict`).
 
@@ -228,6 +253,7 @@ def from_document(document: Mapping[str, Any]) -> Parameters:
     ValueError
         If the document is no result of `simulate`, or holds a parameter this version does not know.
     """
+    checked(STORED, document, "not a result of simulate, or of another version")
     try:
         stored = dict(document["parameters"])
         settings = stored.pop("settings")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterable
@@ -12,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from routegraph.schema import read_document
 from routegraph.sim import store
 from routegraph.sim.measures import measures
 from routegraph.sim.observables import Sample
+from routegraph.sim.parameters import RESULT, from_document
 from routegraph.sim.run import run_replicate
 
 _UNITS = {
@@ -89,13 +90,14 @@ def _replay_result(path: Path) -> tuple[int, str | None]:
     """Run a stored `simulate` again and compare everything that it found."""
     from routegraph.sim.simulation import simulate
 
+    document = read_document(path, RESULT, "result of simulate")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        given = {**document["parameters"], "seed": document["seed"]}
-        rows: list[dict[str, Any]] = document["results"]
-        names = list(dict.fromkeys(name for row in rows for name in dict(row)))
-    except (OSError, KeyError, TypeError, AttributeError, ValueError):
-        raise ValueError(f"{str(path)!r} is no result of simulate") from None
+        from_document(document)
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is no result of simulate: {error}") from None
+    given = {**document["parameters"], "seed": document["seed"]}
+    rows: list[dict[str, Any]] = document["results"]
+    names = list(dict.fromkeys(name for row in rows for name in row))
     # Measures are no parameters: what was taken stands in the rows.
     taken = [name for name in names if name in measures]
     try:

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from routegraph import policies
 from routegraph._version import __version__
 from routegraph.critical.points import Susceptibility, half_point, susceptibility
-from routegraph.files import read_result, write_json
+from routegraph.files import write_json
 from routegraph.policies import declared, is_nested
 from routegraph.protection import Protection, structural_cliffs
+from routegraph.schema import read_document
 from routegraph.sim.figures import draw_simulation
 from routegraph.sim.measures import measures as measure_registry
 from routegraph.sim.observables import Sample, observables
-from routegraph.sim.parameters import Parameters, definitions, from_document
+from routegraph.sim.parameters import RESULT, Parameters, definitions, from_document
 from routegraph.sim.predict import DRAWS, predict
 from routegraph.sim.run import Progress, run_cell, run_measures
 from routegraph.stats.intervals import NOWHERE, listed, standard_error
@@ -237,14 +238,13 @@ class Simulation(Shown):
         ValueError
             If the file is no result of `simulate`.
         """
-        document = read_result(path, "simulate")
+        document = read_document(path, RESULT, "result of simulate")
         parameters = from_document(document)
-        try:
-            asked, seed = document["parameters"], document["seed"]
-            taken = [name for name in document["results"][0] if name not in ("ratio", *ROW)]
-            ratios, replicates = check_ratios(asked["ratio"]), asked["replicates"]
-        except (KeyError, TypeError, IndexError):
-            raise ValueError(f"{str(path)!r} is no result of simulate") from None
+        asked, seed = document["parameters"], document["seed"]
+        if not document["results"]:
+            raise ValueError(f"{str(path)!r} is no result of simulate: it has no results")
+        taken = [name for name in document["results"][0] if name not in ("ratio", *ROW)]
+        ratios, replicates = check_ratios(asked["ratio"]), asked["replicates"]
         for name in taken:
             measure_registry[name]
         return cls.drawn(parameters, ratios, replicates, seed, taken, workers, progress)

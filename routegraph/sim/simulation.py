@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from routegraph.options import check_names, check_whole, takes
+from routegraph.memory import REPLICATES
+from routegraph.options import check_names, check_seed, check_whole, takes
 from routegraph.sim.measures import measures as measure_registry
 from routegraph.sim.parameters import Parameters, split_settings
 from routegraph.sim.result import Simulation
@@ -61,8 +62,8 @@ def simulate(
     """
     check_names("simulate", Parameters, options)
     ratios = list(dict.fromkeys(check_ratios(ratio)))
-    check_whole("replicates", replicates, low=1)
-    check_whole("seed", seed, low=0)
+    check_whole("replicates", replicates, low=1, high=REPLICATES)
+    check_seed(seed)
     chosen = {
         name: options.get(name, getattr(Parameters, name)) for name in ("ensemble", "policy", "profile")
     }

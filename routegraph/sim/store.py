@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.files import atomic_open
+from routegraph.memory import REPLICATES
+from routegraph.schema import (
+    Array,
+    Arrays,
+    anything,
+    maybe,
+    opened_arrays,
+    real,
+    record,
+    table_of,
+    text,
+    whole,
+)
 from routegraph.sim.observables import Sample
 from routegraph.sim.parameters import Parameters, from_document
 
@@ -217,22 +231,58 @@ def decode(data: bytes, where: str) -> Cell:
     if hashlib.sha256(body).hexdigest().encode() != digest:
         raise DamagedCellError(f"cell file {where!r} is damaged: truncated or changed (checksum differs)")
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            header = json.loads(archive.read("cell.json"))
-            packed = {
-                name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(archive.read(name)))
-                for name in archive.namelist()
-                if name.endswith(".npy")
-            }
-        if header["format"] != FORMAT or header["format_version"] > FORMAT_VERSION:
-            raise DamagedCellError(f"cell file {where!r} is of another kind or of a later version")
-        parameters = from_document(header)
-        cell = Cell(parameters, header["seed"], header["ratio"], packed)
-        if (cell.number, cell.replicates) != (header["cell"], header["replicates"]):
-            raise DamagedCellError(f"cell file {where!r} is damaged: its header does not fit its content")
-    except (KeyError, zipfile.BadZipFile, EOFError, TypeError) as error:
-        raise DamagedCellError(f"cell file {where!r} is damaged: {error}") from None
+        with opened_arrays(io.BytesIO(data), "cell file", repr(where)) as arrays:
+            header = arrays.document("cell.json")
+            _HEADER(header, "")
+            if header["format"] != FORMAT or header["format_version"] > FORMAT_VERSION:
+                raise ValueError("it is of another kind or of a later version")
+            parameters = from_document(header)
+            packed = _unpacked(arrays, parameters, header["ratio"], header["replicates"])
+            cell = Cell(parameters, header["seed"], header["ratio"], packed)
+            if cell.number != header["cell"]:
+                raise ValueError("its header does not fit its content")
+    except ValueError as error:
+        raise DamagedCellError(str(error)) from None
     return cell
+
+
+_HEADER = record(
+    {
+        "format": text,
+        "format_version": whole(1),
+        "seed": whole(0, math.inf),
+        "cell": whole(0),
+        "ratio": maybe(real(0, below=1)),
+        "replicates": whole(1, REPLICATES),
+        "parameters": table_of(anything),
+    }
+)
+
+
+def _unpacked(arrays: Arrays, parameters: Parameters, ratio: float | None, replicates: int) -> Packed:
+    """Return the arrays of a cell, each checked, so that no level lies outside of its histogram."""
+    layers, _, n = parameters.shape
+    top = 1 if ratio is not None else parameters.levels_of().max_level
+    levels = Array("iu", (replicates, parameters.n_answers), 0, top + 1)
+    packed = {
+        "bins": arrays.read("bins", Array("iu", (1,), top + 2, top + 2)),
+        "answer_last_model": arrays.read("answer_last_model", levels),
+        "answer_reach": arrays.read("answer_reach", replace(levels, low=-1, high=top)),
+        "answer_last_layer": arrays.read(
+            "answer_last_layer", replace(levels, shape=(replicates, layers, parameters.n_answers))
+        ),
+    }
+    for name, total in (("last_model", n), ("last_layer", n * layers), ("reach", n)):
+        length = arrays.read(f"{name}.length", Array("iu", (replicates,), 1, top + 2)).astype(np.int64)
+        bins = int(length.sum())
+        gap = arrays.read(f"{name}.gap", Array("iu", (bins,), 0, top + 1))
+        count = arrays.read(f"{name}.count", Array("iu", (bins,), 1, total))
+        starts = np.cumsum(length) - length
+        sums = (np.add.reduceat(one.astype(np.int64), starts) for one in (gap, count))
+        if any((found > most).any() for found, most in zip(sums, (top + 1, total), strict=True)):
+            raise ValueError(f"{name} has levels or counts that cannot be")
+        packed |= {f"{name}.length": length, f"{name}.gap": gap, f"{name}.count": count}
+    return packed
 
 
 def write_cell(folder: Path, cell: Cell) -> Path:

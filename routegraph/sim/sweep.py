@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import platform
 import time
@@ -15,12 +14,15 @@ import numpy as np
 
 from routegraph import plugins
 from routegraph._version import __version__
-from routegraph.executors import as_done, executor
+from routegraph.executors import as_done, check_address, executor
 from routegraph.files import locked, note_run
-from routegraph.options import check_whole, options, takes
+from routegraph.memory import REPLICATES
+from routegraph.options import check_seed, check_whole, options, takes
 from routegraph.policies import is_nested, policies
+from routegraph.schema import listing, read_document, record, table_of, text
 from routegraph.sim import store
 from routegraph.sim.ensembles import ensembles
+from routegraph.sim.memory import check_memory
 from routegraph.sim.parameters import Parameters, split_settings
 from routegraph.sim.profiles import profiles
 from routegraph.sim.run import run_replicate
@@ -29,6 +31,9 @@ from routegraph.sim.sweep_result import SweepResult, load_sweep, open_folder
 from routegraph.survival import check_ratios
 
 __all__ = ["SweepResult", "grid_of", "load_sweep", "sweep"]
+
+#: What is read of the run.json of a sweep.
+RUNS = record({}, {"runs": listing(record({}, {"plugins": table_of(text)}))})
 
 Report = Callable[[float, float, str], None]
 
@@ -170,17 +175,22 @@ def sweep(
     >>> found.curves("reach_fraction", [0.5, 0.9]).shape
     (2, 4, 2)
     """
-    check_whole("replicates", replicates, low=1)
+    check_whole("replicates", replicates, low=1, high=REPLICATES)
     check_whole("workers", workers, low=1)
-    check_whole("seed", seed, low=0)
+    check_seed(seed)
+    check_address(dask)
+    grid = None if ratio is None else check_ratios(ratio)
     cells: list[tuple[Parameters, float | None]] = []
     for parameters in grid_of(axes, settings, together):
+        check_memory(parameters, replicates, 1 if dask is not None else workers)
         if is_nested(parameters.policy):
             cells.append((parameters, None))
-        elif ratio is None:
+        elif grid is None:
             raise ValueError(f"policy {parameters.policy!r} is not nested: name the ratios to sweep")
         else:
-            cells += [(parameters, at) for at in check_ratios(ratio)]
+            cells += [(parameters, at) for at in grid]
+    if grid is not None and all(at is None for _, at in cells):
+        raise ValueError("ratio is for policies that are not nested; of the others a sweep holds all ratios")
     loaded = plugins.fingerprints(
         registry[name]
         for parameters, _ in cells
@@ -210,7 +220,7 @@ def sweep(
             raise ValueError(f"folder {str(out)!r} holds a sweep of seed {cell.seed}, not {seed}")
         found[path.name] = cell
     if out is not None:
-        asked = {"axes": axes, "settings": settings, "together": list(together), "ratio": ratio}
+        asked = {"axes": axes, "settings": settings, "together": list(together), "ratio": grid}
         how = {"replicates": replicates, "workers": workers, "processes": processes, "dask": dask}
         _note_run(Path(out), {"seed": seed, **asked, **how, **({"plugins": loaded} if loaded else {})})
     _compute_all(cells, found, replicates, int(seed), folder, workers, processes, dask, progress)
@@ -282,9 +292,9 @@ def _check_plugins(out: Path, loaded: Mapping[str, str]) -> None:
     path = out / "run.json"
     if not loaded or not path.is_file():
         return
-    for run in json.loads(path.read_text()).get("runs", ()):
-        for name, text in run.get("plugins", {}).items():
-            if loaded.get(name, text) != text:
+    for run in read_document(path, RUNS, "run.json of a sweep").get("runs", ()):
+        for name, known in run.get("plugins", {}).items():
+            if loaded.get(name, known) != known:
                 raise ValueError(
                     f"{str(out)!r} holds cells computed with another text of {name!r}; choose a new folder"
                 )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.critical.fit import METHODS, CriticalFit, fit_critical
+from routegraph.options import check_whole
 from routegraph.sim.observables import observables
 from routegraph.sim.sweep import SweepResult, load_sweep
 from routegraph.survival import check_ratio
@@ -58,8 +59,12 @@ def fit_sweep(
     observables[observable]
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; choose from: {', '.join(METHODS)}")
-    if points < 7:
-        raise ValueError(f"points must be at least 7, got {points}")
+    check_whole("points", points, low=7, high=10**5)
+    if "resamples" in options:
+        check_whole("resamples", options["resamples"], low=1, high=10**6)
+    exponent = options.get("zeta_over_nu")
+    if exponent is not None and not 0 <= exponent < 10:
+        raise ValueError(f"zeta_over_nu must be in [0, 10), got {exponent}")
     for bound in (low, high):
         if bound is not None:
             check_ratio(bound)

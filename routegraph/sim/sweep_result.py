@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from routegraph import plot
 from routegraph._version import __version__
 from routegraph.files import holds_else, open_cells
+from routegraph.schema import read_document
 from routegraph.sim import store
 from routegraph.sim.observables import observables
 from routegraph.sim.parameters import Parameters
@@ -304,10 +304,10 @@ def open_folder(out: Path) -> Path:
 
 def _is_sweep(run: Path) -> bool:
     """Return whether a run.json is that of a sweep, or not there yet."""
-    try:
-        document = json.loads(run.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not run.exists():
         return True
+    try:
+        document = read_document(run)
     except ValueError:
         return False
     return isinstance(document, dict) and document.get("format") == FORMAT

@@ -3,13 +3,14 @@ import sys
 
 import pytest
 
+from routegraph import memory as free
 from routegraph import simulate
 from routegraph.sim import memory, run
 from routegraph.sim.parameters import Parameters
 
 
 def test_more_than_is_free_is_refused_before_anything_runs(monkeypatch):
-    monkeypatch.setattr(memory, "available", lambda: 300_000_000)
+    monkeypatch.setattr(free, "available", lambda: 300_000_000)
     monkeypatch.setattr(run, "run_replicate", lambda *a: pytest.fail("it ran"))
     message = r"^n_tokens = 1048576 needs about 0\.[45] GB of memory, and 0\.3 GB is free$"
     with pytest.raises(ValueError, match=message):
@@ -18,7 +19,7 @@ def test_more_than_is_free_is_refused_before_anything_runs(monkeypatch):
 
 def test_fewer_workers_are_advised_where_they_help(monkeypatch):
     parameters = Parameters(n_tokens=100_000, n_layers=4, policy="topk")
-    monkeypatch.setattr(memory, "available", lambda: memory.needed(parameters, 2, 1) + 1)
+    monkeypatch.setattr(free, "available", lambda: memory.needed(parameters, 2, 1) + 1)
     memory.check_memory(parameters, 2, 1)
     with pytest.raises(ValueError, match="with one worker it would fit"):
         memory.check_memory(parameters, 2, 2)
@@ -26,20 +27,20 @@ def test_fewer_workers_are_advised_where_they_help(monkeypatch):
 
 def test_measures_are_refused_for_the_graph_they_store(monkeypatch):
     parameters = Parameters(n_tokens=100_000, n_layers=4)
-    monkeypatch.setattr(memory, "available", lambda: memory.needed(parameters, 1, 1) + 1_000_000)
+    monkeypatch.setattr(free, "available", lambda: memory.needed(parameters, 1, 1) + 1_000_000)
     memory.check_memory(parameters)
     with pytest.raises(ValueError, match="n_tokens = 100000 needs about"):
         run.run_measures(parameters, ["rollout"], [0.5], 1, workers=1)
 
 
 def test_nothing_is_refused_where_the_system_does_not_say(monkeypatch):
-    monkeypatch.setattr(memory, "available", lambda: None)
+    monkeypatch.setattr(free, "available", lambda: None)
     memory.check_memory(Parameters(n_tokens=100_000, policy="topk"), 10**9, 10**9)
 
 
 def test_the_system_says_how_much_is_free():
-    free = memory.available()
-    assert free is None or 10**7 < free < 10**14
+    told = free.available()
+    assert told is None or 10**7 < told < 10**14
 
 
 RUN = """

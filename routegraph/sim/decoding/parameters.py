@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from routegraph.memory import check_free
 from routegraph.options import check, option
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from routegraph.sim.decoding.slot import Slot
 
 Settings = tuple[tuple[str, Any], ...]
+
+#: Bytes a row of one head of a layer, and a read of its graph.
+ROW, READ = 16, 8
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,12 @@ class Decoding:
         the policy protects.
     """
 
-    n_prefill: int = option(1024, "Rows of the prompt, all there before the first step.", low=1)
-    steps: int = option(1024, "Decoded steps, a new row each.", low=1)
+    n_prefill: int = option(1024, "Rows of the prompt, all there before the first step.", low=1, high=10**9)
+    steps: int = option(1024, "Decoded steps, a new row each.", low=1, high=10**9)
     budget: int = option(512, "Rows that each slot keeps at most.", low=1)
     interval: int = option(1, "Steps from one cut of the cache to the next.", low=1)
-    n_layers: int = option(32, "Layers.", low=1)
-    n_heads: int = option(8, "KV heads a layer.", low=1)
+    n_layers: int = option(32, "Layers.", low=1, high=10**5)
+    n_heads: int = option(8, "KV heads a layer.", low=1, high=10**5)
     spread: float = option(
         1.0, "Standard deviation of the logarithm of the attention that rows get.", low=0, high=10
     )
@@ -56,7 +60,7 @@ class Decoding:
         0.0, "Correlation of how popular a token is in any two slots.", low=0, high=1, metavar="RHO"
     )
     degree: int = option(
-        1, "Reads drawn for each (layer, KV head, token) of the prompt's graph, for reach.", low=1
+        1, "Reads drawn for each (layer, KV head, token) of the prompt's graph, for reach.", low=1, high=10**6
     )
     policy: str = "random"
     policy_parameters: Settings = ()
@@ -71,6 +75,10 @@ class Decoding:
             raise ValueError(
                 f"interval must be at most the number of steps, {self.steps}, or nothing is cut; got {self.interval}"
             )
+        rows = self.n_prefill + self.steps
+        check_free(
+            ROW * rows * self.n_heads + READ * self.n_prefill * self.n_heads * self.degree, f"{rows:,} rows"
+        )
         # The policy's own checks: of a prompt as long as the budget, and the steps up to the first cut.
         dry = self.slot(np.uint64(0), 1, 0, min(self.n_prefill, self.budget))
         deaths(self.policy, dry, **dict(self.policy_parameters))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from routegraph.options import check_names, check_whole, takes
+from routegraph.memory import REPLICATES, check_free
+from routegraph.options import check_names, check_seed, check_whole, takes
 from routegraph.sim.decoding.parameters import Decoding, settings_of
 from routegraph.sim.decoding.result import DecodingResult
 from routegraph.sim.decoding.run import run
@@ -58,8 +59,8 @@ def simulate_decoding(
     `routegraph.sim.decoding.slot.Attention` says how attention is drawn.
     """
     check_names("simulate_decoding", Decoding, options)
-    check_whole("replicates", replicates, low=1)
-    check_whole("seed", seed, low=0)
+    check_whole("replicates", replicates, low=1, high=REPLICATES)
+    check_seed(seed)
     names = [policy] if isinstance(policy, str) else list(dict.fromkeys(policy))
     if not names:
         raise ValueError("at least one policy is needed")
@@ -71,6 +72,7 @@ def simulate_decoding(
         check_whole("at", step, low=0)
         if step > steps:
             raise ValueError(f"at must be in 0..{steps}, got {step}")
+    check_free(6 * 8 * (steps + 1) * replicates * len(cells), f"{replicates:,} replicates of {steps:,} steps")
     curves = []
     for i, cell in enumerate(cells):
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -13,6 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from routegraph._version import __version__
+from routegraph.schema import (
+    anything,
+    boolean,
+    checked,
+    listing,
+    maybe,
+    read_document,
+    real,
+    record,
+    table_of,
+    text,
+    whole,
+)
 from routegraph.validate.certify.result import FORMAT
 from routegraph.validate.measure.item import Item
 from routegraph.validate.models.load import Loaded, fingerprint
@@ -190,6 +202,40 @@ class Dial:
         return context, {"question": question, "answer_prefix": plan.answer_prefix(prompt, chat)}
 
 
+_SHARES = listing(real(0, below=1), least=1)
+_CERTIFICATE = record(
+    {
+        "version": text,
+        "answer": text,
+        "parameters": record(
+            {
+                "model": text,
+                "risk": real(0, 1),
+                "confidence": real(0, 1),
+                "against": text,
+                "prompts": whole(0),
+            }
+        ),
+        "dial": maybe(
+            record(
+                {"unlike": text},
+                {"ratios": _SHARES, "weights": text, "asked": table_of(anything), "predicted": _SHARES},
+            )
+        ),
+        "results": listing(
+            record(
+                {
+                    "dial": boolean,
+                    "certified": maybe(real(0, 1)),
+                    "policy": text,
+                    "mean_ratio": maybe(real(0, 1)),
+                }
+            )
+        ),
+    }
+)
+
+
 def load_dial(path: str | os.PathLike[str], policy: str | None = None) -> Dial:
     """Read a certified dial from what ``routegraph certify CELLS --predict DIR --out FILE`` wrote.
 
@@ -206,6 +252,9 @@ def load_dial(path: str | os.PathLike[str], policy: str | None = None) -> Dial:
     """
     name, document = os.fspath(path), _read(path)
     _check_version(name, str(document["version"]))
+    checked(
+        _CERTIFICATE, document, f"{name!r} is a certificate that lacks or mistakes something; certify again"
+    )
     try:
         setup = document["dial"]
         if setup is None:
@@ -248,9 +297,9 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not Path(path).is_file():
         raise ValueError(f"no file {os.fspath(path)!r}")
     try:
-        document: Any = json.loads(Path(path).read_text(encoding="utf-8"))
-        known = document["format"] == FORMAT and "version" in document
-    except (ValueError, KeyError, TypeError, RecursionError):
+        document: Any = read_document(path)
+        known = document["format"] == FORMAT and isinstance(document["version"], str)
+    except (ValueError, KeyError, TypeError):
         known = False
     if not known:
         raise ValueError(

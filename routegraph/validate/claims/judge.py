@@ -70,15 +70,18 @@ def claims_of_files(
     traces: Sequence[str | os.PathLike[str]] = (),
     probes: Sequence[str | os.PathLike[str]] = (),
     seed: int = 0,
+    skip_damaged: bool = False,
 ) -> tuple[list[Claim], list[Measured]]:
     """Judge every claim on folders of `measure`, files of `extract` and results of probes.
+
+    skip_damaged: leave damaged cells out, each named by a warning.
 
     Raises
     ------
     ValueError
         If one of them is no such thing.
     """
-    loaded = [Measured.load(folder) for folder in measured]
+    loaded = [Measured.load(folder, skip_damaged) for folder in measured]
     for found in loaded:
         found.check_unrounded("claims")
     names = [label(found) for found in loaded]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+from routegraph.schema import listing, maybe, one_of, read_document, real, record, text
 from routegraph.stats.intervals import Interval
 from routegraph.validate.claims.case import UNTESTABLE, Case, Claim, above, conclude, short, show
 from routegraph.validate.claims.items import AT_FLOOR, known_family, nearest, standing
@@ -18,17 +17,26 @@ from routegraph.validate.measure.result import Measured
 def read_probes(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the results of linear probes; ValueError, one sentence, where a file holds none."""
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-        for row in document["results"]:
-            if row["features"] not in ("hidden", "cache"):
-                raise ValueError
-            for name in ("ratio", "macro_f1", "low", "high", "chance"):
-                float(row[name])
-            str(row["policy"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ValueError(f"{str(path)!r} holds no results of linear probes") from None
-    found: dict[str, Any] = document
+        found: dict[str, Any] = read_document(path, PROBES, "file of probes")
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} holds no results of linear probes: {error}") from None
     return found
+
+
+_F1 = real(-1, 1)
+PROBES = record(
+    {
+        "results": listing(
+            record(
+                {"features": one_of("hidden", "cache"), "policy": text, "ratio": real(0, below=1)}
+                | dict.fromkeys(("macro_f1", "low", "high", "chance"), _F1),
+                {"question": maybe(_F1)},
+            ),
+            least=1,
+        )
+    },
+    {"parameters": record({}, {"model": text, "family": text, "target": maybe(text)}), "model": text},
+)
 
 
 def probes(documents: Sequence[Mapping[str, Any]], sources: Sequence[Measured] = ()) -> Claim:

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,8 +22,10 @@ from routegraph import files
 from routegraph._version import __version__
 from routegraph.files import atomic_open, digest, holds_else, open_cells
 from routegraph.protection import Protection, structural_cliffs
+from routegraph.schema import Kind, anything, checked, read_document, record, text
 from routegraph.tables import many
 from routegraph.validate.graders import FORMER
+from routegraph.validate.measure.schema import RUN
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.work import Work, compute
 
@@ -49,6 +52,10 @@ class Cells:
         Folder of the run; None: nothing is kept.
     kind : str
         `MEASUREMENT` or `PREDICTION`.
+    holds : Kind
+        What a cell that is there must be: see `routegraph.schema`.
+    skip_damaged : bool
+        Whether a damaged cell counts as one that is not there, and a warning names it.
     threads : int or None
         Threads of torch that the folder's cells are computed with; None: it does not say.
     """
@@ -56,6 +63,8 @@ class Cells:
     settings: Mapping[str, Any]
     out: Path | None = None
     kind: str = MEASUREMENT
+    holds: Kind = anything
+    skip_damaged: bool = False
     threads: int | None = None
 
     @classmethod
@@ -64,15 +73,21 @@ class Cells:
         out: str | os.PathLike[str] | None,
         settings: Mapping[str, Any],
         kind: str = MEASUREMENT,
+        holds: Callable[[Mapping[str, Any]], Kind] = lambda settings: anything,
+        skip_damaged: bool = False,
         work: Work | None = None,
     ) -> Cells:
-        """Open a folder, made if missing, where `work` is to compute its cells; ValueError as `open_folder`."""
+        """Open a folder, made if missing, where `work` is to compute its cells; ValueError as `open_folder`.
+
+        `holds` says what cells must be, by the settings.
+        """
         if out is None:
             return cls(settings, None, kind)
         open_folder(Path(out), settings, kind, work)
         # As the folder records them: the digest in its cells is of these.
         run = read_run(out, kind)
-        return cls(run["settings"], Path(out), kind, run.get("threads"))
+        settings = run["settings"]
+        return cls(settings, Path(out), kind, holds(settings), skip_damaged, run.get("threads"))
 
     def has(self, name: str) -> bool:
         """Return whether a cell is there already, whole or not."""
@@ -82,7 +97,15 @@ class Cells:
     def find(self, name: str) -> dict[str, Any] | None:
         """Return a cell that is there already, None where it is not; ValueError as `read_cell`."""
         path = self._path(name)
-        return read_cell(path, self.settings) if path is not None and path.exists() else None
+        if path is None or not path.exists():
+            return None
+        try:
+            return read_cell(path, self.settings, self.holds)
+        except DamagedCellError as error:
+            if not self.skip_damaged:
+                raise
+            warnings.warn(f"worked out again: {error}", stacklevel=2)
+            return None
 
     def keep(self, name: str, content: Mapping[str, Any]) -> dict[str, Any]:
         """Seal the content of a cell, write it, and return it."""
@@ -173,25 +196,31 @@ def write_cell(path: Path, cell: Mapping[str, Any]) -> None:
         stream.write(json.dumps(cell, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_cell(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+class DamagedCellError(ValueError):
+    """A cell file that cannot be trusted: cut off, tampered with, or no cell at all."""
+
+
+_SEALED = record({"settings": text, "checksum": text}, {"name": text})
+
+
+def read_cell(path: Path, settings: Mapping[str, Any], holds: Kind = anything) -> dict[str, Any]:
     """Read a cell.
 
     Raises
     ------
+    DamagedCellError
+        If it is damaged or not what it must be.
     ValueError
-        If it is damaged, was measured with other settings, or is a copy under another name.
+        If it was measured with other settings, or is a copy under another name.
     """
+    said = f"cell file {str(path)!r} is damaged"
     try:
-        cell = json.loads(path.read_text(encoding="utf-8"))
-        checksum = cell.pop("checksum")
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise ValueError(
-            f"cell file {str(path)!r} is damaged: no cell; remove it to measure it again"
-        ) from None
+        cell = read_document(path, _SEALED, "cell")
+    except ValueError:
+        raise DamagedCellError(f"{said}: no cell; remove it to measure it again") from None
+    checksum = cell.pop("checksum")
     if digest(cell) != checksum:
-        raise ValueError(
-            f"cell file {str(path)!r} is damaged (checksum differs); remove it to measure it again"
-        )
+        raise DamagedCellError(f"{said} (checksum differs); remove it to measure it again")
     if cell["settings"] != digest(dict(settings)):
         raise ValueError(f"cell file {str(path)!r} was measured with other settings than its folder")
     if cell.get("name", path.stem) != path.stem:
@@ -199,11 +228,22 @@ def read_cell(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
             f"cell file {str(path)!r} is {cell['name'] + path.suffix!r} under another name; remove it, so that its "
             "item is not counted twice"
         )
+    try:
+        holds(cell, "")
+    except ValueError as error:
+        raise DamagedCellError(f"{said}: {error}; remove it to measure it again") from None
     return {**cell, "checksum": checksum}
 
 
-def read_cells(out: str | os.PathLike[str], settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def read_cells(
+    out: str | os.PathLike[str],
+    settings: Mapping[str, Any],
+    holds: Kind = anything,
+    skip_damaged: bool = False,
+) -> dict[str, dict[str, Any]]:
     """Return all cells of a folder by their names, sorted by the items' ids.
+
+    skip_damaged: leave damaged ones out, each named by a warning, instead of stopping at the first.
 
     Raises
     ------
@@ -213,7 +253,14 @@ def read_cells(out: str | os.PathLike[str], settings: Mapping[str, Any]) -> dict
     cells: dict[str, dict[str, Any]] = {}
     seen: dict[str, Path] = {}
     for path in sorted((Path(out) / "cells").glob("*.json")):
-        cell = cells[path.stem] = read_cell(path, settings)
+        try:
+            cell = read_cell(path, settings, holds)
+        except DamagedCellError as error:
+            if not skip_damaged:
+                raise ValueError(f"{error}, or ask to skip damaged cells") from None
+            warnings.warn(f"left out: {error}", stacklevel=2)
+            continue
+        cells[path.stem] = cell
         first = seen.setdefault(cell["checksum"], path)
         if first != path:
             raise ValueError(
@@ -226,21 +273,22 @@ def read_cells(out: str | os.PathLike[str], settings: Mapping[str, Any]) -> dict
 def read_run(out: str | os.PathLike[str], kind: str = MEASUREMENT) -> dict[str, Any]:
     """Return run.json of a folder; ValueError where there is none or it is of another kind."""
     try:
-        document: Any = json.loads((Path(out) / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        document: Any = read_document(Path(out) / "run.json")
+    except ValueError:
         document = None
     if not isinstance(document, dict) or document.get("format") != f"routegraph {kind}":
         raise ValueError(f"{str(out)!r} is no folder of routegraph {COMMANDS[kind]}")
+    checked(RUN, document, f"run.json of {str(out)!r} is damaged")
     if document["format_version"] > FORMAT_VERSION:
         raise ValueError(f"{str(out)!r} was written by a later version of routegraph; upgrade to read it")
-    return document
+    found: dict[str, Any] = document
+    return found
 
 
 def is_measurement(path: str | os.PathLike[str]) -> bool:
     """Return whether it is a folder that `measure` wrote."""
-    run = Path(path) / "run.json"
     try:
-        document = json.loads(run.read_text(encoding="utf-8")) if run.is_file() else None
+        document = read_document(Path(path) / "run.json")
     except ValueError:
         return False
     return isinstance(document, dict) and document.get("format") == f"routegraph {MEASUREMENT}"

@@ -11,6 +11,7 @@ from routegraph import plugins
 from routegraph.validate.graders import DEFAULT, Grader, grader_setting, graders
 from routegraph.validate.measure.cells import Cells, unsealed
 from routegraph.validate.measure.result import Measured, from_cells
+from routegraph.validate.measure.schema import measured_cell
 from routegraph.validate.prompts.fields import golds_of
 from routegraph.validate.prompts.prompt import Prompt
 from routegraph.validate.prompts.tokens import unfit
@@ -114,7 +115,7 @@ def regrade(
             made.append({**before, **graded(cell["prompt"], cell["replies"], grader)})
         except ValueError as error:
             raise ValueError(f"prompt {cell['prompt']['id']!r}: {error}") from None
-    kept = Cells.open(out, settings)
+    kept = Cells.open(out, settings, holds=measured_cell)
     sealed = [kept.find(name) or kept.keep(name, one) for name, one in zip(source.names, made, strict=True)]
     kept.note_run(len(made), 0, time.time() - started)
     return from_cells(settings, sealed, source.names)

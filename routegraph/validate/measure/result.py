@@ -16,13 +16,14 @@ from routegraph.files import digest
 from routegraph.stats.intervals import Interval, interval_dict
 from routegraph.tables import Page, Shown, many
 from routegraph.text import drawn
-from routegraph.validate.measure.answers import KINDS, LEAST, Answers, budgets_of
+from routegraph.validate.measure.answers import KINDS, LEAST, Answers
 from routegraph.validate.measure.bits import bits_definitions, bytes_grid, bytes_share
 from routegraph.validate.measure.cells import Cells, cliffs_of, read_cells, read_run, unsealed
 from routegraph.validate.measure.decoded import decoded_definitions, decoded_grids, decoded_shares
 from routegraph.validate.measure.metrics import METRICS
 from routegraph.validate.measure.pairs import areas_dict, compared
 from routegraph.validate.measure.reading import reading
+from routegraph.validate.measure.schema import check_settings, columns, measured_cell
 from routegraph.validate.measure.tables import measured_page
 from routegraph.validate.quantise.precision import Precision
 
@@ -47,8 +48,10 @@ class Measured(Shown, Answers):
     names: tuple[str, ...] = ()
 
     @staticmethod
-    def load(out: str | os.PathLike[str]) -> Measured:
+    def load(out: str | os.PathLike[str], skip_damaged: bool = False) -> Measured:
         """Read every cell of a folder that `measure` wrote, in this or an earlier version, sorted by the items' ids.
+
+        skip_damaged: leave damaged cells out, each named by a warning, instead of stopping at the first.
 
         Raises
         ------
@@ -56,7 +59,8 @@ class Measured(Shown, Answers):
             If it is no such folder, holds no cell yet, or one is damaged.
         """
         settings = read_run(out)["settings"]
-        cells = read_cells(out, settings)
+        check_settings(settings, f"run.json of {str(out)!r} is damaged")
+        cells = read_cells(out, settings, measured_cell(settings), skip_damaged)
         return from_cells(settings, list(cells.values()), list(cells))
 
     def save(self, out: str | os.PathLike[str]) -> None:
@@ -236,10 +240,7 @@ def from_cells(
     """
     if not cells:
         raise ValueError("nothing has been measured yet: there is no cell")
-    budgets = budgets_of(settings)
-    n_ratios = 1 + len(budgets) if budgets else len(settings["ratios"])
-    n_ratios += bool(settings.get("bits"))  # the reference, with the cache as it is
-    shape = (len(cells), len(settings["policies"]), n_ratios)
+    shape = (len(cells), len(settings["policies"]), columns(settings))
     prompts = [cell["prompt"] for cell in cells]
     unknown = np.full(shape[1:], np.nan)  # of a metric that an earlier version did not measure
     return Measured(

@@ -21,6 +21,7 @@ from routegraph.validate.measure.cells import Cells
 from routegraph.validate.measure.item import effort, measure_item, read_items
 from routegraph.validate.measure.metrics import EPS
 from routegraph.validate.measure.result import Measured, from_cells
+from routegraph.validate.measure.schema import measured_cell
 from routegraph.validate.models.sources import Progress
 from routegraph.validate.models.speed import expect
 from routegraph.validate.plan import Measuring
@@ -86,6 +87,7 @@ def measure(
     metrics: bool = False,
     carriers: int = 0,
     work: Work = HERE,
+    skip_damaged: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> Measured:
@@ -124,6 +126,8 @@ def measure(
         with the metrics; 0: none.
     work : Work
         Who computes the items: see `routegraph.validate.work.Work`; by default the calling process.
+    skip_damaged : bool
+        Measure damaged cells of `out` again, each named by a warning, instead of stopping at the first.
     progress : callable, optional
         Called as ``progress(done, total, label)``.
 
@@ -158,7 +162,7 @@ def measure(
         "metrics": bool(metrics or carriers),
     }
     items, aside = read_items(model, prompts, plan)
-    kept = Cells.open(out, settings, work=work)
+    kept = Cells.open(out, settings, holds=measured_cell, skip_damaged=skip_damaged, work=work)
     names = [digest(item.prompt.to_dict()) for item in items]
     efforts = [effort(item, plan) for name, item in zip(names, items, strict=True) if not kept.has(name)]
     expect(progress, model, efforts, len(items), work.workers)

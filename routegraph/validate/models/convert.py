@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from routegraph.sim.memory import available
+from routegraph.memory import available
 from routegraph.validate.models.cache import DownloadError, cache_folder, check_disk, make_once
 from routegraph.validate.models.gguf import header, read_gguf
 from routegraph.validate.models.parts import Progress

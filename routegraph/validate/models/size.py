@@ -7,8 +7,8 @@ import math
 import struct
 from pathlib import Path
 
+from routegraph.memory import available
 from routegraph.options import check_whole
-from routegraph.sim.memory import available
 
 #: Bytes a parameter takes.
 ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}

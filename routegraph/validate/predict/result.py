@@ -15,6 +15,7 @@ from routegraph.stats.intervals import interval_dict, listed, unlisted
 from routegraph.tables import Page, Shown
 from routegraph.text import drawn
 from routegraph.validate.measure.cells import PREDICTION, cliffs_of, read_cells, read_run
+from routegraph.validate.measure.schema import check_settings, predicted_cell
 from routegraph.validate.predict.defaults import OTHER_MODELS
 from routegraph.validate.predict.forecast import SHARES, Forecast
 from routegraph.validate.predict.tables import predicted_page
@@ -28,8 +29,10 @@ class Predicted(Shown, Forecast):
     """The result of `predict`: its numbers are those of `Forecast`."""
 
     @staticmethod
-    def load(out: str | os.PathLike[str]) -> Predicted:
+    def load(out: str | os.PathLike[str], skip_damaged: bool = False) -> Predicted:
         """Read every cell of a folder that `predict` wrote, sorted by the prompts' ids.
+
+        skip_damaged: leave damaged cells out, each named by a warning, instead of stopping at the first.
 
         Raises
         ------
@@ -37,7 +40,9 @@ class Predicted(Shown, Forecast):
             If it is no such folder, holds no cell yet, or one is damaged.
         """
         settings = read_run(out, PREDICTION)["settings"]
-        return from_cells(settings, list(read_cells(out, settings).values()))
+        check_settings(settings, f"run.json of {str(out)!r} is damaged")
+        cells = read_cells(out, settings, predicted_cell(settings), skip_damaged)
+        return from_cells(settings, list(cells.values()))
 
     def page(self, within: float | None = None) -> Page:
         """Return what is to be expected at every ratio, critical ratios, and which prompts break first.

@@ -22,6 +22,7 @@ from routegraph.validate.graders.words import normalise
 from routegraph.validate.measure.cells import PREDICTION, Cells
 from routegraph.validate.measure.item import Item, distinct_variants, evicted, read_items
 from routegraph.validate.measure.run import MEASURED_POLICIES, planned
+from routegraph.validate.measure.schema import predicted_cell
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.models.sources import Progress
 from routegraph.validate.models.speed import expect
@@ -50,6 +51,7 @@ def predict(
     tries: int = 0,
     measured: Measured | None = None,
     work: Work = HERE,
+    skip_damaged: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> Predicted:
@@ -78,6 +80,8 @@ def predict(
     **options
     work : Work
         Who computes the items: see `routegraph.validate.work.Work`; by default the calling process.
+    skip_damaged : bool
+        Work damaged cells of `out` out again, each named by a warning, instead of stopping at the first.
     progress : callable, optional
         Called as ``progress(done, total, label)``.
 
@@ -105,7 +109,7 @@ def predict(
     if tries:
         settings["tries"] = tries
     items, aside = read_items(model, [without_answer(prompt) for prompt in prompts], plan)
-    kept = Cells.open(out, settings, PREDICTION, work)
+    kept = Cells.open(out, settings, PREDICTION, predicted_cell, skip_damaged, work)
     told = [(digest(item.prompt.to_dict()), item.prompt.id, (item, plan, tries)) for item in items]
     efforts = [  # read, replied to, and read again by layers
         3 * (len(item.asked.context) + len(item.asked.question) + plan.max_new_tokens)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from routegraph.options import check_whole
 from routegraph.registry import Registry
 from routegraph.validate.models.sources import check_installed
 from routegraph.validate.presses.kvpress_fixes import (
@@ -342,6 +343,7 @@ def checked_tables(
 
 def check_chunk_length(chunk_length: int, n_protected: int) -> None:
     """Raise ValueError unless a chunk holds a row that is not one of the `n_protected` set aside in it."""
+    check_whole("chunk length", chunk_length, high=2**31)
     if chunk_length <= n_protected:
         raise ValueError(
             f"chunk length must be above {n_protected}, the tokens protected in each chunk, got {chunk_length}"

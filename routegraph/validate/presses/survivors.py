@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.files import atomic_open
+from routegraph.schema import Array, opened_arrays
 from routegraph.survival import Survival, check_ratios
 from routegraph.validate.models.attention import seen_rows
 from routegraph.validate.models.families import family_of
@@ -88,11 +90,16 @@ class Survivors:
         if not Path(path).is_file():
             raise ValueError(f"no survivors file {str(path)!r}")
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                shape = tuple(stored["shape"])
-                kept = np.unpackbits(stored["kept"], count=int(np.prod(shape))).astype(bool).reshape(shape)
-                return Survivors(str(stored["press"]), stored["ratios"], kept, str(stored["source"]))
-        except Exception as error:  # zipfile, zlib and numpy each have errors of their own
+            with opened_arrays(path, "survivors file") as stored:
+                ratios = stored.read("ratios", Array("f", (None,), 0, 1, rising=False))
+                shape = tuple(stored.read("shape", Array("iu", (4,), 1, 2**31)).tolist())
+                bits = stored.read("kept", Array("u", (-(-math.prod(shape) // 8),), 0, 255))
+                if shape[0] != len(ratios) or (np.diff(ratios) < 0).any():
+                    raise ValueError("its ratios do not fit its kept sets")
+                kept = np.unpackbits(bits, count=math.prod(shape)).astype(bool).reshape(shape)
+                press, source = (str(stored.read(name, Array("U", ()))) for name in ("press", "source"))
+                return Survivors(press, ratios, kept, source)
+        except ValueError as error:
             raise ValueError(f"{str(path)!r} is no survivors file, or is damaged") from error
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from routegraph.options import MOST, check_whole
 from routegraph.registry import Registry
 from routegraph.validate.prompts.prompt import BUNDLED, Prompt, read_prompts
 
@@ -63,6 +64,9 @@ def load_task(
     if count is not None:
         parameters["count"] = count
     if str(name) in tasks:
+        for what, value, most in (("n", n, 10**6), ("length", length, 10**7)):
+            if value is not None:
+                check_whole(what, value, high=most)
         tasks.check_parameters(str(name), parameters)
         prompts: list[Prompt] = tasks[str(name)](100 if n is None else n, seed=seed, **parameters)
         return prompts
@@ -78,7 +82,7 @@ def load_task(
         raise ValueError(
             f"prompts are read from {str(name)!r} as they are: it takes no {next(iter(parameters))}"
         )
-    return list(islice(read_prompts(name), n))
+    return list(islice(read_prompts(name), None if n is None else min(n, MOST)))
 
 
 def load_tasks(

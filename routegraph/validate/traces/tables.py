@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from routegraph.schema import anything, maybe, read_document, record, table_of, text, whole
 from routegraph.survival import n_kept
 from routegraph.tables import Grid, all_of, compact, many, show, spanned
 from routegraph.validate.traces.inspect import SLOTS_AT, Inspection, Means
@@ -18,6 +18,10 @@ from routegraph.validate.traces.inspect import SLOTS_AT, Inspection, Means
 _SHADES = " .:+#@"
 #: Columns of the map.
 _WIDTH = 64
+
+
+#: What is read of any result.
+TOLD = record({"version": text}, {"seed": maybe(whole(0, math.inf)), "parameters": maybe(table_of(anything))})
 
 
 def of_other_file(path: Path) -> dict[str, Any] | None:
@@ -34,12 +38,7 @@ def of_other_file(path: Path) -> dict[str, Any] | None:
         return {"kind": "sweep", **load_sweep(path).to_dict()}
     if path.suffix.lower() != ".json" or not path.is_file():
         return None
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{str(path)!r} is not JSON: {error}") from None
-    if not isinstance(document, dict) or "version" not in document:
-        raise ValueError(f"{str(path)!r} is no result of routegraph: it lacks a version")
+    document = read_document(path, TOLD, "result of routegraph")
     told = {"kind": "result", **{name: document.get(name) for name in ("version", "seed", "parameters")}}
     rows = document.get("results")
     return told | {"results": len(rows) if isinstance(rows, list) else None}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from routegraph.schema import read_document
 
 #: Names of the files.
 CHECKPOINT, RECORD = "checkpoint.pt", "training.json"
@@ -17,7 +18,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        record = json.loads(path.read_text("utf-8"))
+        record: Any = read_document(path)
         return record if isinstance(record["recipe"], dict) else None
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{str(path)!r} is no record of a training; remove it to begin anew") from None

@@ -21,12 +21,21 @@ PROMPT = Prompt(
     "Paris",
     answer_spans=((13, 18),),
 )
+SETTINGS = {
+    "model": "m",
+    "policies": ["random"],
+    "ratios": [0.0],
+    "question_aware": False,
+    "max_new_tokens": 2,
+    "chunk_length": 64,
+    "seed": 0,
+}
 ASKED = {"policy_names": ["random"], "ratios": (0.5,), "max_new_tokens": 2}
 
 
 @pytest.mark.parametrize("kind", [MEASUREMENT, PREDICTION])
 def test_a_copied_cell_is_refused(tmp_path, kind):
-    kept = Cells.open(tmp_path / "out", {"model": "m"}, kind)
+    kept = Cells.open(tmp_path / "out", SETTINGS, kind)
     kept.keep("one", {"prompt": {"id": "p"}})
     cells = tmp_path / "out" / "cells"
     shutil.copy(cells / "one.json", cells / "one copy.json")
