@@ -163,13 +163,19 @@ def fit_cliff(
     if np.ptp(k / n) == 0:
         raise ValueError("all rates are equal: there is nothing to fit")
     midpoints, scales, shape = shapes(x)
-    before, after, surface = mix(k, n, shape, rounds=100)
-    best = np.unravel_index(int(np.argmax(surface)), surface.shape)
+    surface = mix(k, n, shape, rounds=100)[2]
+    at_edge = int(surface.max(axis=1).argmax()) in (0, len(midpoints) - 1)
     places, spreads = surface.max(axis=1), surface.max(axis=0)
     drops = (DROP, DROP)
     if outcomes is not None:
         drops = _drops(x, outcomes, _profile(midpoints, places, DROP), _profile(scales, spreads, DROP), seed)
-    alpha_c, scale = _profile(midpoints, places, drops[0]), _profile(scales, spreads, drops[1])
+    # Once more, on a grid that is fine where the likelihood is high.
+    midpoints = np.linspace(*_around(midpoints, places, drops[0]), 41)
+    scales = np.geomspace(*_around(scales, spreads, drops[1]), 31)
+    before, after, surface = mix(k, n, expit((x - midpoints[:, None, None]) / scales[:, None]), rounds=100)
+    best = np.unravel_index(int(np.argmax(surface)), surface.shape)
+    alpha_c = _profile(midpoints, surface.max(axis=1), drops[0])
+    scale = _profile(scales, surface.max(axis=0), drops[1])
     width = Interval(*(RISE * value for value in scale))
     null = {
         "constant": np.full_like(x, k.sum() / n.sum()),
@@ -208,7 +214,7 @@ def fit_cliff(
         verdict = "undecided"
     warnings = []
     inside = int(((x > alpha_c.low - 1e-9) & (x < alpha_c.high + 1e-9)).sum())
-    if best[0] in (0, len(midpoints) - 1):
+    if at_edge:
         warnings.append("the cliff lies at the edge of the ratios: add ratios beyond it")
     if inside < 1 and verdict == "cliff":
         warnings.append("no ratio lies inside the interval of the critical ratio: it is known to a gap only")
@@ -242,18 +248,18 @@ def fit_cliff(
 
 
 def _drops(
-    x: Array, outcomes: NDArray[np.bool_], place: Interval, scale: Interval, seed: int, resamples: int = 300
+    x: Array, outcomes: NDArray[np.bool_], place: Interval, scale: Interval, seed: int, resamples: int = 200
 ) -> tuple[float, float]:
     """Return by how much twice the log-likelihood may fall at the ends of the intervals of place and scale."""
     weights = resample_weights(len(outcomes), resamples, np.random.default_rng([seed, 1]))[1:]
     counts = np.rint(len(outcomes) * (weights @ outcomes))
-    reach = 2 * max(place.high - place.low, float(np.diff(x).min()))
-    places = np.linspace(max(place.value - reach, x[0]), min(place.value + reach, x[-1]), 24)
-    scales = np.geomspace(scale.low / 2, scale.high * 2, 12)
+    reach = 1.25 * max(place.high - place.low, float(np.diff(x).min()))
+    places = np.linspace(max(place.value - reach, x[0]), min(place.value + reach, x[-1]), 13)
+    scales = np.geomspace(scale.low / 1.5, scale.high * 1.5, 8)
     places = np.sort(np.append(places, place.value))
     scales = np.sort(np.append(scales, scale.value))
     shape = expit((x - places[:, None, None]) / scales[:, None])
-    surface = mix(counts[:, None, None, :], np.array(float(len(outcomes))), shape, rounds=30)[2]
+    surface = mix(counts[:, None, None, :], np.array(float(len(outcomes))), shape, rounds=20)[2]
     top = surface.max(axis=(1, 2))
     at_place = surface[:, np.searchsorted(places, place.value)].max(axis=1)
     at_scale = surface[:, :, np.searchsorted(scales, scale.value)].max(axis=1)
@@ -261,13 +267,23 @@ def _drops(
     return max(found[0], DROP), max(found[1], DROP)
 
 
-def _profile(grid: Array, profile: Array, drop: float) -> Interval:
-    """Return the best grid value and the ends of its 95 % profile interval, a grid step outwards."""
+def _around(grid: Array, profile: Array, drop: float) -> tuple[float, float]:
+    """Return the ends of where twice the profile is within `drop` of its top, a grid step outwards."""
     inside = np.flatnonzero(2 * (profile.max() - profile) <= drop)
-    first, last = max(inside[0] - 1, 0), min(inside[-1] + 1, len(grid) - 1)
+    return float(grid[max(inside[0] - 1, 0)]), float(grid[min(inside[-1] + 1, len(grid) - 1)])
+
+
+def _profile(grid: Array, profile: Array, drop: float) -> Interval:
+    """Return the best grid value and where twice the profile is `drop` below its top, by interpolation."""
+    short = 2 * (profile.max() - profile) - drop
+    inside = np.flatnonzero(short <= 0)
+    ends = []
+    for last, outer in ((inside[0], inside[0] - 1), (inside[-1], inside[-1] + 1)):
+        share = short[outer] / (short[outer] - short[last]) if 0 <= outer < len(grid) else 1.0
+        ends.append(float(grid[last] * share + grid[outer] * (1 - share)) if share < 1 else float(grid[last]))
     # On a plateau (a cliff between two ratios) the middle of it is quoted.
     plateau = np.flatnonzero(profile.max() - profile < 1e-3)
-    return Interval(float(grid[plateau[len(plateau) // 2]]), float(grid[first]), float(grid[last]))
+    return Interval(float(grid[plateau[len(plateau) // 2]]), *ends)
 
 
 def _bootstrap(

@@ -15,6 +15,8 @@ from routegraph.stats.intervals import NOWHERE, Interval
 
 #: A curve lies beyond a value where it is so many standard errors away.
 CLEAR = 3.0
+#: Exponents tried where a limit in size is extrapolated.
+EXPONENTS = np.geomspace(0.3, 4.0, 32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +60,8 @@ def by_half_point(data: Resampled, target: float = 0.5) -> Estimate:
 
     Where the curve crosses the target several times, the first crossing is quoted, and the interval goes from the
     first to the last. A crossing counts where the curve is beyond the target by more than `CLEAR` standard errors on
-    either side. From three sizes on, `details` has the limit of alpha_c + b size**(-e), e the growth of the slope.
+    either side. From three sizes on, `details` has the limit of alpha_c + b size**(-e), with e as the slope grows for
+    three sizes, and fitted for more.
     """
     number, first, last = crossings(data.ratios, data.mean, target, CLEAR * data.stderr)
     slope = at(data.ratios, scaled_slopes(data).slopes, first)
@@ -97,7 +100,7 @@ def _drift_of_half(data: Resampled, half: Array, slope: Array, details: dict[str
     growth = power_law(data.sizes, slope)
     limit = NOWHERE
     if interval(growth).low > 0.05:
-        limit = interval(line(data.sizes ** -np.maximum(growth, 0.05)[:, None], half)[0])
+        limit = interval(_limit_of(data.sizes, half, growth))
     details["limit"] = limit
     moved = interval(half[:, -1] - half[:, -2])
     if not (moved.low > 0 or moved.high < 0):
@@ -109,6 +112,20 @@ def _drift_of_half(data: Resampled, half: Array, slope: Array, details: dict[str
         f"the half point still moves, by {_told(moved, '+.2g')} from size {data.sizes[-2]:g} to {data.sizes[-1]:g}: "
         f"what is quoted is that of the largest size; {far}"
     ]
+
+
+def _limit_of(sizes: Array, places: Array, growth: Array) -> Array:
+    """Return alpha_c of places[B + 1, S] = alpha_c + b size**(-e), float64[B + 1]; e is `growth` with three sizes."""
+    if len(sizes) < 4:
+        return line(sizes ** -np.maximum(growth, 0.05)[:, None], places)[0]
+    weight = 1 / np.maximum(variance(places), 1e-300) if len(places) > 1 else np.ones(len(sizes))
+    found, missed = [], []
+    for exponent in EXPONENTS:
+        start, rise = line(sizes**-exponent, places)
+        apart = places - start[:, None] - rise[:, None] * sizes**-exponent
+        found.append(start)
+        missed.append((weight * apart**2).sum(axis=1))
+    return np.asarray(np.take_along_axis(np.array(found), np.argmin(missed, axis=0)[None], 0)[0])
 
 
 def _times(number: int) -> str:
@@ -155,7 +172,7 @@ def by_peak(data: Resampled, zeta_over_nu: float | None = None) -> Estimate:
             }
         )
         for name, peak in (("derivative", derivative), ("fluctuation", fluctuation)):
-            if peak[2][0, s]:
+            if peak[2][0, s] and peak[1][0, s] > 0:
                 warnings.append(
                     f"the peak of the {name} lies at the edge of the grid (size {size:g}): widen the ratios"
                 )
@@ -175,7 +192,7 @@ def by_peak(data: Resampled, zeta_over_nu: float | None = None) -> Estimate:
         "growth_of_derivative": grown,
         "growth_of_fluctuation": interval(power_law(data.sizes, fluctuation[1])),
     }
-    if not grown.low > 0.05:
+    if not (grown.value if np.isnan(grown.low) else grown.low) > 0.05:
         warnings.append("the peak does not grow with size: not extrapolated, the largest size is quoted")
         return Estimate(derivative[0][:, -1], inverse_nu, table=table, warnings=warnings, details=details)
     scaled = data.sizes ** -np.maximum(growth if inverse_nu is None else inverse_nu, 0.05)[:, None]
@@ -230,6 +247,8 @@ def by_binder(data: Resampled) -> Estimate:
     """
     if len(data.sizes) < 2:
         raise ValueError("method 'binder' needs at least 2 sizes, got 1")
+    if not data.stderr.any():
+        raise ValueError("method 'binder' needs replicates that differ from one another, got equal ones")
     smooth, _ = data.smoother
     table: list[dict[str, Any]] = []
     warnings: list[str] = []

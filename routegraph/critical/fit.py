@@ -21,7 +21,7 @@ __all__ = ["METHODS", "SCALES", "CriticalFit", "fit_critical"]
 METHODS = ("half", "peak", "binder", "collapse")
 SCALES = ("n", "L", "M", "L/ln n")
 #: So many standard errors from what all sizes give, the result without the smallest ones is told.
-DRIFT = 2.5
+DRIFT = 2.0
 
 
 def fit_critical(
@@ -97,6 +97,8 @@ def fit_critical(
     if trials is not None:
         return fit_counts(grid, *_counted(grid, samples, trials), seed=seed, observable=observable)
     data = _resampled(grid, samples, sizes, resamples, seed)
+    if not data.stderr.any():
+        data = data.alone()
     needed = 2 if method in ("binder", "collapse") else 1
     if len(data.sizes) < needed:
         raise ValueError(f"method {method!r} needs at least {needed} sizes, got {len(data.sizes)}")
@@ -123,12 +125,9 @@ def fit_critical(
             f"only {len(data.sizes)} size{'s' * (len(data.sizes) != 1)}: no limit in size, no verdict (three or "
             "more are needed)"
         )
-    alpha_c = found.interval
     if not data.stderr.any():
-        warnings.append(
-            "the replicates do not differ at all: how sure any figure is cannot be told from them"
-        )
-        alpha_c = Interval(alpha_c.value, np.nan, np.nan)
+        warnings.append("the replicates do not differ: how sure any figure is cannot be told from them")
+    alpha_c = found.interval
     if alpha_c.high - alpha_c.low > (width := _width(data)):
         warnings.append(
             f"the interval of the critical ratio is wider than the change itself ({width:.3g}): more replicates"
@@ -181,7 +180,7 @@ def fit_critical(
         mean=data.mean[0].tolist(),
         stderr=data.stderr.tolist(),
         replicates=data.replicates,
-        resamples=resamples,
+        resamples=len(data.mean) - 1,
         seed=seed,
     )
 
@@ -241,7 +240,7 @@ def _row(data: Resampled, first: int, found: Estimate, whole: Estimate) -> dict[
 def _drift(dropped: list[dict[str, Any]]) -> str:
     """Return what to say where leaving out small sizes moves the critical ratio beyond its error; else nothing."""
     for row in dropped[1:]:
-        if row["shift_error"] > 0 and abs(row["shift"]) > DRIFT * row["shift_error"]:
+        if row["shift_error"] > 1e-9 and abs(row["shift"]) > DRIFT * row["shift_error"]:
             low, high = row["alpha_c"].low, row["alpha_c"].high
             return (
                 f"the critical ratio moves with the sizes: from size {row['smallest_size']:g} on it is "
