@@ -100,12 +100,12 @@ class Curves:
 
 def shifted(rng: np.random.Generator, z: Array, rows: int) -> Array:
     """Logistic curves, each with a shift of its own."""
-    return expit(z / 2 + rng.normal(0, 0.3, (rows, 1)))
+    return np.asarray(expit(z / 2 + rng.normal(0, 0.3, (rows, 1))))
 
 
 def sloped(rng: np.random.Generator, z: Array, rows: int) -> Array:
     """Logistic curves, each with a shift and a slope of its own."""
-    return expit(z / 2 * rng.lognormal(0, 0.3, (rows, 1)) + rng.normal(0, 0.6, (rows, 1)))
+    return np.asarray(expit(z / 2 * rng.lognormal(0, 0.3, (rows, 1)) + rng.normal(0, 0.6, (rows, 1))))
 
 
 def skewed(rng: np.random.Generator, z: Array, rows: int) -> Array:
@@ -115,7 +115,7 @@ def skewed(rng: np.random.Generator, z: Array, rows: int) -> Array:
 
 def grainy(rng: np.random.Generator, z: Array, rows: int) -> Array:
     """Logistic curves with counting noise at every ratio, out of 100."""
-    return rng.binomial(100, expit(z / 2 + rng.normal(0, 0.3, (rows, 1)))) / 100
+    return np.asarray(rng.binomial(100, expit(z / 2 + rng.normal(0, 0.3, (rows, 1)))) / 100)
 
 
 def outcomes(rng: np.random.Generator, z: Array, rows: int) -> Array:
@@ -125,7 +125,7 @@ def outcomes(rng: np.random.Generator, z: Array, rows: int) -> Array:
 
 def normal(rng: np.random.Generator, z: Array, rows: int) -> Array:
     """A normal order parameter whose mean falls."""
-    return np.exp(-z / 4) + rng.normal(0, 1, (rows, 1)) * (1 + expit(z / 2))
+    return np.asarray(np.exp(-z / 4) + rng.normal(0, 1, (rows, 1)) * (1 + expit(z / 2)))
 
 
 def two_valued(rng: np.random.Generator, z: Array, rows: int) -> Array:
@@ -247,7 +247,9 @@ class Rate:
 
     def at(self, ratios: Array) -> Array:
         """Return the rate at ratios."""
-        return self.before + (self.after - self.before) * expit((ratios - self.place) / self.scale)
+        return np.asarray(
+            self.before + (self.after - self.before) * expit((ratios - self.place) / self.scale)
+        )
 
 
 RATES = {
@@ -441,29 +443,28 @@ def main() -> None:
     parser.add_argument("--kept", type=Path, help="file of cells that are counted, and not counted again")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
-    kept: dict[str, dict[str, tuple[int, int]]] = {}
+    kept: dict[str, Any] = {}
     if given.kept and given.kept.exists():
         kept = json.loads(given.kept.read_text("utf-8"))
     good: list[list[str]] = []
     bad: list[list[str]] = []
     for cell in cells():
-        if given.only not in f"{cell.estimator} {cell.shape}":
+        name = f"{cell.estimator} {cell.shape}"
+        if given.only not in name:
             continue
-        began = time.process_time()
-        name = f"{cell.estimator} {cell.shape} {given.runs}"
         if name not in kept:
-            kept[name] = count(cell, given.runs)
+            began = time.process_time()
+            kept[name] = {"runs": given.runs, "found": count(cell, given.runs)}
+            print(f"{name}: {kept[name]}, {time.process_time() - began:.1f} s", file=sys.stderr, flush=True)
             if given.kept:
                 given.kept.write_text(json.dumps(kept), "utf-8")
-        for quantity, (held, warned) in kept[name].items():
-            low, high = (float(end) for end in wilson(held, given.runs))
-            row = [cell.estimator, quantity, cell.shape, f"{held}", f"[{100 * low:.0f}, {100 * high:.0f}]"]
-            (good if cell.covers else bad).append(row if cell.covers else [*row, f"{warned}"])
-            print(
-                *row, f"warned {warned}", f"{time.process_time() - began:.1f} s", file=sys.stderr, flush=True
-            )
-    columns = ["estimator", "of", "data", f"held in {given.runs}", "percent"]
-    tables = markdown(columns, good), markdown([*columns, "warned"], bad)
+        runs = kept[name]["runs"]
+        for quantity, (held, warned) in kept[name]["found"].items():
+            low, high = (100 * float(end) for end in wilson(held, runs))
+            row = [cell.estimator, quantity, cell.shape, f"{held} of {runs}", f"[{low:.0f}, {high:.0f}]"]
+            (good if cell.covers else bad).append([*row, f"{warned} of {runs}"])
+    columns = ["estimator", "of", "data", "held", "percent", "warned"]
+    tables = markdown(columns[:-1], [row[:-1] for row in good]), markdown(columns, bad)
     text = f"{tables[0]}\n\nKnown not to cover, and what warns of it:\n\n{tables[1]}"
     if given.write:
         put_between(PAGE, BEGIN, text, END)
