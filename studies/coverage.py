@@ -465,7 +465,7 @@ def main() -> None:
             (good if cell.covers else bad).append([*row, f"{warned} of {runs}"])
     columns = ["estimator", "of", "data", "held", "percent", "warned"]
     tables = markdown(columns[:-1], [row[:-1] for row in good]), markdown(columns, bad)
-    text = f"{tables[0]}\n\nKnown not to cover, and what warns of it:\n\n{tables[1]}"
+    text = f"{tables[0]}\n\nNot meant to cover, and how many fits warned of it:\n\n{tables[1]}"
     if given.write:
         put_between(PAGE, BEGIN, text, END)
     else:

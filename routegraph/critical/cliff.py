@@ -221,7 +221,7 @@ def fit_cliff(
     if outcomes is None:
         warnings.append(
             "which items are behind the counts is not known, and they are taken as independent: where the same items "
-            "were asked at every ratio, the interval is too narrow"
+            "were asked at every ratio, the interval may be too narrow"
         )
     misfit = 2 * (log_likelihood(k, n, k / n) - told["cliff"])
     if len(x) > 4 and chdtrc(len(x) - 4, max(float(misfit), 0.0)) < 0.005:

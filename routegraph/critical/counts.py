@@ -25,7 +25,7 @@ def fit_counts(
         Increasing.
     counts, trials : int[A], int[A] or int
         How many, of how many asked at each ratio; taken as independent from ratio to ratio. Where the same items were
-        asked at each, they are not, the interval is too narrow, and the fit warns: use `fit_items`.
+        asked at each, they are not, the interval may be too narrow, and the fit warns: use `fit_items`.
     seed : int
         Of the parametric bootstrap behind the verdict.
     observable : str
