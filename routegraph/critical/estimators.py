@@ -239,6 +239,7 @@ def by_binder(data: Resampled) -> Estimate:
 
     From three crossings on: their weighted mean, or, where they drift (chi-squared, 5 %), the limit of
     alpha_c + b size**(-1/nu - 1). 1/nu comes from the slopes at the crossing.
+    Where a warning says that a crossing is not significant, the interval holds the truth too seldom (docs/coverage.md).
 
     Raises
     ------
