@@ -11,8 +11,8 @@
 #
 # The paper (arXiv 2603.01426, claim C5) reports that LLaMA models reach consensus early and diversify late, and
 # Qwen models the reverse. What does the *order* change, if nothing else differs? The profiles `llama` and `qwen`
-# are mirror images: the same agreements between heads, .8 to .2, in opposite layer order. Agreement here means
-# both that heads score tokens alike and that they read the same tokens.
+# are synthetic, fitted to no model. They are mirror images: the same agreements between heads, .8 to .2, in opposite
+# layer order. Agreement here means both that heads score tokens alike and that they read the same tokens.
 
 # %%
 import sys

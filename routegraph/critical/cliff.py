@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, xlogy
+from scipy.special import chdtrc, expit, xlogy
 
+from routegraph.stats.bootstrap import resample_weights
 from routegraph.stats.intervals import Interval
 
 Array = NDArray[np.float64]
@@ -120,7 +121,12 @@ def polynomial(k: Array, n: Array, ratios: Array, degree: int, rounds: int = 60)
 
 
 def fit_cliff(
-    ratios: ArrayLike, counts: ArrayLike, trials: ArrayLike, simulations: int = 300, seed: int = 0
+    ratios: ArrayLike,
+    counts: ArrayLike,
+    trials: ArrayLike,
+    simulations: int = 300,
+    seed: int = 0,
+    outcomes: NDArray[np.bool_] | None = None,
 ) -> Cliff:
     """Fit counts by a cliff and by gradual declines.
 
@@ -132,6 +138,8 @@ def fit_cliff(
         Hallucinated (or failed, or correct) out of asked, at each ratio.
     simulations, seed : int
         Parametric bootstrap of the likelihood ratio.
+    outcomes : bool[n_items, A], optional
+        What the counts are of, where the same items were asked at every ratio.
 
     Raises
     ------
@@ -141,8 +149,10 @@ def fit_cliff(
     Notes
     -----
     Intervals are profile likelihoods over a grid of midpoints and widths, so that a cliff between two ratios is
-    located no better than to that gap. The same items asked at every ratio make the counts dependent; the
-    likelihood takes them as independent, which errs on the wide side for differences between ratios.
+    located no better than to that gap. Of independent counts twice the log-likelihood may fall by `DROP` at their
+    ends. Counts of the same items are not independent: with `outcomes` it may fall by as much as it does, in 95 of 100
+    resamples of the items, from its top to where the data put it (never less than `DROP`). The likelihood ratio behind
+    the verdict takes the counts as independent either way.
     """
     x, k, n = (np.asarray(v, dtype=float) for v in (ratios, counts, trials))
     n = np.broadcast_to(n, k.shape).astype(float)
@@ -153,10 +163,19 @@ def fit_cliff(
     if np.ptp(k / n) == 0:
         raise ValueError("all rates are equal: there is nothing to fit")
     midpoints, scales, shape = shapes(x)
-    before, after, surface = mix(k, n, shape, rounds=100)
+    surface = mix(k, n, shape, rounds=100)[2]
+    at_edge = int(surface.max(axis=1).argmax()) in (0, len(midpoints) - 1)
+    places, spreads = surface.max(axis=1), surface.max(axis=0)
+    drops = (DROP, DROP)
+    if outcomes is not None:
+        drops = _drops(x, outcomes, _profile(midpoints, places, DROP), _profile(scales, spreads, DROP), seed)
+    # Once more, on a grid that is fine where the likelihood is high.
+    midpoints = np.linspace(*_around(midpoints, places, drops[0]), 41)
+    scales = np.geomspace(*_around(scales, spreads, drops[1]), 31)
+    before, after, surface = mix(k, n, expit((x - midpoints[:, None, None]) / scales[:, None]), rounds=100)
     best = np.unravel_index(int(np.argmax(surface)), surface.shape)
-    alpha_c = _profile(midpoints, surface.max(axis=1))
-    scale = _profile(scales, surface.max(axis=0))
+    alpha_c = _profile(midpoints, surface.max(axis=1), drops[0])
+    scale = _profile(scales, surface.max(axis=0), drops[1])
     width = Interval(*(RISE * value for value in scale))
     null = {
         "constant": np.full_like(x, k.sum() / n.sum()),
@@ -176,9 +195,15 @@ def fit_cliff(
     evidence = [
         f"AICc: cliff {aicc['cliff']:.1f}, line {aicc['line']:.1f}, parabola {aicc['parabola']:.1f}, "
         f"constant {aicc['constant']:.1f} (smaller is better)",
-        f"likelihood ratio of the cliff against the {gradual}: p = {p_gradual:.3g} ({simulations} simulations)",
+        f"likelihood ratio of the cliff against the {gradual}: p = {p_gradual:.3g} ({simulations} simulations of "
+        "independent counts)",
         f"width from 10 to 90 %: {width.value:.3g} [{width.low:.3g}, {width.high:.3g}] of a range of {span:.3g}",
     ]
+    if outcomes is not None:
+        evidence.append(
+            f"{len(outcomes)} items, the same at every ratio, resampled: twice the log-likelihood may fall by "
+            f"{drops[0]:.2f} at the ends of the interval (by {DROP:.2f}, were the counts independent)"
+        )
     if flat:
         verdict = "flat"
     elif p_gradual < 0.05 and aicc["cliff"] < aicc[gradual] and width.high < span / 2:
@@ -189,10 +214,21 @@ def fit_cliff(
         verdict = "undecided"
     warnings = []
     inside = int(((x > alpha_c.low - 1e-9) & (x < alpha_c.high + 1e-9)).sum())
-    if best[0] in (0, len(midpoints) - 1):
+    if at_edge:
         warnings.append("the cliff lies at the edge of the ratios: add ratios beyond it")
     if inside < 1 and verdict == "cliff":
         warnings.append("no ratio lies inside the interval of the critical ratio: it is known to a gap only")
+    if outcomes is None:
+        warnings.append(
+            "which items are behind the counts is not known, and they are taken as independent: where the same items "
+            "were asked at every ratio, the interval may be too narrow"
+        )
+    misfit = 2 * (log_likelihood(k, n, k / n) - told["cliff"])
+    if len(x) > 4 and chdtrc(len(x) - 4, max(float(misfit), 0.0)) < 0.005:
+        warnings.append(
+            f"no single step describes the rates (deviance {misfit:.1f} on {len(x) - 4} degrees of freedom): a hump, "
+            "or several steps, of which the critical ratio is none"
+        )
     if n.min() < 20:
         warnings.append(f"only {int(n.min())} items at some ratio")
     if alpha_c.high - alpha_c.low > span / 2:
@@ -211,13 +247,43 @@ def fit_cliff(
     )
 
 
-def _profile(grid: Array, profile: Array) -> Interval:
-    """Return the best grid value and the ends of its 95 % profile interval, a grid step outwards."""
-    inside = np.flatnonzero(2 * (profile.max() - profile) <= DROP)
-    first, last = max(inside[0] - 1, 0), min(inside[-1] + 1, len(grid) - 1)
+def _drops(
+    x: Array, outcomes: NDArray[np.bool_], place: Interval, scale: Interval, seed: int, resamples: int = 200
+) -> tuple[float, float]:
+    """Return by how much twice the log-likelihood may fall at the ends of the intervals of place and scale."""
+    weights = resample_weights(len(outcomes), resamples, np.random.default_rng([seed, 1]))[1:]
+    counts = np.rint(len(outcomes) * (weights @ outcomes))
+    reach = 1.25 * max(place.high - place.low, float(np.diff(x).min()))
+    places = np.linspace(max(place.value - reach, x[0]), min(place.value + reach, x[-1]), 13)
+    scales = np.geomspace(scale.low / 1.5, scale.high * 1.5, 8)
+    places = np.sort(np.append(places, place.value))
+    scales = np.sort(np.append(scales, scale.value))
+    shape = expit((x - places[:, None, None]) / scales[:, None])
+    surface = mix(counts[:, None, None, :], np.array(float(len(outcomes))), shape, rounds=20)[2]
+    top = surface.max(axis=(1, 2))
+    at_place = surface[:, np.searchsorted(places, place.value)].max(axis=1)
+    at_scale = surface[:, :, np.searchsorted(scales, scale.value)].max(axis=1)
+    found = [float(np.quantile(2 * (top - one), 0.95)) for one in (at_place, at_scale)]
+    return max(found[0], DROP), max(found[1], DROP)
+
+
+def _around(grid: Array, profile: Array, drop: float) -> tuple[float, float]:
+    """Return the ends of where twice the profile is within `drop` of its top, a grid step outwards."""
+    inside = np.flatnonzero(2 * (profile.max() - profile) <= drop)
+    return float(grid[max(inside[0] - 1, 0)]), float(grid[min(inside[-1] + 1, len(grid) - 1)])
+
+
+def _profile(grid: Array, profile: Array, drop: float) -> Interval:
+    """Return the best grid value and where twice the profile is `drop` below its top, by interpolation."""
+    short = 2 * (profile.max() - profile) - drop
+    inside = np.flatnonzero(short <= 0)
+    ends = []
+    for last, outer in ((inside[0], inside[0] - 1), (inside[-1], inside[-1] + 1)):
+        share = short[outer] / (short[outer] - short[last]) if 0 <= outer < len(grid) else 1.0
+        ends.append(float(grid[last] * share + grid[outer] * (1 - share)) if share < 1 else float(grid[last]))
     # On a plateau (a cliff between two ratios) the middle of it is quoted.
     plateau = np.flatnonzero(profile.max() - profile < 1e-3)
-    return Interval(float(grid[plateau[len(plateau) // 2]]), float(grid[first]), float(grid[last]))
+    return Interval(float(grid[plateau[len(plateau) // 2]]), *ends)
 
 
 def _bootstrap(

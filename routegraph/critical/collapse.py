@@ -13,12 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph.critical.estimators import Estimate, peak_of
+from routegraph.critical.estimators import Estimate
+from routegraph.critical.slopes import peak_of
 from routegraph.kernels.collapse import collapse_quality
 from routegraph.stats.bootstrap import Array, Resampled, interval
 
 #: Bounds of 1/nu, zeta/nu and of the correction c over the smallest size.
 BOUNDS = ((0.02, 6.0), (-3.0, 3.0), (-0.9, 3.0))
+#: Quality where parameters are out of bounds, and where too few points overlap: worse than any that is reached.
+OUTSIDE, APART = 1e200, 1e199
+#: Where no replicate differs from another: the error that the quality is taken in, as a share of the curves' range.
+NO_SPREAD = 1e-3
 
 
 class Collapse:
@@ -35,7 +40,9 @@ class Collapse:
         self.judged = (level >= share[0]) & (level <= share[1])
         usual = data.stderr[self.judged & (data.stderr > 0)]
         # No spread seen is not no error: a twentieth of the usual one at least.
-        self.error = np.maximum(data.stderr, 0.05 * np.median(usual) if usual.size else 1e-6)
+        self.spread = bool(usual.size)
+        floor = 0.05 * float(np.median(usual)) if self.spread else NO_SPREAD * float(high - low)
+        self.error = np.maximum(data.stderr, floor or 1e-6)
         self.count = int(self.judged.sum())
 
     def unpack(self, theta: Array) -> tuple[float, float, float, float]:
@@ -58,9 +65,9 @@ class Collapse:
         inside = self.ratios[0] <= alpha_c <= self.ratios[-1]
         within = zip((inverse_nu, zeta, c), BOUNDS, strict=True)
         if not inside or any(not low <= value <= high for value, (low, high) in within):
-            return 1e6
+            return OUTSIDE
         found, points = collapse_quality(*self.scaled(theta, mean, self.error), self.judged)
-        return float(found) if points >= max(0.3 * self.count, 1) else 1e5
+        return min(float(found), APART) if points >= max(0.3 * self.count, 1) else APART
 
     def minimise(self, start: Array, mean: Array, tight: bool = False) -> tuple[Array, float]:
         """Return (theta, S) of the nearest minimum (Nelder and Mead 1965)."""
@@ -142,14 +149,22 @@ def by_collapse(
     tried = [problem.minimise(s, mean) for s in problem.starts(mean, np.abs(mean @ data.smoother[1].T))]
     first = min(tried, key=lambda pair: pair[1])
     theta, best = problem.minimise(first[0], mean, tight=True)
+    if best >= APART:
+        nowhere = np.full(len(data.mean), np.nan)
+        return Estimate(nowhere, warnings=["no collapse: the scaled curves of these sizes overlap nowhere"])
     rows = min(refits, len(data.mean) - 1)
     fits = np.array([theta, *(problem.minimise(theta, data.mean[b])[0] for b in range(1, rows + 1))])
     columns = np.array([problem.unpack(row) for row in fits])
     names = ["alpha_c", "inverse_nu", *(["zeta_over_nu"] if zeta_over_nu is None else [])]
     names += ["correction"] if correction else []
-    agreeing = [float(pair[0][0]) for pair in tried if pair[1] < best + 1]
+    agreeing = [float(pair[0][0]) for pair in tried if pair[1] <= max(best + 1, first[1])]
     s_plus_1 = {name: problem.width(theta, best, i, mean) for i, name in enumerate(names)}
     warnings = []
+    if not problem.spread:
+        warnings.append(
+            f"no replicate differs from another: the quality S is in units of an assumed error of {NO_SPREAD:g} of the "
+            "curves' range"
+        )
     if correction and len(data.sizes) < 4:
         warnings.append(
             f"a correction term on {len(data.sizes)} sizes is hardly determined: over 100 repetitions on 3 sizes the "

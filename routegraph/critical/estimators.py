@@ -8,9 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from routegraph.critical.points import crossing
+from routegraph.critical.points import crossing, crossings
+from routegraph.critical.slopes import scaled_slopes
 from routegraph.stats.bootstrap import Array, Resampled, at, interval, line, power_law, variance
-from routegraph.stats.intervals import Interval
+from routegraph.stats.intervals import NOWHERE, Interval
+
+#: A curve lies beyond a value where it is so many standard errors away.
+CLEAR = 3.0
+#: Exponents tried where a limit in size is extrapolated.
+EXPONENTS = np.geomspace(0.3, 4.0, 32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +26,8 @@ class Estimate:
     Attributes
     ----------
     alpha_c : float64[B + 1]
+    last : float64[B + 1] or None
+        Where there are several: the last of them, `alpha_c` being the first.
     inverse_nu, zeta_over_nu : float64[B + 1] or None
         Exponents, where the method yields them.
     quality : float or None
@@ -38,41 +46,105 @@ class Estimate:
     table: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    last: Array | None = None
+
+    @property
+    def interval(self) -> Interval:
+        """The critical point with its 95 % interval: from the first to the last where there are several."""
+        found = interval(self.alpha_c)
+        return found if self.last is None else Interval(found.value, found.low, interval(self.last).high)
 
 
 def by_half_point(data: Resampled, target: float = 0.5) -> Estimate:
-    """Return the half point of the largest size; the table shows how it moves."""
-    found = crossing(data.ratios, data.mean, target)
-    slope = at(data.ratios, np.abs(data.mean @ data.smoother[1].T), found)
+    """Return the half point of the largest size; the table shows how it moves.
+
+    Where the curve crosses the target several times, the first crossing is quoted, and the interval goes from the
+    first to the last. A crossing counts where the curve is beyond the target by more than `CLEAR` standard errors on
+    either side. From three sizes on, `details` has the limit of alpha_c + b size**(-e), with e as the slope grows for
+    three sizes, and fitted for more.
+    """
+    number, first, last = crossings(data.ratios, data.mean, target, CLEAR * data.stderr)
+    slope = at(data.ratios, scaled_slopes(data).slopes, first)
     table = [
-        {"size": float(size), "half_point": interval(found[:, s]), "slope": interval(slope[:, s])}
+        {"size": float(size), "half_point": interval(first[:, s]), "slope": interval(slope[:, s])}
         for s, size in enumerate(data.sizes)
     ]
-    warnings = []
-    if np.isnan(found[0, -1]):
+    told = number[:, -1]
+    other = float((told[1:] != told[0]).mean()) if len(told) > 1 else 0.0
+    several = told[0] > 1 or other > 0.025
+    warnings, details = [], {}
+    if told[0] == 0:
         warnings.append(f"the curve of the largest size never crosses {target:g}")
-    return Estimate(found[:, -1], table=table, warnings=warnings)
-
-
-def peak_of(x: Array, curves: Array) -> tuple[Array, Array, Array]:
-    """Return (position, height, at the edge) of the highest point of curves[..., A], by a parabola."""
-    top = np.argmax(curves, axis=-1)
-    edge = (top == 0) | (top == len(x) - 1)
-    middle = np.clip(top, 1, len(x) - 2)
-    points = [np.take_along_axis(curves, (middle + d)[..., None], -1)[..., 0] for d in (-1, 0, 1)]
-    left, right = x[middle] - x[middle - 1], x[middle + 1] - x[middle]
-    rise, fall = (points[1] - points[0]) / left, (points[2] - points[1]) / right
-    curvature = (fall - rise) / (left + right)
-    slope = (rise * right + fall * left) / (left + right)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        step = np.where(curvature < 0, -slope / (2 * curvature), 0.0)
-    step = np.clip(step, -left, right)
-    height = points[1] + slope * step + curvature * step**2
-    return (
-        np.where(edge, x[top], x[middle] + step),
-        np.where(edge, np.take_along_axis(curves, top[..., None], -1)[..., 0], height),
-        edge,
+    elif several:
+        ends = f"from ratio {first[0, -1]:.4g} to {last[0, -1]:.4g}"
+        warnings.append(
+            f"the curve of the largest size crosses {target:g} {_times(int(told[0]))}, {ends}, and {100 * other:.0f} % "
+            "of the resamples another number of times: the first crossing is quoted, and the interval goes from the "
+            "first to the last"
+        )
+    details["crossings"] = {
+        "number": int(told[0]),
+        "first": interval(first[:, -1]),
+        "last": interval(last[:, -1]),
+        "resamples_with_another_number": other,
+    }
+    if len(data.sizes) > 2 and not np.isnan(first[0]).any():
+        warnings += _drift_of_half(data, first, slope, details)
+    return Estimate(
+        first[:, -1], last=last[:, -1] if several else None, table=table, warnings=warnings, details=details
     )
+
+
+def _drift_of_half(data: Resampled, half: Array, slope: Array, details: dict[str, Any]) -> list[str]:
+    """Put the limit of half points in size into details, and return what is to be said of their drift."""
+    growth = power_law(data.sizes, slope)
+    limit = NOWHERE
+    if interval(growth).low > 0.05:
+        limit = interval(_limit_of(data.sizes, half, growth))
+    details["limit"] = limit
+    moved = interval(half[:, -1] - half[:, -2])
+    if not (moved.low > 0 or moved.high < 0):
+        return []
+    far = "it does not sharpen, and has no limit that could be told from it"
+    if not np.isnan(limit.value):
+        far = f"extrapolated to large sizes it is {_told(limit, '.4g')}"
+    return [
+        f"the half point still moves, by {_told(moved, '+.2g')} from size {data.sizes[-2]:g} to {data.sizes[-1]:g}: "
+        f"what is quoted is that of the largest size; {far}"
+    ]
+
+
+def _limit_of(sizes: Array, places: Array, growth: Array) -> Array:
+    """Return alpha_c of places[B + 1, S] = alpha_c + b size**(-e), float64[B + 1]; e is `growth` with three sizes."""
+    if len(sizes) < 4:
+        return line(sizes ** -np.maximum(growth, 0.05)[:, None], places)[0]
+    weight = 1 / np.maximum(variance(places), 1e-300) if len(places) > 1 else np.ones(len(sizes))
+    found, missed = [], []
+    for exponent in EXPONENTS:
+        start, rise = line(sizes**-exponent, places)
+        apart = places - start[:, None] - rise[:, None] * sizes**-exponent
+        found.append(start)
+        missed.append((weight * apart**2).sum(axis=1))
+    return np.asarray(np.take_along_axis(np.array(found), np.argmin(missed, axis=0)[None], 0)[0])
+
+
+def _times(number: int) -> str:
+    return {1: "once", 2: "twice"}.get(number, f"{number} times")
+
+
+def humps(data: Resampled) -> list[str]:
+    """Return a warning for every size whose mean curve clearly both rises and falls."""
+    found = []
+    for s, size in enumerate(data.sizes):
+        curve = data.mean[0, s]
+        up = float((curve - np.minimum.accumulate(curve)).max())
+        down = float((np.maximum.accumulate(curve) - curve).max())
+        if min(up, down) > max(2 * CLEAR * float(np.median(data.stderr[s])), 0.05 * float(np.ptp(curve))):
+            found.append(
+                f"the curve of size {size:g} rises by {up:.3g} and falls by {down:.3g}: a hump, of which one critical "
+                "ratio tells one side"
+            )
+    return found
 
 
 def by_peak(data: Resampled, zeta_over_nu: float | None = None) -> Estimate:
@@ -80,11 +152,13 @@ def by_peak(data: Resampled, zeta_over_nu: float | None = None) -> Estimate:
 
     The peak grows as size**(1/nu + zeta/nu), which yields 1/nu where zeta/nu is known (0 for a probability of
     crossing). The positions are fitted by alpha_c + b size**(-e) with e = 1/nu, or the exponent of growth
-    where 1/nu is not known. The peak of n Var over replicates is given beside it.
+    where 1/nu is not known. Slopes are taken over windows that shrink with the size as the peak does
+    (`scaled_slopes`). The peak of n Var over replicates is given beside it.
     """
-    smooth, slope = data.smoother
-    derivative = peak_of(data.ratios, np.abs(data.mean @ slope.T))
-    fluctuation = peak_of(data.ratios, (data.variance @ smooth.T) * data.sizes[:, None])
+    found = scaled_slopes(data, zeta_over_nu or 0.0)
+    smoothed = np.einsum("bsa,sja->bsj", data.variance, found.value, optimize=True)
+    derivative = found.place, found.height, found.edge
+    fluctuation = found.steepest(data.ratios, smoothed * data.sizes[:, None])
     table, warnings = [], []
     for s, size in enumerate(data.sizes):
         table.append(
@@ -94,27 +168,34 @@ def by_peak(data: Resampled, zeta_over_nu: float | None = None) -> Estimate:
                 "derivative_height": interval(derivative[1][:, s]),
                 "fluctuation_peak": interval(fluctuation[0][:, s]),
                 "fluctuation_height": interval(fluctuation[1][:, s]),
+                "half_window": float(found.half_widths[s]),
             }
         )
         for name, peak in (("derivative", derivative), ("fluctuation", fluctuation)):
-            if peak[2][0, s]:
+            if peak[2][0, s] and peak[1][0, s] > 0:
                 warnings.append(
                     f"the peak of the {name} lies at the edge of the grid (size {size:g}): widen the ratios"
                 )
     if len(data.sizes) < 3:
         return Estimate(derivative[0][:, -1], table=table, warnings=warnings)
-    growth = power_law(data.sizes, derivative[1])
-    found = interval(growth)
+    if found.coarse.any():
+        coarse = ", ".join(f"{size:g}" for size in data.sizes[found.coarse])
+        warnings.append(
+            f"too few ratios across the peak of size {coarse}: its height, and 1/nu, come out too low; take ratios "
+            "closer together"
+        )
+    exponent = max(float(power_law(data.sizes, found.height)[0]) - (zeta_over_nu or 0.0), 0.05)
+    growth = power_law(data.sizes, found.pooled_height(data.ratios, data.sizes, exponent))
+    grown = interval(growth)
     inverse_nu = None if zeta_over_nu is None else growth - zeta_over_nu
     details = {
-        "growth_of_derivative": found,
+        "growth_of_derivative": grown,
         "growth_of_fluctuation": interval(power_law(data.sizes, fluctuation[1])),
     }
-    if not found.low > 0.05:
+    if not (grown.value if np.isnan(grown.low) else grown.low) > 0.05:
         warnings.append("the peak does not grow with size: not extrapolated, the largest size is quoted")
         return Estimate(derivative[0][:, -1], inverse_nu, table=table, warnings=warnings, details=details)
-    exponent = growth if inverse_nu is None else inverse_nu
-    scaled = data.sizes ** -np.maximum(exponent, 0.05)[:, None]
+    scaled = data.sizes ** -np.maximum(growth if inverse_nu is None else inverse_nu, 0.05)[:, None]
     alpha_c = line(scaled, derivative[0])[0]
     return Estimate(alpha_c, inverse_nu, table=table, warnings=warnings, details=details)
 
@@ -158,6 +239,7 @@ def by_binder(data: Resampled) -> Estimate:
 
     From three crossings on: their weighted mean, or, where they drift (chi-squared, 5 %), the limit of
     alpha_c + b size**(-1/nu - 1). 1/nu comes from the slopes at the crossing.
+    Where a warning says that a crossing is not significant, the interval holds the truth too seldom (docs/coverage.md).
 
     Raises
     ------
@@ -166,7 +248,9 @@ def by_binder(data: Resampled) -> Estimate:
     """
     if len(data.sizes) < 2:
         raise ValueError("method 'binder' needs at least 2 sizes, got 1")
-    smooth, slope = data.smoother
+    if not data.stderr.any():
+        raise ValueError("method 'binder' needs replicates that differ from one another, got equal ones")
+    smooth, _ = data.smoother
     table: list[dict[str, Any]] = []
     warnings: list[str] = []
     found: dict[str, Array] = {}
@@ -184,7 +268,7 @@ def by_binder(data: Resampled) -> Estimate:
         row: dict[str, Any] = {"size": float(data.sizes[s]), "next_size": float(data.sizes[s + 1])}
         table.append(row | {name: interval(x[:, s]) for name, x in found.items()})
     alpha_c, how = _limit(data, found["binder"])
-    slopes = np.abs(binder(data) @ slope.T)
+    slopes = np.abs(np.einsum("bsa,sja->bsj", binder(data), scaled_slopes(data).slope, optimize=True))
     where = np.broadcast_to(alpha_c[:, None], slopes.shape[:2])
     inside = np.where((where > data.ratios[0]) & (where < data.ratios[-1]), where, np.nan)
     inverse_nu = power_law(data.sizes, at(data.ratios, slopes, inside)) if len(data.sizes) > 2 else None
@@ -229,8 +313,8 @@ def verdict(data: Resampled) -> tuple[str, list[str], list[str]]:
             [f"{len(data.sizes)} size{'s' * (len(data.sizes) != 1)}: sharpening cannot be judged"],
             [],
         )
-    slopes = np.abs(data.mean @ data.smoother[1].T)
-    where, height, edge = peak_of(data.ratios, slopes)
+    found = scaled_slopes(data)
+    slopes, where, height, edge = found.slopes, found.place, found.height, found.edge
     warnings: list[str] = []
     place = "steepest point"
     if edge[0].any():

@@ -8,17 +8,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from routegraph.critical import collapse, estimators
-from routegraph.critical.cliff import fit_cliff
+from routegraph.critical.counts import fit_counts, ratio_grid
 from routegraph.critical.estimators import Estimate
 from routegraph.critical.result import CriticalFit, number, ready
+from routegraph.options import check_whole
 from routegraph.stats import bootstrap
 from routegraph.stats.bootstrap import Resampled
 from routegraph.stats.intervals import NOWHERE, Interval
 
-__all__ = ["METHODS", "SCALES", "CriticalFit", "fit_counts", "fit_critical"]
+__all__ = ["METHODS", "SCALES", "CriticalFit", "fit_critical"]
 
 METHODS = ("half", "peak", "binder", "collapse")
 SCALES = ("n", "L", "M", "L/ln n")
+#: So many standard errors from what all sizes give, the result without the smallest ones is told.
+DRIFT = 2.0
 
 
 def fit_critical(
@@ -52,9 +55,10 @@ def fit_critical(
         What `sizes` are: the scaling variable.
     trials : int[A] or int[A, 2], optional
         Measured curves: how many were asked at each ratio, `samples` being how many of them hallucinated; or
-        pairs (hallucinated, asked), without `samples`: see `fit_counts`, which does it.
+        pairs (hallucinated, asked), without `samples`: see `routegraph.critical.counts.fit_counts`, which does it, and
+        `fit_items` beside it, which knows that the same items are asked at every ratio.
     seed, resamples : int
-        Bootstrap over replicates.
+        Bootstrap over replicates; at least 2 resamples, and some hundreds for an interval to rely on.
     target : float
         Value at the half point.
     zeta_over_nu : float, optional
@@ -85,10 +89,16 @@ def fit_critical(
         raise ValueError(f"unknown method {method!r}; choose from: {', '.join(METHODS)}")
     if scale not in SCALES:
         raise ValueError(f"unknown scale {scale!r}; choose from: {', '.join(SCALES)}")
-    grid = _grid(ratios)
+    grid = ratio_grid(ratios)
+    check_whole("resamples", resamples, 2)
+    for name, value in (("target", target), ("zeta_over_nu", zeta_over_nu)):
+        if value is not None and not np.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, got {value}")
     if trials is not None:
         return fit_counts(grid, *_counted(grid, samples, trials), seed=seed, observable=observable)
     data = _resampled(grid, samples, sizes, resamples, seed)
+    if not data.stderr.any():
+        data = data.alone()
     needed = 2 if method in ("binder", "collapse") else 1
     if len(data.sizes) < needed:
         raise ValueError(f"method {method!r} needs at least {needed} sizes, got {len(data.sizes)}")
@@ -104,17 +114,20 @@ def fit_critical(
 
     found = estimate(data)
     verdict, evidence, cautions = estimators.verdict(data)
-    dropped = [_row(data, 0, found)] + [
-        _row(data, first, estimate(data.from_size(first), 60))
-        for first in range(1, len(data.sizes) - max(needed, 1) + 1)
-    ]
-    warnings = [*found.warnings, *cautions]
+    parts = [found]
+    parts += [estimate(data.from_size(k), 60) for k in range(1, len(data.sizes) - max(needed, 1) + 1)]
+    dropped = [_row(data, k, part, found) for k, part in enumerate(parts)]
+    warnings = [*found.warnings, *cautions, *estimators.humps(data)]
+    if method != "half" and (moved := _drift(dropped)):
+        warnings.append(moved)
     if len(data.sizes) < 3:
         warnings.append(
             f"only {len(data.sizes)} size{'s' * (len(data.sizes) != 1)}: no limit in size, no verdict (three or "
             "more are needed)"
         )
-    alpha_c = bootstrap.interval(found.alpha_c)
+    if not data.stderr.any():
+        warnings.append("the replicates do not differ: how sure any figure is cannot be told from them")
+    alpha_c = found.interval
     if alpha_c.high - alpha_c.low > (width := _width(data)):
         warnings.append(
             f"the interval of the critical ratio is wider than the change itself ({width:.3g}): more replicates"
@@ -167,17 +180,9 @@ def fit_critical(
         mean=data.mean[0].tolist(),
         stderr=data.stderr.tolist(),
         replicates=data.replicates,
-        resamples=resamples,
+        resamples=len(data.mean) - 1,
         seed=seed,
     )
-
-
-def _grid(ratios: ArrayLike) -> NDArray[np.float64]:
-    """Return ratios as an array; ValueError unless at least three that increase."""
-    grid = np.asarray(ratios, dtype=float)
-    if grid.ndim != 1 or len(grid) < 3 or not np.all(np.diff(grid) > 0):
-        raise ValueError("ratios must be at least 3 increasing numbers")
-    return grid
 
 
 def _counted(
@@ -214,79 +219,36 @@ def _resampled(
     return bootstrap.resample(grid, values, size, resamples, seed)
 
 
-def fit_counts(
-    ratios: ArrayLike,
-    counts: ArrayLike,
-    trials: ArrayLike,
-    *,
-    seed: int = 0,
-    observable: str = "rate",
-) -> CriticalFit:
-    """Find where a measured rate changes, and say whether that is a cliff or a gradual decline.
-
-    Parameters
-    ----------
-    ratios : float[A]
-        Increasing.
-    counts, trials : int[A], int[A] or int
-        How many, of how many asked at each ratio; taken as independent from ratio to ratio.
-    seed : int
-        Of the parametric bootstrap behind the verdict.
-    observable : str
-        Name, for the words.
-
-    Returns
-    -------
-    CriticalFit
-        Of method "trials": `alpha_c` is the midpoint of a logistic from one level to another, with its
-        profile-likelihood interval; `verdict` is "cliff", "gradual", "flat" or "undecided".
-
-    Raises
-    ------
-    ValueError
-        If ratios do not increase, or counts and trials do not fit them.
-    """
-    grid = _grid(ratios)
-    counted = np.asarray(counts, dtype=float).reshape(-1)
-    asked = np.broadcast_to(np.asarray(trials, dtype=float), counted.shape)
-    found = fit_cliff(grid, counted, asked, seed=seed)
-    rate = counted / asked
-    spread = np.sqrt((counted + 1) * (asked - counted + 1) / ((asked + 2) ** 2 * (asked + 3)))
-    return CriticalFit(
-        alpha_c=found.alpha_c.value,
-        ci=_ends(found.alpha_c),
-        method="trials",
-        verdict=found.verdict,
-        observable=observable,
-        evidence=found.evidence,
-        warnings=found.warnings,
-        details=ready(
-            {
-                "width": found.width,
-                "before": found.before,
-                "after": found.after,
-                "log_likelihood": found.log_likelihood,
-                "aicc": found.aicc,
-                "p_gradual": found.p_gradual,
-                "counts": counted.tolist(),
-                "trials": asked.tolist(),
-            }
-        ),
-        ratios=grid.tolist(),
-        mean=[rate.tolist()],
-        stderr=[spread.tolist()],
-        seed=seed,
-    )
-
-
-def _row(data: Resampled, first: int, found: Estimate) -> dict[str, Any]:
+def _row(data: Resampled, first: int, found: Estimate, whole: Estimate) -> dict[str, Any]:
+    """Return what comes out without the `first` smallest sizes, and how far that is from what all give."""
+    rows = min(len(found.alpha_c), len(whole.alpha_c))  # row by row, the same resamples
+    shift = found.alpha_c[:rows] - whole.alpha_c[:rows]
+    known = shift[1:][np.isfinite(shift[1:])]
+    error = float(known.std(ddof=1)) if len(known) > 1 else np.nan
     return {
         "smallest_size": float(data.sizes[first]),
         "sizes": len(data.sizes) - first,
-        "alpha_c": bootstrap.interval(found.alpha_c),
+        "alpha_c": found.interval,
         "inverse_nu": _exponent(found.inverse_nu) or NOWHERE,
         "quality": found.quality,
+        "limit": found.details.get("limit", NOWHERE),
+        "shift": float(shift[0]),
+        "shift_error": error,
     }
+
+
+def _drift(dropped: list[dict[str, Any]]) -> str:
+    """Return what to say where leaving out small sizes moves the critical ratio beyond its error; else nothing."""
+    for row in dropped[1:]:
+        if row["shift_error"] > 1e-9 and abs(row["shift"]) > DRIFT * row["shift_error"]:
+            low, high = row["alpha_c"].low, row["alpha_c"].high
+            return (
+                f"the critical ratio moves with the sizes: from size {row['smallest_size']:g} on it is "
+                f"{row['alpha_c'].value:.4g} [{low:.4g}, {high:.4g}], {row['shift']:+.2g} from what all sizes give "
+                f"({abs(row['shift']) / row['shift_error']:.1f} standard errors): the interval does not hold what "
+                "small sizes do to it; take larger ones"
+            )
+    return ""
 
 
 def _exponent(values: NDArray[np.float64] | None, inverse: bool = False) -> Interval | None:

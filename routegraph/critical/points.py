@@ -39,10 +39,59 @@ def crossing(x: ArrayLike, curves: ArrayLike, target: float = 0.5) -> NDArray[np
     return np.where(changes.any(axis=-1), found, np.nan)
 
 
+def crossings(
+    x: ArrayLike, curves: ArrayLike, target: float = 0.5, noise: ArrayLike = 0.0
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return how often each curve crosses `target`, and where first and last.
+
+    Parameters
+    ----------
+    x : float[A]
+        Increasing abscissae.
+    curves : float[..., A]
+    target : float
+    noise : float, broadcast with curves
+        A curve has crossed once it is farther beyond the target than this; to and fro within it count once.
+
+    Returns
+    -------
+    (int64[...], float64[...], float64[...])
+        Number; the first and the last place, by linear interpolation, NaN where the number is 0.
+    """
+    grid, values = np.asarray(x, dtype=float), np.asarray(curves, dtype=float)
+    side = values - target
+    sign = np.where(np.abs(side) > noise, np.sign(side), 0.0)
+    # The last place up to each one at which the side was clear; -1 where it was not yet.
+    clear = np.maximum.accumulate(np.where(sign != 0, np.arange(len(grid)), -1), axis=-1)
+    before = np.concatenate([np.full((*clear.shape[:-1], 1), -1), clear[..., :-1]], axis=-1)
+    held = np.where(before >= 0, np.take_along_axis(sign, np.maximum(before, 0), -1), 0.0)
+    turned = sign * held < 0
+    number = turned.sum(axis=-1)
+    steps = (side[..., :-1] * side[..., 1:] <= 0) & (side[..., :-1] != side[..., 1:])
+    # A step belongs to the first or last turn if it lies between the clear places on either side of it.
+    after = np.arange(len(grid) - 1)
+    first, last = np.argmax(turned, axis=-1), len(grid) - 1 - np.argmax(turned[..., ::-1], axis=-1)
+    none = (number == 0)[..., None]
+    found = []
+    for place, backwards in ((first, False), (last, True)):
+        begin = np.take_along_axis(before, place[..., None], -1)
+        inside = steps & (none | ((after >= begin) & (after < place[..., None])))
+        step = (
+            len(after) - 1 - np.argmax(inside[..., ::-1], axis=-1)
+            if backwards
+            else np.argmax(inside, axis=-1)
+        )
+        left, right = (np.take_along_axis(side, (step + d)[..., None], -1)[..., 0] for d in (0, 1))
+        span = np.where(left == right, 1, left - right)
+        where = grid[step] + (grid[step + 1] - grid[step]) * left / span
+        found.append(np.where(inside.any(axis=-1), where, np.nan))
+    return np.maximum(number, steps.any(axis=-1)), found[0], found[1]
+
+
 def half_point(
     ratios: ArrayLike, samples: ArrayLike, target: float = 0.5, resamples: int = 1000, seed: int = 0
 ) -> Interval:
-    """Return the ratio at which the mean curve crosses `target`, with a bootstrap interval over rows.
+    """Return the ratio at which the mean curve first crosses `target`, with a bootstrap interval over rows.
 
     Parameters
     ----------

@@ -185,9 +185,13 @@ class CriticalFit(Shown):
         lines += [f"  {name:16} {value}" for name, value in self.rows()]
         lines += [f"  because {sentence}" for sentence in self.evidence]
         if len(self.dropped) > 1:
-            lines.append("  smallest size   critical ratio               1/nu")
+            half = self.method == "half"  # which quotes the largest size, whatever is left out
+            lines.append(
+                f"  smallest size   critical ratio               {'limit in size' if half else '1/nu'}"
+            )
             lines += [
-                f"  {row['smallest_size']:<15g} {_shown_dict(row['alpha_c']):28} {_shown_dict(row['inverse_nu'])}"
+                f"  {row['smallest_size']:<15g} {_shown_dict(row['alpha_c']):28} "
+                + _shown_dict(row.get("limit", _NONE) if half else row["inverse_nu"])
                 for row in self.dropped
             ]
         return "\n".join(lines + [f"  warning: {sentence}" for sentence in self.warnings])
@@ -236,6 +240,9 @@ def _shown(value: float | None, ends: tuple[float | None, float | None]) -> str:
         return "not reached"
     low, high = ("?" if end is None else f"{end:.4g}" for end in ends)
     return f"{value:.4g} [{low}, {high}]"
+
+
+_NONE: dict[str, Any] = {"value": None, "low": None, "high": None}
 
 
 def _shown_dict(found: dict[str, Any]) -> str:

@@ -22,13 +22,13 @@ def flat(depth: NDArray[np.float64], *, score_correlation: float = 0.0) -> NDArr
 
 @profile("llama")
 def llama(depth: NDArray[np.float64], *, early: float = 0.8, late: float = 0.2) -> NDArray[np.float64]:
-    """Early consensus, late diversification (claim C5 of arXiv 2603.01426): from `early` down to `late`."""
+    """Synthetic: agreement from `early` down to `late`, as arXiv 2603.01426 (claim C5) says of LLaMA."""
     return early + (late - early) * depth
 
 
 @profile("qwen")
 def qwen(depth: NDArray[np.float64], *, early: float = 0.2, late: float = 0.8) -> NDArray[np.float64]:
-    """Early diversity, late convergence: the reverse of `llama`."""
+    """Synthetic: agreement from `early` up to `late`, as arXiv 2603.01426 (claim C5) says of Qwen."""
     return early + (late - early) * depth
 
 

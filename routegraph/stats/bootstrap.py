@@ -63,7 +63,8 @@ class Resampled:
     def variance(self) -> Array:
         """Variance over replicates, float64[B + 1, S, A]."""
         rows = self.replicates
-        raw = np.maximum(self.moments[1] - self.moments[0] ** 2, 0)
+        raw = self.moments[1] - self.moments[0] ** 2
+        raw = np.where(raw > 1e-13 * self.moments[1], raw, 0.0)  # less than that is rounding
         return np.asarray(raw * rows / max(rows - 1, 1))
 
     @cached_property
@@ -75,6 +76,10 @@ class Resampled:
     def smoother(self) -> tuple[Array, Array]:
         """Matrices float64[A, A] that turn a curve into its smoothed self and its slope."""
         return local_quadratic(self.ratios)
+
+    def alone(self) -> Resampled:
+        """Return the same without the resamples: no interval is known."""
+        return Resampled(self.ratios, self.sizes, self.moments[:, :1], self.replicates)
 
     def from_size(self, first: int) -> Resampled:
         """Return the same without the `first` smallest sizes."""

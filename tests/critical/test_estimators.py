@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from routegraph.critical import collapse, estimators
+from routegraph.critical import collapse, estimators, slopes
 from routegraph.stats import bootstrap
 
 
@@ -21,7 +21,7 @@ def test_moment_ratios_are_those_of_the_samples():
 
 def test_peak_of_a_parabola_is_exact_on_an_uneven_grid():
     x = np.array([0.0, 0.1, 0.25, 0.3, 0.5, 0.9])
-    place, height, edge = estimators.peak_of(x, np.stack([2 - (x - 0.28) ** 2, x]))
+    place, height, edge = slopes.peak_of(x, np.stack([2 - (x - 0.28) ** 2, x]))
     assert place[0] == pytest.approx(0.28)
     assert height[0] == pytest.approx(2)
     assert edge.tolist() == [False, True]

@@ -113,6 +113,113 @@ def test_dropping_the_smallest_sizes_is_tabled():
     assert all(row["alpha_c"]["low"] <= 0.5 <= row["alpha_c"]["high"] for row in fit.dropped)
 
 
+@pytest.mark.parametrize(
+    ("inverse_nu", "sizes", "points"),
+    [(2 / 3, [16, 32, 64, 128], 81), (0.75, [16, 32, 64], 41), (1.2, [8, 16, 32], 41)],
+)
+def test_the_exponent_of_a_peak_has_no_bias_from_smoothing(inverse_nu, sizes, points):
+    """Noise so small that only the windows could make it wrong; one window for all gives .621 for 2/3."""
+    rng, x = np.random.default_rng(20), np.linspace(0.3, 0.7, points)
+    samples = np.array(
+        [1 / (1 + np.exp((x - 0.5) * s**inverse_nu / 2 + rng.normal(0, 1e-3, (8, 1)))) for s in sizes]
+    )
+    fit = fit_critical(x, samples, sizes, method="peak", zeta_over_nu=0.0, resamples=40)
+    assert fit.inverse_nu == pytest.approx(inverse_nu, abs=0.006)
+    assert fit.alpha_c == pytest.approx(0.5, abs=1e-3)
+
+
+def test_too_few_ratios_across_a_peak_are_told():
+    rng, x = np.random.default_rng(21), np.linspace(0.3, 0.7, 21)
+    sizes = [16, 64, 256]
+    samples = np.array([1 / (1 + np.exp((x - 0.5) * s / 2 + rng.normal(0, 0.3, (20, 1)))) for s in sizes])
+    fit = fit_critical(x, samples, sizes, method="peak", zeta_over_nu=0.0, resamples=40)
+    assert any("too few ratios across the peak of size" in w for w in fit.warnings)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("method", ["half", "peak", "collapse"])
+def test_equal_replicates_give_the_exponents_and_no_interval(method):
+    samples = np.repeat(curves(np.random.default_rng(0), 1, noise=0.0), 8, axis=1)
+    options = {} if method == "half" else {"zeta_over_nu": 0.0}
+    fit = fit_critical(RATIOS, samples, SIZES, method=method, **options)
+    assert fit.alpha_c == pytest.approx(0.5, abs=1e-4)
+    assert fit.ci == (None, None)
+    assert any("the replicates do not differ" in w for w in fit.warnings)
+    if method != "half":
+        assert fit.inverse_nu == pytest.approx(0.75, abs=0.002)
+        assert fit.inverse_nu_ci == (None, None)
+    if method == "collapse":
+        assert fit.quality < 1
+        assert any("an assumed error of 0.001" in w for w in fit.warnings)
+
+
+def test_equal_replicates_have_no_cumulant():
+    samples = np.repeat(curves(np.random.default_rng(0), 1), 8, axis=1)
+    with pytest.raises(ValueError, match="needs replicates that differ"):
+        fit_critical(RATIOS, samples, SIZES, method="binder")
+
+
+def test_a_bad_collapse_cannot_win_by_leaving_its_bounds():
+    """Curves with next to no error, which no exponents bring together: S is huge, and still the best there is."""
+    rng = np.random.default_rng(1)
+    samples = np.array([0.3 + 0.1 * k + (0.5 - 0.1 * k) * (RATIOS > 0.5) for k in range(3)])[:, None]
+    samples = samples + rng.normal(0, 1e-7, (3, 6, 1))
+    fit = fit_critical(RATIOS, samples, SIZES[:3], method="collapse", resamples=20)
+    assert fit.quality is None or 3 < fit.quality < 1e199
+    assert any("poor collapse" in w or "no collapse" in w for w in fit.warnings)
+
+
+def test_several_crossings_are_counted_and_the_interval_spans_them():
+    rng, grid = np.random.default_rng(2), np.linspace(0, 1, 101)
+    wave = 0.5 + 0.3 * np.sin(9.5 * (grid - 0.17)) + rng.normal(0, 0.2, (60, 1))
+    fit = fit_critical(grid, wave)
+    assert fit.details["crossings"]["number"] == 3
+    assert fit.ci[0] < 0.17 < 0.17 + 2 * np.pi / 9.5 < fit.ci[1]
+    assert any("crosses 0.5 3 times, from ratio 0.1" in w for w in fit.warnings)
+    hump = np.exp(-(((grid - 0.5) / 0.2) ** 2)) + rng.normal(0, 0.02, (60, 1))
+    fit = fit_critical(grid, hump)
+    assert fit.details["crossings"]["number"] == 2
+    assert fit.ci[0] < 0.36
+    assert fit.ci[1] > 0.64
+    assert any("a hump" in w for w in fit.warnings)
+    plain = fit_critical(RATIOS, curves(rng, 40), SIZES)
+    assert plain.details["crossings"]["number"] == 1
+    assert not any("crosses" in w or "hump" in w for w in plain.warnings)
+
+
+def test_a_dip_that_only_some_resamples_see_widens_the_interval():
+    rng, grid = np.random.default_rng(3), np.linspace(0, 1, 101)
+    curve = np.interp(grid, [0, 0.3, 0.5, 1], [0, 0.56, 0.49, 1]) + rng.normal(0, 0.06, (60, 1))
+    fit = fit_critical(grid, curve)
+    assert fit.details["crossings"]["resamples_with_another_number"] > 0.025
+    assert fit.ci[0] < 0.3
+    assert fit.ci[1] > 0.5
+
+
+@pytest.mark.parametrize("method", ["half", "collapse"])
+def test_a_place_that_moves_with_size_is_told(method):
+    rng, sizes = np.random.default_rng(4), [8, 12, 18, 26]
+    grid = np.linspace(0.2, 0.8, 61)
+    made = []
+    for size in sizes:
+        z = (grid - 0.5 - 0.6 * size**-1.5) * size**1.1 / 2
+        made.append(1 / (1 + np.exp(-z + rng.normal(0, 0.04, (200, 1)))))
+    options = {} if method == "half" else {"zeta_over_nu": 0.0}
+    fit = fit_critical(grid, np.array(made), sizes, method=method, resamples=100, **options)
+    words = "still moves" if method == "half" else "moves with the sizes"
+    assert any(words in w for w in fit.warnings)
+    if method == "half":
+        limit = fit.details["limit"]
+        assert limit["low"] < 0.5 < limit["high"] < limit["low"] + 0.02
+        assert "limit in size" in fit.summary()
+        assert fit.dropped[1]["limit"]["value"] != fit.dropped[0]["limit"]["value"]
+        assert fit.dropped[-1]["limit"]["value"] is None
+    else:
+        assert abs(fit.dropped[-1]["shift"]) > 0
+    still = fit_critical(RATIOS, curves(rng, 100), SIZES, method=method, resamples=100, **options)
+    assert not any(words in w for w in still.warnings)
+
+
 # --- verdicts and warnings ------------------------------------------------------------------------
 
 
@@ -164,6 +271,11 @@ def test_warnings():
         (lambda o: o.update(sizes=[16, 32]), "sizes must be 4 positive numbers"),
         (lambda o: o.update(ratios=RATIOS[::-1]), "increasing"),
         (lambda o: o.update(samples=None), "samples must be"),
+        (lambda o: o.update(resamples=0), "resamples must be a whole number of at least 2, got 0"),
+        (lambda o: o.update(resamples=2.5), "resamples must be a whole number of at least 2, got 2.5"),
+        (lambda o: o.update(zeta_over_nu=np.nan), "zeta_over_nu must be a finite number, got nan"),
+        (lambda o: o.update(zeta_over_nu=np.inf), "zeta_over_nu must be a finite number, got inf"),
+        (lambda o: o.update(target=np.nan), "target must be a finite number, got nan"),
     ],
 )
 def test_bad_input_is_named(change, words):

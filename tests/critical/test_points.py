@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routegraph.critical.points import crossing, half_point, susceptibility
+from routegraph.critical.points import crossing, crossings, half_point, susceptibility
 
 
 @given(at=st.floats(0.05, 0.95), slope=st.floats(0.2, 50), falling=st.booleans())
@@ -17,6 +17,47 @@ def test_crossing_is_nan_where_the_curve_never_gets_there():
     found = crossing([0, 1, 2], [[0, 0.1, 0.2], [0, 0.4, 0.6]])
     assert np.isnan(found[0])
     assert found[1] == pytest.approx(1.5)
+
+
+def crossings_by_hand(x, curve, target, noise):
+    """Walk along one curve: the side it was last clearly on, and the first step between it and the next."""
+    found, last = [], None
+    for i, value in enumerate(curve - target):
+        if abs(value) <= noise:
+            continue
+        if last is not None and (value > 0) != (curve[last] > target):
+            found.append((last, i))
+        last = i
+    steps = [
+        k
+        for k in range(len(x) - 1)
+        if (curve[k] - target) * (curve[k + 1] - target) <= 0 and curve[k] != curve[k + 1]
+    ]
+    if not steps:
+        return 0, np.nan, np.nan
+    first, final = (found[0], found[-1]) if found else ((0, len(x)), (0, len(x)))
+    chosen = (
+        next(k for k in steps if first[0] <= k < first[1]),
+        [k for k in steps if final[0] <= k < final[1]][-1],
+    )
+    places = [x[k] + (x[k + 1] - x[k]) * (target - curve[k]) / (curve[k + 1] - curve[k]) for k in chosen]
+    return max(len(found), 1), *places
+
+
+@given(
+    values=st.lists(st.integers(-4, 4), min_size=2, max_size=14),
+    noise=st.sampled_from([0.0, 0.5, 1.5]),
+)
+def test_crossings_are_what_a_walk_along_the_curve_finds(values, noise):
+    x, curve = np.cumsum(np.arange(1, len(values) + 1.0)), np.array(values, dtype=float)
+    number, first, last = crossings(x, curve, 0.5, noise)
+    expected = crossings_by_hand(x, curve, 0.5, noise)
+    assert number == expected[0]
+    assert [first, last] == pytest.approx(expected[1:], nan_ok=True)
+    if number == 0:
+        assert np.isnan(crossing(x, curve))
+    elif noise == 0:
+        assert first == pytest.approx(float(crossing(x, curve)))
 
 
 def test_half_point_interval_covers_the_truth_at_its_rate():

@@ -9,8 +9,9 @@ import numpy as np
 from scipy.special import expit
 
 from routegraph.critical.cliff import RISE, mix
-from routegraph.critical.fit import CriticalFit, fit_counts
+from routegraph.critical.counts import fit_counts
 from routegraph.critical.points import crossing
+from routegraph.critical.result import CriticalFit
 from routegraph.stats.bootstrap import interval
 from routegraph.stats.intervals import Interval
 from routegraph.validate.claims.case import (

@@ -10,7 +10,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from routegraph.critical.fit import CriticalFit, fit_counts
+from routegraph.critical.counts import fit_items
+from routegraph.critical.result import CriticalFit
 from routegraph.stats.auc import Auc, pooled_auc
 from routegraph.stats.intervals import Interval, listed
 from routegraph.stats.proportions import wilson
@@ -236,8 +237,7 @@ class Answers:
 
         Of hallucinations, the items whose task knows what one is; without any, rates are NaN.
         """
-        chosen = self.items_of(task) & (self.knowing | (kind != "hallucination"))
-        table = self.of(kind)[chosen, self.place_of(policy)]
+        table = self._counted(kind, policy, task)
         counts, trials = table.sum(axis=0), len(table)
         if not trials:
             nowhere = np.full(len(counts), np.nan)
@@ -245,16 +245,21 @@ class Answers:
         low, high = wilson(counts, np.full(len(counts), trials))
         return Rates(counts, trials, counts / trials, low, high)
 
+    def _counted(self, kind: str, policy: str, task: str | None) -> NDArray[np.bool_]:
+        """Return which replies count, bool[items, ratios]; of hallucinations, those of items whose task knows them."""
+        chosen = self.items_of(task) & (self.knowing | (kind != "hallucination"))
+        return np.asarray(self.of(kind)[chosen, self.place_of(policy)])
+
     def critical(
         self, policy: str, task: str | None = None, kind: str = "wrong", seed: int = 0
     ) -> CriticalFit | None:
         """Fit a cliff and gradual changes to a curve; None where all rates are equal or ratios too few."""
-        found = self.rates(kind, policy, task)
         at = self.apart[bool(self.bits) :]  # with bits, all of one precision
-        if len(at) < 4 or np.ptp(found.counts[at]) == 0:
+        table = self._counted(kind, policy, task)[:, at]
+        if len(at) < 4 or np.ptp(self.rates(kind, policy, task).counts[at]) == 0:
             return None
         name = f"{kind}, {policy}, {task or 'all tasks'}"
-        return fit_counts(self.ratios[at], found.counts[at], found.trials, seed=seed, observable=name)
+        return fit_items(self.ratios[at], table, seed=seed, observable=name)
 
     @cached_property
     def knowing(self) -> NDArray[np.bool_]:

@@ -242,7 +242,7 @@ def test_the_curve_is_of_one_precision(measured, monkeypatch):
     found, _ = measured
     asked = []
     monkeypatch.setattr(
-        "routegraph.validate.measure.answers.fit_counts",
+        "routegraph.validate.measure.answers.fit_items",
         lambda ratios, *_, **__: asked.append(ratios.tolist()),
     )
     wide = {**found.settings, "ratios": [0.0, 0.5, 0.7, 0.9]}
