@@ -23,6 +23,7 @@ READERS = {
     "decoded.json": ("inspect {f}", "replay {f}"),
     "fitted.json": ("inspect {f}",),
     "certified.json": ("inspect {f}",),
+    "noise.json": ("diagram {good}/measured {good}/few --policy topk --noise {f}", "inspect {f}"),
     "probed.json": ("claims {good}/measured --probes {f}", "inspect {f}"),
 }
 TRACE_READERS = (
@@ -39,6 +40,15 @@ CELL_READERS = (
     "audit {f}",
     "export {f} --to {here}/x.csv",
     "measure llama-tiny --task {good}/prompts.jsonl --policy topk --policy chunk --ratio 0 --ratio .5 --ratio .9 "
+    "--out {f}",
+)
+#: Readers of cells of few bits, and of those cut while they decode.
+FEW_READERS = ("diagram {good}/measured {f} --policy topk", "inspect {f}", "claims {f}")
+CUT_READERS = (
+    "inspect {f}",
+    "export {f} --to {here}/x.csv",
+    "certify {f}",
+    "measure llama-tiny --task {good}/prompts.jsonl --limit 3 --policy h2o --decode-budget 90 --decode-budget 40 "
     "--out {f}",
 )
 PREDICTED_READERS = (
@@ -64,7 +74,10 @@ def cases(good: Path) -> Iterator[Case]:
     yield from _texts(good)
     yield from _traces(good)
     yield from _cells(good, "measured", CELL_READERS)
+    yield from _cells(good, "few", FEW_READERS)
+    yield from _cells(good, "cut", CUT_READERS)
     yield from _cells(good, "predicted", PREDICTED_READERS)
+    yield from _skipped(good)
     yield from _sweeps(good)
     yield from _prompts(good)
     yield from _others(good)
@@ -334,6 +347,29 @@ def _cells(good: Path, which: str, lines: tuple[str, ...]) -> Iterator[Case]:
             yield _case(f"files: {which}, a cell", line, good, which, missing, "refused")
 
 
+def _skipped(good: Path) -> Iterator[Case]:
+    """Damaged cells that are left out, or worked out again, because that was asked for."""
+    lines = {
+        "measured": (CELL_READERS[-1], *(line for line in CELL_READERS if line.startswith("certify"))),
+        "predicted": PREDICTED_READERS[1:],
+        "cut": CUT_READERS[-1:],
+        "swept": SWEEP_READERS[2:],
+    }
+    for which, own in lines.items():
+        first = min(path for path in (good / which / "cells").iterdir() if not path.name.startswith("."))
+        whole = first.read_bytes()
+        for line in own:
+            for data in (b"", b"null", b"\xff\xfe", whole[: len(whole) // 2], b"{}", whole[::-1]):
+
+                def broken(
+                    folder: Path, which: str = which, name: str = first.name, data: bytes = data
+                ) -> None:
+                    shutil.copytree(good / which, folder / which)
+                    (folder / which / "cells" / name).write_bytes(data)
+
+                yield _case("files: skipped cells", f"{line} --skip-damaged", good, which, broken, "fine")
+
+
 def _sweeps(good: Path) -> Iterator[Case]:
     first = min((good / "swept/cells").glob("*.npz"))
 
@@ -475,6 +511,7 @@ def _others(good: Path) -> Iterator[Case]:
     ):
         words = ["sweep", "--n-tokens", "16", "--out", "{here}/swept", "--dask", address]
         yield Case("addresses of schedulers", tuple(words), "refused")
+    yield from _while_decoding(good)
     for device in ("meta", "cuda", "x", "", "cpu:99", "cuda:-1", "mps"):
         words = f"measure llama-tiny --task {good}/prompts.jsonl --ratio 0 --out {{here}}/m --device".split()
         yield Case("devices", (*words, device), "either" if device == "cpu:99" else "refused")
@@ -496,3 +533,41 @@ def _others(good: Path) -> Iterator[Case]:
     twice = ("--ensemble", "window", "--set", "window=3", "--set", "window=4")
     yield Case("settings", ("simulate", "--n-tokens", "16", *twice), "refused")
     yield Case("settings", ("sweep", "--n-tokens", "16", "--out", "{here}/s", *twice), "refused")
+
+
+def _while_decoding(good: Path) -> Iterator[Case]:
+    """Cuts while a reply is decoded, workers and schedulers, with what does not go with them."""
+    begin = f"measure llama-tiny --task {good}/prompts.jsonl --limit 1 --out {{here}}/m"
+    for more in (
+        "--decode-budget 0",
+        "--decode-budget 8 --decode-budget 8.5",
+        "--decode-budget 8 --ratio .5",
+        "--decode-budget 8 --keep 5",
+        "--decode-budget 8 --metrics",
+        "--decode-budget 8 --decode-interval 0",
+        "--decode-budget 8 --decode-interval -3",
+        "--decode-budget 8 --decode-interval x",
+        "--decode-interval 4",
+        "--ratio 0 --ratio .5 --decode-interval 4",
+        "--decode-budget 8 --policy nothing",
+        "--ratio 0 --workers 1000000",
+        "--ratio 0 --workers 2 --dask tcp://h",
+        "--ratio 0 --dask tcp://127.0.0.1:1",
+        "--ratio 0 --workers 0 --dask local",
+    ):
+        yield Case("while decoding, workers", tuple(f"{begin} {more}".split()), "refused")
+    for line in (
+        "diagram {good}/measured",
+        "diagram {good}/measured {good}/measured",
+        "diagram {good}/measured {good}/cut",
+        "diagram {good}/few",
+        "diagram {good}/measured {good}/swept",
+        "diagram {good}/measured {good}/few --policy random",
+        "diagram {good}/measured {good}/few --policy topk --bytes 0",
+        "diagram {good}/measured {good}/few --policy topk --bytes 2",
+        "diagram {good}/measured {good}/few --policy topk --noise {good}/simulated.json",
+        "noise llama-tiny --task {good}/prompts.jsonl --limit 1 --bits 99",
+        "noise llama-tiny --task {good}/prompts.jsonl --limit 1 --bits 4 --ratio 1",
+        "noise llama-tiny --task {good}/prompts.jsonl --limit 1 --bits 4 --policy nothing",
+    ):
+        yield Case("diagram, noise", tuple(line.replace("{good}", str(good)).split()), "refused")

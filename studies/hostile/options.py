@@ -55,6 +55,8 @@ BASE: dict[str, str] = {
     "prompts": "{good}/prompts.jsonl",
     "predict": "llama-tiny --task {good}/prompts.jsonl --limit 1 --policy topk --out {here}/predicted",
     "measure": "llama-tiny --task {good}/prompts.jsonl --limit 1 --policy topk --ratio 0 --out {here}/measured",
+    "noise": "llama-tiny --task {good}/prompts.jsonl --limit 1 --bits 4 --ratio .5",
+    "diagram": "{good}/measured {good}/few --policy topk",
     "certify": "{good}/measured",
     "audit": "{good}/measured",
     "extract": "llama-tiny --prompts {good}/prompts.jsonl --limit 1 --out {here}/x.npz",
@@ -108,11 +110,11 @@ def _values(one: object) -> tuple[str, Sequence[str]]:
     name = one.name  # type: ignore[attr-defined]
     if metavar in ("N", "STEP") and name not in ("bits",):
         return "whole number", WHOLE
-    if metavar in ("X", "RATIO", "RHO"):
+    if metavar in ("X", "RATIO", "RHO", "SHARE"):
         return "number", REAL
     if name in ("out", "plot", "to", "html", "into"):
         return "file to write", WRITTEN
-    if metavar in ("FILE", "DIR", "FILE.py", "CELLS") or name in (
+    if metavar in ("FILE", "DIR", "FILE.py", "CELLS", "FILE.py:CLASS") or name in (
         "press",
         "task",
         "prompts",
