@@ -120,7 +120,7 @@ def test_result(found, tmp_path):
             {**document, "results": [{**document["results"][0], "ratio": None}]},
             r"results\[0\].ratio must be a number",
         ),
-        ({**document, "items": [{"id": "x", "moved": [[0.5]]}]}, "item 'x' must have 4 rows of 2 ratios"),
+        ({**document, "items": [{"id": "x", "moved": [[0.5]]}]}, "item 'x' must have 5 rows of 2 ratios"),
         ([document], "must be an object"),
     ]
     for spoilt, told in bad:
