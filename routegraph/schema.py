@@ -158,15 +158,44 @@ def record(needed: Mapping[str, Kind], more: Mapping[str, Kind] | None = None) -
     return check
 
 
+#: What numbers are called wherever a result tells them.
+_FIGURES = ("mean", "stderr", "theory", "low", "high")
+
+
+def result_rows(value: Any, place: str) -> None:
+    """Take a list of objects in which means, errors and ends of intervals are numbers or null, however deep."""
+    listing(table_of(_figures))(value, place)
+
+
+def _figures(value: Any, place: str) -> None:
+    if isinstance(value, Mapping):
+        for name, one in value.items():
+            if name in _FIGURES and not isinstance(one, Mapping | list):
+                maybe(real())(one, _inside(place, name))
+            else:
+                _figures(one, _inside(place, name))
+    elif isinstance(value, list):
+        for i, one in enumerate(value):
+            _figures(one, f"{place}[{i}]")
+
+
 def _inside(place: str, name: object) -> str:
     return f"{place}.{name}" if place else str(name)
+
+
+class NoNumberError(ValueError):
+    """NaN and Infinity, which Python's reader takes and JSON does not have."""
+
+
+def _no_number(told: str) -> None:
+    raise NoNumberError(told)
 
 
 def parsed(source: str | bytes) -> Any:
     """Parse JSON; ValueError, in one sentence, whatever is wrong with it."""
     try:
-        return json.loads(source)
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        return json.loads(source, parse_constant=_no_number)
+    except (json.JSONDecodeError, UnicodeDecodeError, NoNumberError):
         raise ValueError("it is not JSON") from None
     except (RecursionError, ValueError):
         raise ValueError("it is nested too deeply, or a number has too many digits") from None

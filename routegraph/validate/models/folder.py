@@ -62,13 +62,12 @@ CONFIG = record({}, {**_FIELDS, "text_config": maybe(record({}, _FIELDS))})
 _INDEX = record({"weight_map": table_of(text)}, {"metadata": anything})
 
 #: Other files that transformers reads, and takes for objects.
-_OBJECTS = (
-    "adapter_config.json",
-    "added_tokens.json",
-    "generation_config.json",
-    "special_tokens_map.json",
-    "tokenizer_config.json",
-)
+_OBJECTS = {
+    "added_tokens.json": record({}),
+    "generation_config.json": record({}),
+    "special_tokens_map.json": record({}),
+    "tokenizer_config.json": record({}, {"model_max_length": maybe(real(1))}),
+}
 
 #: How many numbers of a model its files may hold as one, at most: eight four-bit ones in a float32, twice.
 _PACKED = 16
@@ -99,9 +98,9 @@ def check_folder(folder: Path, name: str, parameters: int | None) -> None:
     check_not_pickled(folder, name)
     for path in sorted(folder.glob("config*.json")):
         check_config(read_document(path, CONFIG, "config of a model"), name, parameters)
-    for file in _OBJECTS:
+    for file, kind in _OBJECTS.items():
         if (folder / file).is_file():
-            read_document(folder / file, record({}), "file of a model")
+            read_document(folder / file, kind, "file of a model")
     if (folder / "tokenizer.json").is_file():
         with (folder / "tokenizer.json").open("rb") as stream:
             # Read whole by the tokenizer alone: it takes a second where there are many words.

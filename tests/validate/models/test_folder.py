@@ -77,6 +77,13 @@ def test_far_larger_than_its_files(folder, capfd):
         refused(folder, "does not fit its config: .* parameters at least, and its files hold", capfd)
 
 
+@pytest.mark.parametrize("value", ["x", 0, -1, float("nan"), []])
+def test_length_of_the_tokenizer(folder, value, capfd):
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": value}))
+    refused(folder, "model_max_length must be a finite number of at least 1", capfd)
+
+
 def test_what_trips_transformers(folder, capfd):
     configure(folder, eos_token_id={}, id2label=[[3]])
     refused(folder, "cannot load model 'm'", capfd)
