@@ -8,14 +8,12 @@ import zipfile
 import numpy as np
 import pytest
 
+from routegraph.arrays import Array, Arrays, opened_arrays
 from routegraph.schema import (
-    Array,
-    Arrays,
     boolean,
     listing,
     maybe,
     one_of,
-    opened_arrays,
     parsed,
     read_document,
     real,
