@@ -114,7 +114,8 @@ def extract(
         if parts:
             parts.save(fitting[missing[done]][0], trace)
 
-    found |= zip(missing, in_order(model, trace_prompt, items, work, progress, keep), strict=True)
+    made: list[Trace] = in_order(model, trace_prompt, items, work, progress, keep)
+    found |= zip(missing, made, strict=True)
     if progress:
         progress(len(missing), len(missing), "done")
     return [trace for k in range(len(fitting)) if (trace := found[k]) is not None]
