@@ -24,7 +24,7 @@ from studies.pages import DOCS, markdown, put_between
 KILLS = 8
 PAGE = DOCS / "hostile.md"
 BEGIN, END = "<!-- kills -->", "<!-- end of kills -->"
-HEAD = ["command", "kills", "at, of the run's time", "something was finished", "other bytes", "stray files"]
+HEAD = ["command", "kills", "at, of the run's time", "files were there", "other bytes", "stray files"]
 
 #: What differs between two runs of the same thing: when they were, and how long they took.
 TIMES = {"minutes", "seconds", "runs", "started", "ended", "changed"}

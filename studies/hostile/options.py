@@ -104,7 +104,7 @@ def cases(good: Path) -> Iterator[Case]:
 def _values(one: object) -> tuple[str, Sequence[str]]:
     metavar, kind = (getattr(one, "metavar", None) or ""), type(one).__name__
     if getattr(one, "is_flag", False):
-        return "flag", ()
+        return "switch", ("x", "")
     if "Argument" in kind:
         return ("word", WORD) if getattr(one, "name", "") == "name" else ("file to read", READ)
     name = one.name  # type: ignore[attr-defined]
@@ -127,6 +127,8 @@ def _values(one: object) -> tuple[str, Sequence[str]]:
 
 def _expected(command: str, one: object, value: str, kind: str) -> str:
     flag = _flag(one)
+    if kind == "switch":
+        return "refused" if flag not in ("help", "version") else ""
     if (command, flag) in ELSEWHERE:
         return "either"
     if (flag, value) in FINE:
