@@ -77,7 +77,7 @@ def test_far_larger_than_its_files(folder, capfd):
         refused(folder, "does not fit its config: .* parameters at least, and its files hold", capfd)
 
 
-@pytest.mark.parametrize("value", ["x", 0, -1, float("nan"), []])
+@pytest.mark.parametrize("value", ["x", 0, -1, []])
 def test_length_of_the_tokenizer(folder, value, capfd):
     file = folder / "tokenizer_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": value}))
