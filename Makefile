@@ -6,7 +6,7 @@ export NO_MKDOCS_2_WARNING := 1
 # Processes that run tests side by side; each may hold a model of 3 GB.
 TESTERS ?= 2
 
-.PHONY: help demo test lint docs pages notebooks fuzz fuzz-cli bench verify zoo paper clean
+.PHONY: help demo test lint docs pages notebooks fuzz fuzz-cli kills bench verify zoo paper clean
 
 help:
 	@echo "make demo    simulate, ask and read a real model, compare; ends in what was found and demo/report.html"
@@ -17,6 +17,7 @@ help:
 	@echo "make notebooks  the examples as notebooks, into notebooks/"
 	@echo "make fuzz    the property tests on new random examples, ten times as many"
 	@echo "make fuzz-cli  hostile input to every command, counted by kind into docs/hostile.md: ten minutes"
+	@echo "make kills   SIGKILL at random moments; what goes on must end in the same bytes, into docs/hostile.md: three minutes"
 	@echo "make verify  slow checks against theory and literature"
 	@echo "make bench   speed against named peers"
 	@echo "make paper   the claims of the paper on pretrained models: hours, resumed after a kill; TINY=1: the tiny ones"
@@ -40,6 +41,10 @@ fuzz: .venv/.installed
 # Ten minutes at most, two cases at once; each is confined in memory, processes and time.
 fuzz-cli: .venv/.installed
 	$(BIN)/python -m studies.hostile
+
+# Forty kills at random moments, each followed by a run to the end.
+kills: .venv/.installed
+	$(BIN)/python -m studies.hostile.kills
 
 lint: .venv/.installed
 	$(BIN)/ruff format --check .

@@ -25,7 +25,17 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from routegraph.schema import anything, listing, maybe, read_document, record, table_of, text, whole
+from routegraph.schema import (
+    anything,
+    listing,
+    maybe,
+    read_document,
+    record,
+    result_rows,
+    table_of,
+    text,
+    whole,
+)
 
 try:
     import fcntl
@@ -39,7 +49,7 @@ RESULT = record(
         "version": text,
         "seed": maybe(whole(0, math.inf)),
         "parameters": table_of(anything),
-        "results": listing(table_of(anything)),
+        "results": result_rows,
     }
 )
 

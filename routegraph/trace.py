@@ -15,17 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph._version import __version__
+from routegraph.arrays import Array, Arrays, opened_arrays
 from routegraph.files import atomic_open
 from routegraph.graph import TokenGraph
 from routegraph.protection import Protection
 from routegraph.schema import (
-    Array,
-    Arrays,
     anything,
     boolean,
     listing,
     maybe,
-    opened_arrays,
     record,
     table_of,
     text,

@@ -8,18 +8,17 @@ import zipfile
 import numpy as np
 import pytest
 
+from routegraph.arrays import Array, Arrays, opened_arrays
 from routegraph.schema import (
-    Array,
-    Arrays,
     boolean,
     listing,
     maybe,
     one_of,
-    opened_arrays,
     parsed,
     read_document,
     real,
     record,
+    result_rows,
     table_of,
     text,
     whole,
@@ -67,7 +66,17 @@ def test_what_is_missing_is_named(name):
 
 
 @pytest.mark.parametrize(
-    "source", ["", "[" * 100_000 + "]" * 100_000, "9" * 10_000, '{"a"', b"\xff\xfe", "\ufeffx"]
+    "source",
+    [
+        "",
+        "[NaN]",
+        '{"a": -Infinity}',
+        "[" * 100_000 + "]" * 100_000,
+        "9" * 10_000,
+        '{"a"',
+        b"\xff\xfe",
+        "\ufeffx",
+    ],
 )
 def test_what_is_no_json_is_one_sentence(source, tmp_path):
     """Red before: RecursionError, and Python's words on the digits of a number."""
@@ -79,6 +88,23 @@ def test_what_is_no_json_is_one_sentence(source, tmp_path):
         read_document(path, what="result")
     with pytest.raises(ValueError, match="no result"):
         read_document(tmp_path, what="result")
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "words"),
+    [
+        ({"mean": "x"}, r"results\[0\].ger.mean must be a finite number"),
+        ({"mean": 0.5, "stderr": True}, "stderr must be"),
+        ({"at": [{"low": 10**400}]}, r"ger.at\[0\].low must be"),
+    ],
+)
+def test_figures_of_a_result_are_numbers(spoilt, words):
+    good = {"ratio": 0.5, "ger": {"mean": 0.5, "stderr": None}, "theory": {"mean": 1}, "verdict": "holds"}
+    result_rows([good], "results")
+    with pytest.raises(ValueError, match=words):
+        result_rows([{**good, "ger": spoilt}], "results")
+    with pytest.raises(ValueError, match="must be an object"):
+        result_rows([None], "results")
 
 
 def saved(tmp_path, **arrays):

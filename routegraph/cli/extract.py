@@ -58,7 +58,8 @@ def extract(
 ) -> None:
     """Score every row of a real model's cache, prompt by prompt.
 
-    One prefill a prompt; the trace file has the scores of every (layer, KV head, token).
+    One prefill a prompt; the trace file has the scores of every (layer, KV head, token). A killed run goes on where it
+    was: what it has finished lies beside the file, in a hidden folder .NAME.parts.
     """
     from routegraph.tables import many
     from routegraph.validate.presses.scorers import DEFAULT_SCORERS

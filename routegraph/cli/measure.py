@@ -129,7 +129,8 @@ def measure(
     work = Work(workers, dask, threads)
 
     asked = {
-        "policy_names": with_presses(policy or ([] if decode_budget else measuring.MEASURED_POLICIES), press),
+        "policy_names": with_presses(policy or ([] if decode_budget else measuring.MEASURED_POLICIES), press)
+        or None,
         "ratios": ratio or None,
         "keep": keep or (),
         "decode_budget": decode_budget or (),

@@ -192,7 +192,7 @@ def _run(app: typer.Typer, arguments: list[str] | None, came: list[int]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         word = "terminated" if came else "interrupted"
         status = fail(
-            f"{word}; sweep, measure, predict and model train go on where they were",
+            f"{word}; sweep, measure, predict, extract and model train go on where they were",
             128 + came[0] if came else INTERRUPTED,
         )
     except BrokenPipeError:  # whoever reads has seen enough

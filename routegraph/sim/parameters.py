@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from routegraph.choices import PRUNING, SOURCES
 from routegraph.memory import REPLICATES, check_free
 from routegraph.options import check, option
-from routegraph.schema import anything, checked, listing, real, record, table_of, text, whole
+from routegraph.schema import anything, checked, listing, maybe, real, record, table_of, text, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -232,17 +232,26 @@ def split_settings(
 #: What parameters that are stored must be, before the options are looked at, and what a stored result must be.
 _STORED = {"ensemble": text, "policy": text, "settings": table_of(anything)}
 STORED = record({"parameters": record(_STORED, {"profile": text})})
-RESULT = record(
-    {
-        "version": text,
-        "seed": whole(0, math.inf),
-        "parameters": record(
-            {**_STORED, "ratio": listing(real(0, below=1), least=1), "replicates": whole(1, REPLICATES)},
-            {"profile": text, "measures": listing(text)},
-        ),
-        "results": listing(table_of(anything)),
-    }
-)
+_FIGURE = record({"mean": maybe(real())}, {"stderr": maybe(real()), "theory": maybe(real())})
+
+
+def _row(value: Any, place: str) -> None:
+    """Take what `simulate` tells of a ratio: figures, each a mean with its error and its theory."""
+    record({"ratio": real(0, below=1)})(value, place)
+    table_of(_FIGURE)({name: told for name, told in value.items() if name != "ratio"}, place)
+
+
+_RESULT = {
+    "version": text,
+    "seed": whole(0, math.inf),
+    "parameters": record(
+        {**_STORED, "ratio": listing(real(0, below=1), least=1), "replicates": whole(1, REPLICATES)},
+        {"profile": text, "measures": listing(text)},
+    ),
+}
+RESULT = record({**_RESULT, "results": listing(_row)})
+#: Of `replay`, which tells itself what is wrong with the rows.
+RETOLD = record({**_RESULT, "results": listing(table_of(anything))})
 
 
 def from_document(document: Mapping[str, Any]) -> Parameters:

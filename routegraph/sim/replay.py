@@ -15,7 +15,7 @@ from routegraph.schema import read_document
 from routegraph.sim import store
 from routegraph.sim.measures import measures
 from routegraph.sim.observables import Sample
-from routegraph.sim.parameters import RESULT, from_document
+from routegraph.sim.parameters import RETOLD, from_document
 from routegraph.sim.run import run_replicate
 
 _UNITS = {
@@ -90,7 +90,7 @@ def _replay_result(path: Path) -> tuple[int, str | None]:
     """Run a stored `simulate` again and compare everything that it found."""
     from routegraph.sim.simulation import simulate
 
-    document = read_document(path, RESULT, "result of simulate")
+    document = read_document(path, RETOLD, "result of simulate")
     try:
         from_document(document)
     except ValueError as error:

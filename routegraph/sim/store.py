@@ -21,14 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from routegraph.arrays import Array, Arrays, opened_arrays
 from routegraph.files import atomic_open
 from routegraph.memory import REPLICATES
 from routegraph.schema import (
-    Array,
-    Arrays,
     anything,
     maybe,
-    opened_arrays,
     real,
     record,
     table_of,

@@ -211,6 +211,7 @@ def in_order(
     items: Sequence[tuple[str, tuple[Any, ...]]],
     work: Work,
     progress: Progress | None = None,
+    keep: Callable[[int, R], None] | None = None,
 ) -> list[R]:
     """Return ``function(model, *arguments)`` of all items, in their order; errors as of `compute`.
 
@@ -222,6 +223,8 @@ def in_order(
         What progress calls each, and its arguments.
     progress : callable, optional
         Called as ``progress(done, total, label)``.
+    keep : callable, optional
+        Called with the number of an item and its result as soon as it is there.
     """
     found: dict[int, R] = {}
 
@@ -237,6 +240,8 @@ def in_order(
     with closing(compute(model, function, asked(), work)) as results:
         for k, result in results:
             found[k] = result
+            if keep:
+                keep(k, result)
             if not work.here:  # where the next one is told of at once
                 told(items[k][0])
     return [found[k] for k in range(len(items))]

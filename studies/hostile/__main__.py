@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from studies.hostile import files, material, options
+from studies.hostile import calls, files, material, models, options
 from studies.hostile.harness import Case, Outcome, run_all, settle, warm_up
 from studies.pages import DOCS, markdown, put_between
 
@@ -74,7 +74,7 @@ def main() -> int:
         warm_up()
         material.make(good)
         settle()
-        cases = chosen([*options.cases(good), *files.cases(good)])
+        cases = chosen([*options.cases(good), *files.cases(good), *models.cases(good), *calls.cases(good)])
         outcomes = []
         for one in run_all(cases, work, until=until):
             outcomes.append(one)

@@ -23,6 +23,7 @@ READERS = {
     "decoded.json": ("inspect {f}", "replay {f}"),
     "fitted.json": ("inspect {f}",),
     "certified.json": ("inspect {f}",),
+    "noise.json": ("diagram {good}/measured {good}/few --policy topk --noise {f}", "inspect {f}"),
     "probed.json": ("claims {good}/measured --probes {f}", "inspect {f}"),
 }
 TRACE_READERS = (
@@ -41,6 +42,15 @@ CELL_READERS = (
     "measure llama-tiny --task {good}/prompts.jsonl --policy topk --policy chunk --ratio 0 --ratio .5 --ratio .9 "
     "--out {f}",
 )
+#: Readers of cells of few bits, and of those cut while they decode.
+FEW_READERS = ("diagram {good}/measured {f} --policy topk", "inspect {f}", "claims {f}")
+CUT_READERS = (
+    "inspect {f}",
+    "export {f} --to {here}/x.csv",
+    "certify {f}",
+    "measure llama-tiny --task {good}/prompts.jsonl --limit 3 --policy h2o --decode-budget 90 --decode-budget 40 "
+    "--out {f}",
+)
 PREDICTED_READERS = (
     "certify {good}/measured --predict {f}",
     "predict llama-tiny --task {good}/prompts.jsonl --policy topk --policy chunk --out {f}",
@@ -52,7 +62,7 @@ SWEEP_READERS = (
 )
 
 
-def _case(kind: str, line: str, good: Path, name: str, prepare: Prepare, expect: str = "either") -> Case:
+def case_of(kind: str, line: str, good: Path, name: str, prepare: Prepare, expect: str = "either") -> Case:
     """Return a case that reads ``{here}/name``."""
     words = line.replace("{f}", f"{{here}}/{name}").replace("{good}", str(good)).split()
     return Case(kind, tuple(words), expect, prepare)
@@ -64,10 +74,12 @@ def cases(good: Path) -> Iterator[Case]:
     yield from _texts(good)
     yield from _traces(good)
     yield from _cells(good, "measured", CELL_READERS)
+    yield from _cells(good, "few", FEW_READERS)
+    yield from _cells(good, "cut", CUT_READERS)
     yield from _cells(good, "predicted", PREDICTED_READERS)
+    yield from _skipped(good)
     yield from _sweeps(good)
     yield from _prompts(good)
-    yield from _others(good)
 
 
 def _writes(name: str, document: Any) -> Prepare:
@@ -80,7 +92,7 @@ def _documents(good: Path) -> Iterator[Case]:
         for seed, line in enumerate(lines):
             expect = "any" if line.startswith("replay") else "either"
             for _, spoilt in damage.sample(document, 40, seed):
-                yield _case(f"files: {name}", line, good, name, _writes(name, spoilt), expect)
+                yield case_of(f"files: {name}", line, good, name, _writes(name, spoilt), expect)
     # What would be believed: every one must be told.
     said = json.loads((good / "simulated.json").read_text())
     for place, value in (
@@ -91,9 +103,11 @@ def _documents(good: Path) -> Iterator[Case]:
         (("seed",), 1),
     ):
         made = damage.replaced(said, place, value)
-        yield _case("files: forged results", "replay {f}", good, "x.json", _writes("x.json", made), "differs")
+        yield case_of(
+            "files: forged results", "replay {f}", good, "x.json", _writes("x.json", made), "differs"
+        )
     for spoilt in (damage.replaced(said, ("results",), [{}]), damage.replaced(said, ("results",), [])):
-        yield _case(
+        yield case_of(
             "files: forged results", "replay {f}", good, "x.json", _writes("x.json", spoilt), "differs"
         )
 
@@ -120,20 +134,22 @@ def _texts(good: Path) -> Iterator[Case]:
     ]
     for line in lines:
         for text in raw.values():
-            yield _case("files: no JSON", line, good, "x.json", _text("x.json", text), "refused")
-        yield _case("files: no JSON", line, good, "x.json", _bytes("x.json", b"\xff\xfe\x00\x80"), "refused")
-        yield _case(
+            yield case_of("files: no JSON", line, good, "x.json", text_file("x.json", text), "refused")
+        yield case_of(
+            "files: no JSON", line, good, "x.json", bytes_file("x.json", b"\xff\xfe\x00\x80"), "refused"
+        )
+        yield case_of(
             "files: no file", line, good, "fifo", lambda folder: os.mkfifo(folder / "fifo"), "refused"
         )
-        yield _case("files: no file", line, good, "x", _linked("x", "x"), "refused")
-        yield _case("files: no file", line, good, "x", lambda folder: (folder / "x").mkdir(), "refused")
+        yield case_of("files: no file", line, good, "x", _linked("x", "x"), "refused")
+        yield case_of("files: no file", line, good, "x", lambda folder: (folder / "x").mkdir(), "refused")
 
 
-def _text(name: str, text: str) -> Prepare:
+def text_file(name: str, text: str) -> Prepare:
     return lambda folder: (folder / name).write_text(text, "utf-8") and None
 
 
-def _bytes(name: str, data: bytes) -> Prepare:
+def bytes_file(name: str, data: bytes) -> Prepare:
     return lambda folder: (folder / name).write_bytes(data) and None
 
 
@@ -238,13 +254,13 @@ def _traces(good: Path) -> Iterator[Case]:
 
     for change in _trace_changes().values():
         for line in TRACE_READERS[:4]:
-            yield _case("files: trace", line, good, name, changed(change), "refused")
+            yield case_of("files: trace", line, good, name, changed(change), "refused")
     for change in _later_changes().values():
         for line in (TRACE_READERS[0], TRACE_READERS[1]):
-            yield _case("files: trace, what is read later", line, good, name, changed(change), "either")
+            yield case_of("files: trace, what is read later", line, good, name, changed(change), "either")
     slot = _later_changes()["slot far out"]
     for line in (TRACE_READERS[1], TRACE_READERS[4]):
-        yield _case("files: trace, what is read later", line, good, name, changed(slot), "refused")
+        yield case_of("files: trace, what is read later", line, good, name, changed(slot), "refused")
     header = json.loads(damage.read_arrays(source)["header"].tobytes())
     header["traces"] = header["traces"][:1]
     for seed, line in enumerate(TRACE_READERS[:4]):
@@ -255,10 +271,10 @@ def _traces(good: Path) -> Iterator[Case]:
                     old.clear()
                     old.update(new)
 
-            yield _case("files: trace header", line, good, name, changed(rewrite))
+            yield case_of("files: trace header", line, good, name, changed(rewrite))
     for line in TRACE_READERS[:3]:
         for member in ("0/scores/expected_attention", "0/graph/slot", "header"):
-            yield _case(
+            yield case_of(
                 "files: zip bombs",
                 line,
                 good,
@@ -267,7 +283,7 @@ def _traces(good: Path) -> Iterator[Case]:
                 "refused",
             )
         for shape in ((10**18,), (2**40, 2**40), (-1,), (4, 2, 10**9), (0,)):
-            yield _case(
+            yield case_of(
                 "files: shapes that lie",
                 line,
                 good,
@@ -278,7 +294,7 @@ def _traces(good: Path) -> Iterator[Case]:
                 "refused",
             )
         for kind in ("|O", "<M8[s]", "|V8"):
-            yield _case(
+            yield case_of(
                 "files: shapes that lie",
                 line,
                 good,
@@ -290,14 +306,19 @@ def _traces(good: Path) -> Iterator[Case]:
             )
         whole = source.read_bytes()
         for part in range(1, 8):
-            yield _case(
-                "files: cut off", line, good, name, _bytes(name, whole[: len(whole) * part // 8]), "refused"
+            yield case_of(
+                "files: cut off",
+                line,
+                good,
+                name,
+                bytes_file(name, whole[: len(whole) * part // 8]),
+                "refused",
             )
         draw = random.Random(0)
         for _ in range(12):
             flipped = bytearray(whole)
             flipped[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
-            yield _case("files: flipped bits", line, good, name, _bytes(name, bytes(flipped)))
+            yield case_of("files: flipped bits", line, good, name, bytes_file(name, bytes(flipped)))
 
 
 def _cells(good: Path, which: str, lines: tuple[str, ...]) -> Iterator[Case]:
@@ -315,23 +336,46 @@ def _cells(good: Path, which: str, lines: tuple[str, ...]) -> Iterator[Case]:
     for seed, line in enumerate(lines):
         for _, made in damage.sample(cell, 20, seed):
             prepare = spoilt(f"cells/{first.name}", damage.resealed(made))
-            yield _case(f"files: {which}, a cell", line, good, which, prepare)
+            yield case_of(f"files: {which}, a cell", line, good, which, prepare)
         for _, made in damage.sample(run, 20, seed):
-            yield _case(f"files: {which}, run.json", line, good, which, spoilt("run.json", made))
+            yield case_of(f"files: {which}, run.json", line, good, which, spoilt("run.json", made))
         for text in (damage.nested(100_000), "", "null", "[]", '{"checksum": null}'):
 
             def broken(folder: Path, text: str = text) -> None:
                 shutil.copytree(good / which, folder / which)
                 (folder / which / "cells" / first.name).write_text(text)
 
-            yield _case(f"files: {which}, a cell", line, good, which, broken, "refused")
+            yield case_of(f"files: {which}, a cell", line, good, which, broken, "refused")
 
         def missing(folder: Path) -> None:
             shutil.copytree(good / which, folder / which)
             shutil.rmtree(folder / which / "cells")
 
         if not line.startswith(("measure", "predict")):
-            yield _case(f"files: {which}, a cell", line, good, which, missing, "refused")
+            yield case_of(f"files: {which}, a cell", line, good, which, missing, "refused")
+
+
+def _skipped(good: Path) -> Iterator[Case]:
+    """Damaged cells that are left out, or worked out again, because that was asked for."""
+    lines = {
+        "measured": (CELL_READERS[-1], *(line for line in CELL_READERS if line.startswith("certify"))),
+        "predicted": PREDICTED_READERS[1:],
+        "cut": CUT_READERS[-1:],
+        "swept": SWEEP_READERS[2:],
+    }
+    for which, own in lines.items():
+        first = min(path for path in (good / which / "cells").iterdir() if not path.name.startswith("."))
+        whole = first.read_bytes()
+        for line in own:
+            for data in (b"", b"null", b"\xff\xfe", whole[: len(whole) // 2], b"{}", whole[::-1]):
+
+                def broken(
+                    folder: Path, which: str = which, name: str = first.name, data: bytes = data
+                ) -> None:
+                    shutil.copytree(good / which, folder / which)
+                    (folder / which / "cells" / name).write_bytes(data)
+
+                yield case_of("files: skipped cells", f"{line} --skip-damaged", good, which, broken, "fine")
 
 
 def _sweeps(good: Path) -> Iterator[Case]:
@@ -383,7 +427,7 @@ def _sweeps(good: Path) -> Iterator[Case]:
     ]
     for change in changes:
         for line in (*SWEEP_READERS, f"replay {{here}}/swept/cells/{first.name}"):
-            yield _case("files: a sweep's cell", line, good, "swept", changed(change), "refused")
+            yield case_of("files: a sweep's cell", line, good, "swept", changed(change), "refused")
     run = json.loads((good / "swept/run.json").read_text())
     for seed, line in enumerate(SWEEP_READERS):
         for _, made in damage.sample(run, 12, seed):
@@ -392,7 +436,7 @@ def _sweeps(good: Path) -> Iterator[Case]:
                 shutil.copytree(good / "swept", folder / "swept")
                 damage.write(folder / "swept/run.json", made)
 
-            yield _case("files: a sweep's run.json", line, good, "swept", spoilt)
+            yield case_of("files: a sweep's run.json", line, good, "swept", spoilt)
 
 
 def _prompts(good: Path) -> Iterator[Case]:
@@ -404,7 +448,9 @@ def _prompts(good: Path) -> Iterator[Case]:
     )
     for seed, line in enumerate(lines):
         for _, made in damage.sample(first, 40, seed):
-            yield _case("files: prompts", line, good, "x.jsonl", _text("x.jsonl", json.dumps(made) + "\n"))
+            yield case_of(
+                "files: prompts", line, good, "x.jsonl", text_file("x.jsonl", json.dumps(made) + "\n")
+            )
         for change in (
             {"evidence": [[0, 10**9]]},
             {"evidence": [[5, 2]]},
@@ -420,7 +466,7 @@ def _prompts(good: Path) -> Iterator[Case]:
             {"context": "word " * 100_000},
         ):
             text = json.dumps({**first, **change}) + "\n"
-            yield _case("files: prompts", line, good, "x.jsonl", _text("x.jsonl", text))
+            yield case_of("files: prompts", line, good, "x.jsonl", text_file("x.jsonl", text))
         for text in (
             "",
             "\n\n",
@@ -432,67 +478,4 @@ def _prompts(good: Path) -> Iterator[Case]:
             "NaN\n",
             "\x00",
         ):
-            yield _case("files: prompts", line, good, "x.jsonl", _text("x.jsonl", text), "refused")
-
-
-def _others(good: Path) -> Iterator[Case]:
-    """Outputs that are inputs, files of Python that fail, addresses that can be none."""
-    both = {
-        "compare {f} --out {f}": "trace.npz",
-        "compare {f} --plot {f}.svg --out {f}.svg": "trace.npz",
-        "report {f} --out {f}": "trace.npz",
-        "export {f} --to {f}": "simulated.json",
-        "extract llama-tiny --prompts {f} --out {f}": "prompts.jsonl",
-        "fit {f} --observable ger --out {f}/run.json": "swept",
-        "claims {f} --out {f}/run.json": "measured",
-        "certify {f} --out {f}/run.json": "measured",
-    }
-    for line, name in both.items():
-
-        def copied(folder: Path, name: str = name) -> None:
-            (shutil.copytree if (good / name).is_dir() else shutil.copy)(good / name, folder / name)
-
-        yield _case("outputs that are inputs", line, good, name, copied, "refused")
-    for text in (
-        "raise ValueError('x')",
-        "1/0",
-        "import nothing",
-        "def (",
-        "import sys; sys.exit(0)",
-        "\x00",
-    ):
-        for line in ("list --load {f}", "simulate --n-tokens 16 --replicates 1 --load {f}"):
-            yield _case("files of Python", line, good, "x.py", _text("x.py", text), "refused")
-    for address in (
-        "tls://h:1",
-        "tcp://",
-        "tcp://h:99999999",
-        "x",
-        "http://h:1",
-        ":1",
-        "tcp://\x1b[31m:1",
-        "",
-    ):
-        words = ["sweep", "--n-tokens", "16", "--out", "{here}/swept", "--dask", address]
-        yield Case("addresses of schedulers", tuple(words), "refused")
-    for device in ("meta", "cuda", "x", "", "cpu:99", "cuda:-1", "mps"):
-        words = f"measure llama-tiny --task {good}/prompts.jsonl --ratio 0 --out {{here}}/m --device".split()
-        yield Case("devices", (*words, device), "either" if device == "cpu:99" else "refused")
-    for name, value in (("residual", "no"), ("n_tokens", "5.5"), ("policy_parameters", "3")):
-        yield Case("settings", ("simulate", "--n-tokens", "16", "--set", f"{name}={value}"), "refused")
-    for setting in (
-        "window=nan",
-        "window=-1",
-        "window=1e400",
-        "window=[[",
-        "window=" + "(" * 500,
-        "window=x",
-    ):
-        yield Case(
-            "settings",
-            ("simulate", "--n-tokens", "16", "--replicates", "1", "--ensemble", "window", "--set", setting),
-            "refused",
-        )
-    twice = ("--ensemble", "window", "--set", "window=3", "--set", "window=4")
-    yield Case("settings", ("simulate", "--n-tokens", "16", *twice), "refused")
-    yield Case("settings", ("sweep", "--n-tokens", "16", "--out", "{here}/s", *twice), "refused")
+            yield case_of("files: prompts", line, good, "x.jsonl", text_file("x.jsonl", text), "refused")

@@ -171,7 +171,7 @@ def run_here(arguments: Sequence[str], folder: Path) -> None:
     os.chdir(folder)
     try:
         with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
-            status = _call(list(arguments))
+            status = call(list(arguments))
     finally:
         os.chdir(before)
     if status:
@@ -204,7 +204,7 @@ def _start(case: Case, folder: Path) -> int:
             os.dup2(opened, number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.chdir(folder)
-        status = _call([argument.replace("{here}", str(folder)) for argument in case.arguments])
+        status = call([argument.replace("{here}", str(folder)) for argument in case.arguments])
     except BaseException:
         traceback.print_exc()
     finally:
@@ -233,7 +233,7 @@ def _processes() -> int:
     return sum(int(name.isdigit()) for name in os.listdir("/proc")) * 16
 
 
-def _call(arguments: list[str]) -> int:
+def call(arguments: list[str]) -> int:
     """Run the command line as ``python -m routegraph`` does, and return its exit status."""
     from routegraph.cli.main import main
 

@@ -17,6 +17,9 @@ MADE = (
     "extract llama-tiny --prompts prompts.jsonl --graphs --limit 4 --out trace.npz",
     "measure llama-tiny --task prompts.jsonl --policy topk --policy chunk --ratio 0 --ratio .5 --ratio .9 "
     "--out measured",
+    "measure llama-tiny --task prompts.jsonl --policy topk --ratio 0 --ratio .5 --ratio .9 --bits 4 --out few",
+    "measure llama-tiny --task prompts.jsonl --limit 3 --policy h2o --decode-budget 90 --decode-budget 40 --out cut",
+    "noise llama-tiny --task prompts.jsonl --limit 2 --bits 4 --ratio .5 --out noise.json",
     "predict llama-tiny --task prompts.jsonl --policy topk --policy chunk --out predicted",
     "certify measured --risk .6 --confidence .6 --out certified.json",
     "certify measured --predict predicted --risk .6 --confidence .6 --out dialled.json",

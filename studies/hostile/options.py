@@ -55,6 +55,8 @@ BASE: dict[str, str] = {
     "prompts": "{good}/prompts.jsonl",
     "predict": "llama-tiny --task {good}/prompts.jsonl --limit 1 --policy topk --out {here}/predicted",
     "measure": "llama-tiny --task {good}/prompts.jsonl --limit 1 --policy topk --ratio 0 --out {here}/measured",
+    "noise": "llama-tiny --task {good}/prompts.jsonl --limit 1 --bits 4 --ratio .5",
+    "diagram": "{good}/measured {good}/few --policy topk",
     "certify": "{good}/measured",
     "audit": "{good}/measured",
     "extract": "llama-tiny --prompts {good}/prompts.jsonl --limit 1 --out {here}/x.npz",
@@ -102,17 +104,17 @@ def cases(good: Path) -> Iterator[Case]:
 def _values(one: object) -> tuple[str, Sequence[str]]:
     metavar, kind = (getattr(one, "metavar", None) or ""), type(one).__name__
     if getattr(one, "is_flag", False):
-        return "flag", ()
+        return "switch", ("x", "")
     if "Argument" in kind:
         return ("word", WORD) if getattr(one, "name", "") == "name" else ("file to read", READ)
     name = one.name  # type: ignore[attr-defined]
     if metavar in ("N", "STEP") and name not in ("bits",):
         return "whole number", WHOLE
-    if metavar in ("X", "RATIO", "RHO"):
+    if metavar in ("X", "RATIO", "RHO", "SHARE"):
         return "number", REAL
     if name in ("out", "plot", "to", "html", "into"):
         return "file to write", WRITTEN
-    if metavar in ("FILE", "DIR", "FILE.py", "CELLS") or name in (
+    if metavar in ("FILE", "DIR", "FILE.py", "CELLS", "FILE.py:CLASS") or name in (
         "press",
         "task",
         "prompts",
@@ -125,6 +127,8 @@ def _values(one: object) -> tuple[str, Sequence[str]]:
 
 def _expected(command: str, one: object, value: str, kind: str) -> str:
     flag = _flag(one)
+    if kind == "switch":
+        return "refused" if flag not in ("help", "version") else ""
     if (command, flag) in ELSEWHERE:
         return "either"
     if (flag, value) in FINE:

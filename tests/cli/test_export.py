@@ -77,7 +77,7 @@ def test_a_trace_is_exported_slot_by_slot(capsys, tmp_path):
         (["trace.npz", "--to", "g.csv", "--replicate", "0"], ["replicate is for a result of simulate"]),
         (["missing.json", "--to", "g.csv"], ["missing.json"]),
         (["foreign.json", "--to", "g.csv"], ["foreign.json"]),
-        (["other.json", "--to", "g.csv"], ["not a result of simulate"]),
+        (["other.json", "--to", "g.csv"], ["no result of simulate"]),
     ],
 )
 def test_bad_input_is_one_plain_line(capsys, result_file, tmp_path, monkeypatch, arguments, words):

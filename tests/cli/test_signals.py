@@ -9,7 +9,7 @@ import time
 import pytest
 
 SWEEP = [
-    *("sweep", "--n-layers", "2", "--n-heads", "2", "--out", "s", "--replicates", "2000000"),
+    *("sweep", "--n-layers", "8", "--n-heads", "2", "--out", "s", "--replicates", "10000"),
     *("--n-tokens", "16", "--n-tokens", "4096"),
 ]
 
@@ -51,5 +51,5 @@ def test_a_sweep_keeps_its_cells_and_says_one_line(tmp_path, number, word, optio
         tmp_path, [*SWEEP, *options], number, lambda: run.exists() and '"seed"' in run.read_text(), group=True
     )
     assert status == 128 + number
-    assert err == f"error: {word}; sweep, measure, predict and model train go on where they were\n"
+    assert err == f"error: {word}; sweep, measure, predict, extract and model train go on where they were\n"
     assert not [path.name for path in (tmp_path / "s").rglob("*.tmp")]

@@ -318,8 +318,13 @@ def _moved(grid: Grid, noise: Mapping[str, Any]) -> Floats:
 def _of_items(grid: Grid, noise: Mapping[str, Any]) -> Floats:
     """Return the attention that moves in each item, float64[n_items, n_bits, n_ratios], NaN where it is not told."""
     told = noise["parameters"]
-    bits = [told["bits"].index(one) for one in grid.bits]
-    ratios = [told["ratios"].index(one) for one in grid.ratios.tolist()]
+    own = (("bits", list(grid.bits)), ("ratios", grid.ratios.tolist()))
+    for name, wanted in own:
+        if lacking := [one for one in wanted if one not in told[name]]:
+            raise ValueError(
+                f"the noise of its items lacks {name} {lacking[0]!r}; measure it with these, too"
+            )
+    bits, ratios = ([told[name].index(one) for one in wanted] for name, wanted in own)
     by_id = {row["id"]: np.array(row["moved"])[np.ix_(bits, ratios)] for row in noise.get("items", ())}
     nowhere = np.full(grid.kept.shape, np.nan)
     return np.stack([by_id.get(name, nowhere) for name in grid.ids])

@@ -58,8 +58,9 @@ def planned(
         raise ValueError("give either ratios or numbers of rows to keep, not both")
     default = [0.0] if len(keep) or len(decode_budget) else list(MEASURED_RATIOS)
     asked = check_ratios(default if ratios is None else list(ratios))
-    names = policy_names or (DECODED_POLICIES if len(decode_budget) else MEASURED_POLICIES)
-    return Measuring(names, [0.0, *asked], keep=keep, decode_budget=decode_budget, **options)
+    if policy_names is None:
+        policy_names = DECODED_POLICIES if len(decode_budget) else MEASURED_POLICIES
+    return Measuring(policy_names, [0.0, *asked], keep=keep, decode_budget=decode_budget, **options)
 
 
 def check_metrics(plan: Measuring, metrics: bool) -> None:

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from routegraph.validate.models.sums import write_sums
+
 
 class DownloadError(OSError):
     """A model could not be fetched or stored; the message is one plain sentence."""
@@ -54,7 +56,8 @@ def make_once(folder: Path, build: Callable[[Path], None]) -> None:
     """Let `build` fill a folder unless it is there already.
 
     It is made in a folder beside the target and renamed at the end: no other process ever sees a half-made
-    one, a second process waits for the first, and what a killed run left is cleared by the next.
+    one, a second process waits for the first, and what a killed run left is cleared by the next. The sums of its files
+    are kept with them: see `sums.check_sums`.
 
     Raises
     ------
@@ -74,6 +77,7 @@ def make_once(folder: Path, build: Callable[[Path], None]) -> None:
         partial.mkdir()
         try:
             build(partial)
+            write_sums(partial)
             os.replace(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

@@ -16,7 +16,7 @@ from routegraph.validate.models.gguf import header, read_gguf
 from routegraph.validate.models.parts import Progress
 from routegraph.validate.models.quiet import quiet
 from routegraph.validate.models.size import ITEM, check_fits
-from routegraph.validate.models.wheel import sha256_of
+from routegraph.validate.models.sums import check_sums, sha256_of
 
 #: Part of a folder's name; raised when `convert` writes something else than before.
 _REVISION = 1
@@ -70,6 +70,7 @@ def converted(
 
     folder = cache_folder() / "gguf" / f"{sha256_of(gguf_file)[:32]}-{_REVISION}"
     if folder.is_dir():
+        check_sums(folder, gguf_file.stem)
         return folder, ""
     parameters = header(gguf_file).parameters
     check_fits(gguf_file.stem, parameters, dtype, device)

@@ -19,6 +19,7 @@ from routegraph.validate.models.adapter import Adapter, apply_adapter, is_adapte
 from routegraph.validate.models.attention import implementation
 from routegraph.validate.models.cache import DownloadError
 from routegraph.validate.models.families import check_family, known_family
+from routegraph.validate.models.folder import check_config, check_folder
 from routegraph.validate.models.limits import max_context
 from routegraph.validate.models.machine import check_device, use_threads
 from routegraph.validate.models.origin import Origin, is_gguf
@@ -34,7 +35,6 @@ from routegraph.validate.models.sources import (
 )
 from routegraph.validate.models.whole import (
     check_ids,
-    check_not_pickled,
     check_tokenizer,
     check_weights,
     read_network,
@@ -182,13 +182,10 @@ def _from_files(
 ) -> Loaded:
     """Load what transformers reads by itself, a folder or a hub id, and add an adapter to it."""
     import torch
-    from transformers import AutoConfig
 
     with quiet():
-        with _in_one_line(name):
-            config = AutoConfig.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
+        config = _read_config(name, source, offline, parameters)
         check_family(config, name)
-        check_not_pickled(Path(source), name)
         check_fits(name, parameters, dtype, device)
         tokenizer = _read_tokenizer(name, source, offline)
         with _in_one_line(name):
@@ -209,15 +206,39 @@ def _from_files(
     return wrap(network, tokenizer, name)
 
 
+def _read_config(name: str, source: str, offline: bool, parameters: int | None) -> Any:
+    """Return the configuration of a folder or hub model, checked before transformers makes anything of it."""
+    from transformers import AutoConfig, PretrainedConfig
+
+    if Path(source).is_dir():
+        check_folder(Path(source), name, parameters)
+    else:
+        with _in_one_line(name):
+            told, _ = PretrainedConfig.get_config_dict(source, local_files_only=offline)
+        check_config(told, name, parameters)
+    with _in_one_line(name):
+        return AutoConfig.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
+
+
+#: What transformers, tokenizers and safetensors raise with words that a user can make use of.
+_TOLD = (OSError, ValueError, RuntimeError, ImportError)
+
+
 @contextmanager
 def _in_one_line(name: str) -> Iterator[None]:
-    """Turn what transformers raises for files that it cannot read into a ValueError of one line."""
+    """Turn whatever is raised for files that cannot be read into a ValueError of one line."""
     from safetensors import SafetensorError
 
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    except MemoryError:
+        raise
+    except (*_TOLD, SafetensorError) as error:
         raise ValueError(f"cannot load model {name!r}: {one_line(error)}") from None
+    except Exception:  # whatever the libraries trip over
+        raise ValueError(
+            f"cannot load model {name!r}: its files hold something else than transformers expects of them"
+        ) from None
 
 
 def _in_memory(network: Any, tokenizer: Any) -> Loaded:
@@ -253,15 +274,13 @@ def cache_row(model: str | Path, dtype: str = "float32") -> int:
         As `load`, of a model or dtype that is unknown.
     """
     check_installed()
-    from transformers import AutoConfig
-
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; choose from: {', '.join(DTYPES)}")
-    name, source, offline, _ = _resolve(str(model), None)
+    name, source, offline, parameters = _resolve(str(model), None)
     if offline and is_adapter(Path(source)):
-        _, source, offline, _ = _resolve(read_adapter(Path(source)).base, None)
-    with quiet(), _in_one_line(name):
-        config = AutoConfig.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
+        _, source, offline, parameters = _resolve(read_adapter(Path(source)).base, None)
+    with quiet():
+        config = _read_config(name, source, offline, parameters)
     n_layers, n_heads, _, head_dim = shape_of(config)
     return cache_bytes(n_layers, n_heads, head_dim, 1, dtype)
 
@@ -282,7 +301,9 @@ def load_tokenizer(model: str | Path, progress: Progress | None = None) -> Any:
     check_installed()
     if is_gguf(model):
         return load(model, progress=progress).tokenizer
-    name, source, offline, _ = _resolve(str(model), progress)
+    name, source, offline, parameters = _resolve(str(model), progress)
+    if Path(source).is_dir() and not is_adapter(Path(source)):
+        check_folder(Path(source), name, parameters)
     return _read_tokenizer(name, source, offline)
 
 

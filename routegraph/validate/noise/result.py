@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph._version import __version__
-from routegraph.files import read_result
+from routegraph.schema import anything, listing, read_document, real, record, shown, text
 from routegraph.stats.bootstrap import interval, resample_weights
 from routegraph.stats.intervals import Interval, interval_dict
 from routegraph.tables import Grid, Page, Shown, many, note, words
@@ -143,12 +143,29 @@ class LogitNoise(Shown):
         }
 
 
+#: What is read of the file that `routegraph noise --out` writes.
+_SHARE = real(0, 1 + 1e-9)
+_NOISE = record(
+    {
+        "parameters": record({"bits": listing(text), "ratios": listing(real(0, below=1))}),
+        "noise": anything,
+        "results": listing(record({"bits": text, "ratio": real(0, below=1), "simulated": _SHARE})),
+        "items": listing(record({"id": text, "moved": listing(listing(_SHARE))})),
+    }
+)
+
+
 def read_noise(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what `routegraph noise --out` wrote; ValueError where the file holds something else."""
-    document = read_result(path, "routegraph noise")
-    if "noise" not in document:
-        raise ValueError(f"{str(path)!r} is no result of routegraph noise")
-    return document
+    found: dict[str, Any] = read_document(path, _NOISE, "result of routegraph noise")
+    shape = (len(found["parameters"]["bits"]), len(found["parameters"]["ratios"]))
+    for item in found["items"]:
+        if [len(row) for row in item["moved"]] != [shape[1]] * shape[0]:
+            raise ValueError(
+                f"{str(path)!r} is no result of routegraph noise: item {shown(item['id'])} must have "
+                f"{many(shape[0], 'row')} of {many(shape[1], 'ratio')}"
+            )
+    return found
 
 
 def _cell(found: Interval) -> str:

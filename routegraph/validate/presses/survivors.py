@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from routegraph.arrays import Array, opened_arrays
 from routegraph.files import atomic_open
-from routegraph.schema import Array, opened_arrays
 from routegraph.survival import Survival, check_ratios
 from routegraph.validate.models.attention import seen_rows
 from routegraph.validate.models.families import family_of

@@ -7,14 +7,12 @@ known. Question-aware: it sees the question after it.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from routegraph._version import __version__
 from routegraph.files import check_apart, check_writable
 from routegraph.options import check_names, takes
 from routegraph.trace import Trace
@@ -34,6 +32,7 @@ from routegraph.validate.presses.scorers import (
 from routegraph.validate.prompts.asking import Asks
 from routegraph.validate.prompts.prompt import Prompt, counted_once, occurrences, prompts_bytes, read_prompts
 from routegraph.validate.prompts.tokens import Context, UnfitPromptError, read_context, tell_set_aside, unfit
+from routegraph.validate.traces.parts import Parts, versions
 from routegraph.validate.traces.read_graph import GraphRecorder
 from routegraph.validate.work import HERE, Work, in_order
 
@@ -47,6 +46,7 @@ def extract(
     graphs: bool = False,
     scorers: Sequence[Any] = DEFAULT_SCORERS,
     work: Work = HERE,
+    parts: Parts | None = None,
     **options: Any,
 ) -> list[Trace]:
     """Prefill each prompt's context once and keep the scores, token spans and answer tokens.
@@ -71,6 +71,8 @@ def extract(
         See `routegraph.validate.presses.scorers.score_tables`. All are asked in the same prefill.
     work : Work
         Who computes the traces: see `routegraph.validate.work.Work`; by default the calling process.
+    parts : Parts, optional
+        Where finished traces are kept, and taken from.
     **options
 
     Returns
@@ -96,18 +98,27 @@ def extract(
         except UnfitPromptError as error:
             aside.append((prompt.id, str(error)))
     tell_set_aside(aside, len(prompts))
+    found = {k: parts.load(prompt) for k, (prompt, _) in enumerate(fitting)} if parts else {}
+    missing = [k for k in range(len(fitting)) if found.get(k) is None]
     items = []
-    expect(progress, model, [len(context.token_ids) for _, context in fitting], len(fitting), work.workers)
-    for done, (prompt, context) in enumerate(fitting):
+    expect(progress, model, [len(fitting[k][1].token_ids) for k in missing], len(missing), work.workers)
+    for done, k in enumerate(missing):
+        prompt, context = fitting[k]
         told, label = None, prompt.id
         if work.here:
-            told = _layers_told(progress, prompt.id, done, len(fitting), model.n_layers)
+            told = _layers_told(progress, prompt.id, done, len(missing), model.n_layers)
             label = f"{prompt.id}, layer 0/{model.n_layers}"
         items.append((label, (prompt, context, scorers, chunk_length, graphs, told)))
-    traces = in_order(model, trace_prompt, items, work, progress)
+
+    def keep(done: int, trace: Trace) -> None:
+        if parts:
+            parts.save(fitting[missing[done]][0], trace)
+
+    made: list[Trace] = in_order(model, trace_prompt, items, work, progress, keep)
+    found |= zip(missing, made, strict=True)
     if progress:
-        progress(len(fitting), len(fitting), "done")
-    return traces
+        progress(len(missing), len(missing), "done")
+    return [trace for k in range(len(fitting)) if (trace := found[k]) is not None]
 
 
 @takes(Asks)
@@ -127,6 +138,9 @@ def extract_to_file(
     **options: Any,
 ) -> list[Trace]:
     """Load a model, extract the traces of a prompts file and write them, with what made them, to one file.
+
+    A call that was interrupted or killed is gone on with by the next one, prompt by prompt: what is finished lies in a
+    hidden folder beside the file, ``.NAME.parts``, until that is whole.
 
     Parameters
     ----------
@@ -157,7 +171,13 @@ def extract_to_file(
         raise ValueError(f"limit must be at least 1, got {limit}")
     listed = read_prompts(prompts)[:limit]
     loaded = work.load(model, dtype=dtype, device=device, progress=progress)
-    traces = extract(loaded, listed, chunk_length, progress, graphs, scorers, work, **options)
+    parts = Parts.of(out, loaded, scorers, (chunk_length, graphs, asks, work.n_threads()))
+    try:
+        traces = extract(loaded, listed, chunk_length, progress, graphs, scorers, work, parts, **options)
+    except ValueError:  # refused: nothing is left
+        if parts:
+            parts.remove()
+        raise
     parameters = {
         "model": loaded.name,
         "prompts": Path(prompts).name,
@@ -170,14 +190,16 @@ def extract_to_file(
         **asks.asking(loaded),
     }
     Trace.save(out, traces, provenance(loaded, prompts, parameters))
-    return traces
+    if parts is None:
+        return traces
+    parts.remove()
+    return Trace.load(out)  # those of parts read their graphs when they are asked for
 
 
 def provenance(
     model: Loaded, prompts: str | os.PathLike[str], parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return what made a trace file: parameters, the model's and the prompts' fingerprints, versions."""
-    packages = ("torch", "transformers", "tokenizers", "kvpress", "numpy")
     return {
         "command": "extract",
         "parameters": dict(parameters),
@@ -186,10 +208,7 @@ def provenance(
             "name": Path(prompts).name,
             "sha256": hashlib.sha256(prompts_bytes(prompts)).hexdigest(),
         },
-        "versions": {
-            "routegraph": __version__,
-            **{package: importlib.metadata.version(package) for package in packages},
-        },
+        "versions": versions(),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from routegraph.schema import anything, maybe, read_document, record, table_of, text, whole
+from routegraph.schema import anything, maybe, read_document, record, result_rows, table_of, text, whole
 from routegraph.survival import n_kept
 from routegraph.tables import Grid, all_of, compact, many, show, spanned
 from routegraph.validate.traces.inspect import SLOTS_AT, Inspection, Means
@@ -21,7 +21,10 @@ _WIDTH = 64
 
 
 #: What is read of any result.
-TOLD = record({"version": text}, {"seed": maybe(whole(0, math.inf)), "parameters": maybe(table_of(anything))})
+TOLD = record(
+    {"version": text},
+    {"seed": maybe(whole(0, math.inf)), "parameters": maybe(table_of(anything)), "results": result_rows},
+)
 
 
 def of_other_file(path: Path) -> dict[str, Any] | None:

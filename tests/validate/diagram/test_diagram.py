@@ -16,7 +16,7 @@ from routegraph.validate.measure.result import Measured
 from routegraph.validate.measure.run import measure
 from routegraph.validate.models.load import load
 from routegraph.validate.quantise.precision import Precision
-from routegraph.validate.quantise.size import cache_bytes
+from routegraph.validate.quantise.size import quantised_bytes
 from routegraph.validate.tasks import load_task
 from tests.helpers.commands import run
 
@@ -72,9 +72,9 @@ def test_every_cell_is_where_it_was_measured(folders, grid):
         order = np.argsort(found.ids)
         assert (grid.right[:, k] == found.right[order, 0, bool(bits) :]).all()
         rows = [[n_kept(int(n), ratio) for n in found.n_context] for ratio in grid.ratios]
-        whole = np.array([cache_bytes([n], 32) for n in found.n_context])
+        whole = np.array([quantised_bytes([n], 32) for n in found.n_context])
         one = Precision.named(bits) if bits else None
-        taken = [np.mean([cache_bytes([n], 32, one) for n in row] / whole) for row in rows]
+        taken = [np.mean([quantised_bytes([n], 32, one) for n in row] / whole) for row in rows]
         if bits in (
             "",
             "2",
@@ -323,6 +323,10 @@ def test_noise_of_something_else(folders, grid):
     short["results"] = [row for row in short["results"] if row["ratio"] != 0.5]
     with pytest.raises(ValueError, match="the noise lacks bits 16, as it is at ratio 0.5"):
         diagram(list(folders.values()), policy="topk", noise=short)
+    short = noise_of(grid)
+    short["parameters"]["bits"] = ["x"] * len(grid.bits)
+    with pytest.raises(ValueError, match="the noise of its items lacks bits"):
+        diagram(list(folders.values()), policy="topk", noise=short)
 
 
 def test_nothing_right_before(folders, tmp_path):
@@ -348,7 +352,7 @@ def test_command(capsys, folders, tmp_path):
     for more, told in (
         (("--bytes", "2"), "error: bytes must be a share in (0, 1], got 2"),
         (("--policy", "knorm"), "error: unknown policy 'knorm'; all folders have: topk, random"),
-        (("--noise", tmp_path / "none.json"), "error: no file"),
+        (("--noise", tmp_path / "none.json"), "error: no result of routegraph noise"),
     ):
         status, printed, said = run(capsys, "diagram", *cells, *more)
         assert (status, printed) == (2, "")

@@ -114,9 +114,19 @@ def test_result(found, tmp_path):
     path = tmp_path / "noise.json"
     path.write_text(json.dumps(document))
     assert read_noise(path) == document
-    path.write_text(json.dumps({name: value for name, value in document.items() if name != "noise"}))
-    with pytest.raises(ValueError, match="no result of routegraph noise"):
-        read_noise(path)
+    bad = [
+        ({name: value for name, value in document.items() if name != "noise"}, "lacks 'noise'"),
+        (
+            {**document, "results": [{**document["results"][0], "ratio": None}]},
+            r"results\[0\].ratio must be a number",
+        ),
+        ({**document, "items": [{"id": "x", "moved": [[0.5]]}]}, "item 'x' must have 5 rows of 2 ratios"),
+        ([document], "must be an object"),
+    ]
+    for spoilt, told in bad:
+        path.write_text(json.dumps(spoilt))
+        with pytest.raises(ValueError, match=f"no result of routegraph noise: .*{told}"):
+            read_noise(path)
 
 
 def test_command(capsys, tmp_path):

@@ -11,7 +11,7 @@ from routegraph.validate.quantise.latent import basis_of, channel_bits, rounded_
 from routegraph.validate.quantise.precision import Precision
 from routegraph.validate.quantise.rotation import Rotation, rotations_of
 from routegraph.validate.quantise.rows import rounded_cache, rounded_keys
-from routegraph.validate.quantise.size import cache_bytes
+from routegraph.validate.quantise.size import quantised_bytes
 from tests.helpers.models import N_RANDOM, PARTICULAR, random_ids, tiny_network
 from tests.helpers.quantise import head_of, rotated, svdq_of
 
@@ -34,7 +34,7 @@ def test_as_the_twin_does_and_packed_bytes(text, n, width, seed):
     keys, values = keys_like(n, width, seed), keys_like(n, width, seed + 9)
     made, packed = svdq_of(keys, one.schedule, one.group, one.full_keys(n))
     _, rest = head_of(values, one.values, one.group, by_channel=False, full=one.full_values(n))
-    assert cache_bytes([n], width, one) == len(packed) + len(rest)
+    assert quantised_bytes([n], width, one) == len(packed) + len(rest)
     if n - one.full_keys(n) > width:  # else singular vectors of 0 are any
         np.testing.assert_allclose(rounded_keys(torch.from_numpy(keys), one).numpy(), made, atol=2e-5)
 
@@ -64,7 +64,7 @@ def test_fewer_bits_are_further_and_never_more_bytes():
     schedules = ["16", "8", "8-8-4-4", "8-4-4-2", "4-4-2-2", "4-4-2-0", "4-2-0-0", "2-0-0-0"]
     named = [Precision.named(f"svdq:schedule={one}") for one in schedules]
     errors = [(rounded_keys(keys, one) - keys).square().mean().item() for one in named]
-    taken = [cache_bytes([80], 16, one) for one in named]
+    taken = [quantised_bytes([80], 16, one) for one in named]
     assert errors == sorted(errors)
     assert taken == sorted(taken, reverse=True)
 

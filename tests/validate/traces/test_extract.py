@@ -442,3 +442,53 @@ def torch_ids(trace: Trace) -> Any:
     import torch
 
     return torch.from_numpy(trace.token_ids)[None]
+
+
+class TestParts:
+    """An extraction that was stopped goes on prompt by prompt, and leaves nothing but its file."""
+
+    def stopped(self, tiny: Loaded, out: Path, after: int, **options: Any) -> None:
+        def stop(done: float, total: float, label: str) -> None:
+            if done > after:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            extract_to_file(tiny, "bundled", out, progress=stop, **options)
+
+    @pytest.mark.parametrize("graphs", [False, True])
+    def test_the_same_bytes(self, tiny: Loaded, tmp_path: Path, monkeypatch, graphs: bool) -> None:
+        whole, out = tmp_path / "whole.npz", tmp_path / "out.npz"
+        extract_to_file(tiny, "bundled", whole, limit=4, graphs=graphs)
+        self.stopped(tiny, out, 2, limit=3, graphs=graphs)
+        assert [path.name for path in tmp_path.iterdir() if path != whole] == [".out.npz.parts"]
+        made = []
+        real = prefill.prefill_tables
+        monkeypatch.setattr(prefill, "prefill_tables", lambda *a, **k: made.append(1) or real(*a, **k))
+        traces = extract_to_file(tiny, "bundled", out, limit=4, graphs=graphs)
+        assert len(made) == 2  # two of four were there, whatever the limit was
+        assert out.read_bytes() == whole.read_bytes()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out.npz", "whole.npz"]
+        assert [(trace.graph is not None) for trace in traces] == [graphs] * 4
+
+    def test_others_are_not_taken(self, tiny: Loaded, tmp_path: Path, monkeypatch) -> None:
+        out = tmp_path / "out.npz"
+        self.stopped(tiny, out, 2, limit=3)
+        for part in sorted((tmp_path / ".out.npz.parts").iterdir())[:1]:
+            part.write_bytes(part.read_bytes()[:-200])  # damaged
+        made = []
+        real = prefill.prefill_tables
+        monkeypatch.setattr(prefill, "prefill_tables", lambda *a, **k: made.append(1) or real(*a, **k))
+        self.stopped(tiny, out, 2, limit=3, chunk_length=32)
+        assert len(made) == 3
+        extract_to_file(tiny, "bundled", out, limit=3)
+        assert len(made) == 5
+        assert list(tmp_path.iterdir()) == [out]
+
+    def test_nothing_of_a_refusal_stays(self, tiny: Loaded, tmp_path: Path) -> None:
+        def refuse(done: float, total: float, label: str) -> None:
+            if done > 1:
+                raise ValueError("no")
+
+        with pytest.raises(ValueError, match="no"):
+            extract_to_file(tiny, "bundled", tmp_path / "out.npz", limit=3, progress=refuse)
+        assert not list(tmp_path.iterdir())
