@@ -244,10 +244,11 @@ class TestWindows:
             assert alive[1:].mean() < 0.2
 
     def test_a_trace_keeps_them(self, tmp_path):
-        local = replace(trace(0), windows=(30, 0), spares_local=True)
+        layers = trace(0).n_layers
+        local = replace(trace(0), windows=(30, *[0] * (layers - 1)), spares_local=True)
         Trace.save(tmp_path / "t.npz", [local, trace(1)], {})
         found, plain = Trace.load(tmp_path / "t.npz")
-        assert (tuple(found.windows), found.spares_local) == ((30, 0), True)
+        assert (tuple(found.windows), found.spares_local) == ((30, *[0] * (layers - 1)), True)
         assert (tuple(plain.windows), plain.spares_local) == ((), False)
 
     def test_compare_says_that_it_does_not_know_them(self):

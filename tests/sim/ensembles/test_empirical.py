@@ -39,7 +39,7 @@ def trace_file(tmp_path_factory):
         plain = synthetic_trace(number, n=N)
         fields = {name: getattr(plain, name) for name in plain.__dataclass_fields__}
         scores = {"expected_attention": plain.scores["expected_attention"][:2, :2]}
-        sizes = {"n_layers": 2, "n_heads": 2, "scores": scores}
+        sizes = {"n_layers": 2, "n_heads": 2, "n_query_heads": 2, "scores": scores}
         traces.append(Trace(**{**fields, **sizes, "graph": graph_with(number, 0.3, 20)}))
     Trace.save(path, traces, {})
     return path
