@@ -65,6 +65,14 @@ def folder_of(root: Path, model: str, bits: str) -> Path:
     return root / "-".join([model, (bits or "full").replace(":", "-").replace("=", "-")])
 
 
+def there(root: Path, model: str) -> list[str]:
+    """Return the bits that all prompts of a model were asked with so far."""
+    wanted = ASKED[model][1]
+    return [
+        bits for bits in BITS if len(list((folder_of(root, model, bits) / "cells").glob("*.json"))) >= wanted
+    ]
+
+
 def measured(root: Path, models: list[str]) -> None:
     """Measure what is not there yet."""
     use_threads(1)
@@ -95,7 +103,7 @@ def noise_of(root: Path, model: str) -> Path:
 def drawn(root: Path, model: str) -> str:
     """Draw a model's diagram beside the page, and return what it says, as Markdown."""
     found = diagram(
-        [folder_of(root, model, bits) for bits in BITS],
+        [folder_of(root, model, bits) for bits in there(root, model)],
         policy=POLICY,
         noise=read_noise(noise_of(root, model)),
     )
@@ -190,7 +198,7 @@ def share(k: int, n: int) -> str:
 
 def table(root: Path, model: str) -> str:
     """Return a model's tables: bits with every ratio, and bits alone."""
-    found = [Measured.load(folder_of(root, model, bits)) for bits in BITS]
+    found = [Measured.load(folder_of(root, model, bits)) for bits in there(root, model)]
     before = found[0].right[:, 0, 0]
     if any(one.ids != found[0].ids or (one.right[:, 0, 0] != before).any() for one in found):
         raise ValueError(f"the references of {model} differ")
