@@ -9,8 +9,10 @@ import pytest
 from routegraph.validate.measure.cells import MEASUREMENT, PREDICTION, Cells, read_cells, sealed, write_cell
 from routegraph.validate.measure.result import Measured
 from routegraph.validate.measure.run import measure
+from routegraph.validate.measure.schema import check_settings
 from routegraph.validate.predict.result import Predicted
 from routegraph.validate.predict.run import predict
+from routegraph.validate.prompts.asking import Asks
 from routegraph.validate.prompts.prompt import Prompt, RepeatedPromptsWarning
 from routegraph.validate.traces.extract import extract
 
@@ -85,3 +87,18 @@ def test_different_prompts_of_one_id_are_not_matched(tiny):
     found = predict(tiny, prompts, **ASKED)
     with pytest.raises(ValueError, match="different prompts that were predicted have the id 'p'"):
         found.check_same(measure(tiny, prompts, **ASKED))
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        Asks(),
+        Asks(chat="on", system="Be brief.", ask="Now: {question}", prefix="So", question_aware=True),
+        Asks(chat="on", prefix="off", question_aware=True),
+    ],
+)
+def test_whatever_is_asked_its_settings_are_read_again(asks, monkeypatch):
+    """Red before: no folder of a model that is asked in a chat was read (chat must be a text, got True)."""
+    monkeypatch.setattr(Asks, "chats", lambda self, model: self.chat == "on")
+    settings = {"model": "m", "policies": ["topk"], "ratios": [0.0, 0.5], "seed": 0, **asks.asking(None)}
+    check_settings(settings, "run.json")
