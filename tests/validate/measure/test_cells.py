@@ -93,7 +93,7 @@ def test_different_prompts_of_one_id_are_not_matched(tiny):
     "asks",
     [
         Asks(),
-        Asks(chat="on", system="Be brief.", ask="Now: {question}", prefix="So", question_aware=True),
+        Asks(chat="on", system="Be brief.", ask="Now: {question}", prefix="on", question_aware=True),
         Asks(chat="on", prefix="off", question_aware=True),
     ],
 )
