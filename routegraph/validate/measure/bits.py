@@ -42,7 +42,7 @@ def bits_definitions(bits: str) -> dict[str, str]:
         "fails": "right at the reference and not right at this ratio with the bits (an abstention fails, too); items "
         "not right at the reference are out",
         "critical": "of the ratios with bits alone: logistic in the ratio against line, parabola and constant, on the "
-        "counts; profile-likelihood interval",
+        "counts; interval by resampling items",
         "bytes": "of the context's cache, packed: codes, scales and offsets of 16 bits, 16 bits for each number that "
         "stays as it is / of all of its rows at 16 bits; mean over items",
     }

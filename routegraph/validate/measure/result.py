@@ -207,7 +207,8 @@ MEASURE_DEFINITIONS = {
     "the task knows of its values / items of such tasks; a lower bound, null where no task knows",
     "abstention": "abstained / asked",
     "rate": "intervals are Wilson's, 95 %",
-    "critical": "logistic in the ratio against line, parabola and constant, on the counts; profile-likelihood interval",
+    "critical": "logistic in the ratio against line, parabola and constant, on the counts; interval by resampling "
+    "items",
     "fails": "right at ratio 0 and not right at this ratio (an abstention fails, too); items not right at 0 are out",
     "auc": f"pairs of a failing and a holding item of one (policy, ratio, task), cells with at least {LEAST} of each, "
     "pooled by pairs; 95 % bootstrap over items; above .5: in the direction of `sign`. About one interval in 20 "

@@ -18,7 +18,7 @@ from routegraph.validate.measure.reading import NOTE, other_unit, reading
 FOOTNOTE = (
     "Right: by the grader named above. Wrong: neither right nor an abstention. Hallucination: wrong, and it states "
     "another value of the right type, as far as the task knows its values. 42 [33, 52]: Wilson's 95 % interval over "
-    "items. Critical ratio of wrong replies: a logistic on the counts, profile-likelihood interval; the verdict "
+    "items. Critical ratio of wrong replies: a logistic on the counts, interval by resampling items; the verdict "
     "compares it with gradual changes."
 )
 BUDGETS = (
