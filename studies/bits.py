@@ -2,8 +2,10 @@
 
 ``python -m studies.bits FOLDER`` measures into FOLDER and writes them; killed, it goes on where it was. With
 ``--model NAME`` it measures one model and writes nothing, so that two models can be measured side by side; with
-``--only`` it writes the tables from what FOLDER holds. What was measured is kept in studies/bits_cells.tar.xz, a folder ``bits``: unpacked, ``python -m studies.bits
-bits --only`` writes the tables anew. About two hours of one core, 70 minutes for Qwen2.5-Coder.
+``--only`` it writes the tables from what FOLDER holds. About two hours of one core, 70 minutes for Qwen2.5-Coder.
+
+What was measured is kept in studies/bits_cells.tar.xz, a folder ``bits``; ``python -m studies.bits bits --only`` writes
+the tables anew.
 """
 
 from __future__ import annotations
