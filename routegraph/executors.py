@@ -20,6 +20,7 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 from warnings import warn
@@ -34,6 +35,20 @@ TRIES = 3
 _ADDRESS = r"((tcp|ucx|ws)://)?(\[[0-9a-fA-F:]+\]|[\w.-]+):[0-9]{1,5}"
 #: Seconds to wait for the answer of a scheduler.
 PATIENCE = 10
+
+
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Start processes that an interrupt does not reach before they can ignore it: they inherit what is blocked here."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # it lets all through again where it has to be started first
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class SerialExecutor(Executor):
@@ -114,7 +129,8 @@ class _Process:
         context = multiprocessing.get_context("spawn")
         self._pipe, there = context.Pipe()
         self._process = context.Process(target=_serve, args=(there,), daemon=True)
-        self._process.start()
+        with _held_back():
+            self._process.start()
         there.close()  # else the pipe would not end with the process
 
     def call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
