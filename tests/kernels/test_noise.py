@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from routegraph.kernels.noise import noisy_rows
 from tests.helpers.naive_decoding import normal
 from tests.naive import stream
 
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 KEY = 77
 
 
