@@ -21,7 +21,7 @@ Sums = NDArray[np.float64]
 #: Keys kept of every query row: the heaviest TOP, and every one of weight MASS or more.
 TOP, MASS = 16, 0.01
 #: Queries whose logits are made at a time: few enough that those of a head stay in the second cache.
-ROWS = 16
+ROWS = 32
 
 
 class GraphRecorder:
