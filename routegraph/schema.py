@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +218,7 @@ def read_document(path: str | os.PathLike[str], kind: Kind = anything, what: str
     return document
 
 
-def checked(kind: Kind, document: Any, said: Sequence[str] | str) -> Any:
+def checked(kind: Kind, document: Any, said: str) -> Any:
     """Return a document that was checked; ValueError that begins as `said` where something is wrong."""
     try:
         kind(document, "")

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from routegraph import plot
 from routegraph.sim.decoding.simulate import simulate_decoding
 from routegraph.stats.intervals import standard_error
-from routegraph.validate.decoding.evicting import WHOLE, Cutting, survival_by_age, write
+from routegraph.validate.decoding.evicting import write
+from routegraph.validate.decoding.written import WHOLE, Cutting, survival_by_age
 from routegraph.validate.models.load import Loaded, load, use_threads
 from routegraph.validate.prompts.asking import PLAIN
 from routegraph.validate.prompts.tokens import Asked, tokenise

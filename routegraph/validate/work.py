@@ -141,7 +141,7 @@ class Work:
         return replace(loaded, origin=origin)
 
     def _check_fits(self, name: str, parameters: int | None, origin: Origin, here: int) -> None:
-        if not self.elsewhere and parameters is not None:
+        if not self.elsewhere:
             check_workers_fit(name, parameters, origin.dtype, origin.device, self.workers, here)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from routegraph.validate.decoding.evicting import Cutting, write
+from routegraph.validate.decoding.evicting import write
+from routegraph.validate.decoding.written import Cutting
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.presses.kvpress_fixes import kvpress
 from routegraph.validate.presses.prefill import attention_modules, rotary

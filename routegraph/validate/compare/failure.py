@@ -26,7 +26,7 @@ KINDS = ("wrong", "accuracy")
 FAILURE_DEFINITIONS = {
     "measured": "answers of the same model under the same policy, by routegraph measure",
     "measured wrong": "critical ratio: midpoint of a logistic from one level of the rate to another, on the "
-    "counts of all items (neither right nor abstained), profile-likelihood interval; none where the verdict is flat",
+    "counts of all items (neither right nor abstained), interval by resampling items; none where the verdict is flat",
     "measured hallucination": "the same of the wrong replies that state another value of the right type, by what the "
     "tasks know; null where they know nothing. Files of earlier versions mean wrong replies by it",
     "measured accuracy": "half point: ratio from which fewer than half of the items that are right at ratio 0 are "

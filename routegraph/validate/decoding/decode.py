@@ -180,10 +180,10 @@ def decode(
     cache = _checked_cache(model, context, asked, kept, max_new_tokens)
     others = [np.asarray(guess, dtype=np.int64).ravel() for guess in guesses]
     n_logits = min(max(n_logits, 0), max_new_tokens)
-    ends = _end_tokens(model)
+    ends = end_tokens(model)
 
     def ended(reply: list[int]) -> bool:
-        return reply[-1] in ends or (bool(stop) and stop in _text(model, np.array(reply)))
+        return reply[-1] in ends or (bool(stop) and stop in text_of(model, np.array(reply)))
 
     size = _batch_size(model, kept, len(asked), max_new_tokens, n_logits, memory, own=read_as is not None)
     replies: list[Reply] = []
@@ -200,7 +200,7 @@ def decode(
         others += [np.array(reply.tokens) for reply in made]  # the next batch may say the same
     token_ids = tuple(np.array(reply.tokens, dtype=np.int64) for reply in replies)
     texts = tuple(
-        _text(model, reply).partition(stop)[0] if stop else _text(model, reply) for reply in token_ids
+        text_of(model, reply).partition(stop)[0] if stop else text_of(model, reply) for reply in token_ids
     )
     return Decoded(token_ids, texts, np.concatenate(logits), np.array([not reply.ended for reply in replies]))
 
@@ -274,13 +274,13 @@ def _batch_size(
     return max(1, int(memory) // each)
 
 
-def _text(model: Loaded, reply: Any) -> str:
+def text_of(model: Loaded, reply: Any) -> str:
     """Return a reply without special tokens."""
     with quiet():
         return str(model.tokenizer.decode(reply, skip_special_tokens=True))
 
 
-def _end_tokens(model: Loaded) -> list[int]:
+def end_tokens(model: Loaded) -> list[int]:
     """Return the tokens that end a reply, as the model's generation settings name them."""
     ends = model.model.generation_config.eos_token_id
     return [] if ends is None else list(np.atleast_1d(ends))

@@ -18,6 +18,7 @@ from routegraph.stats.proportions import wilson
 from routegraph.survival import n_kept, ratio_keeping
 from routegraph.validate.eviction import legend
 from routegraph.validate.measure.metrics import METRICS
+from routegraph.validate.measure.schema import budgets_of
 from routegraph.validate.presses.decoding import REPLY_POLICIES
 from routegraph.validate.presses.scorers import CHUNK_LENGTH
 from routegraph.validate.tasks.knowledge import hallucinates, known
@@ -56,11 +57,6 @@ class Rates:
     def at(self, k: int) -> Interval:
         """Return the rate at the k-th ratio."""
         return Interval(float(self.rate[k]), float(self.low[k]), float(self.high[k]))
-
-
-def budgets_of(settings: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the budgets of rows that settings name, before or while replies are decoded; empty: there are none."""
-    return tuple(settings.get("keep", ()) or settings.get("decode_budget", ()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +252,7 @@ class Answers:
         """Fit a cliff and gradual changes to a curve; None where all rates are equal or ratios too few."""
         at = self.apart[bool(self.bits) :]  # with bits, all of one precision
         table = self._counted(kind, policy, task)[:, at]
-        if len(at) < 4 or np.ptp(self.rates(kind, policy, task).counts[at]) == 0:
+        if len(at) < 4 or np.ptp(table.sum(axis=0)) == 0:
             return None
         name = f"{kind}, {policy}, {task or 'all tasks'}"
         return fit_items(self.ratios[at], table, seed=seed, observable=name)

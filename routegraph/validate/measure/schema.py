@@ -97,9 +97,14 @@ def check_settings(settings: Mapping[str, Any], said: str) -> None:
         raise ValueError(f"{said}: settings.policies names one twice")
 
 
+def budgets_of(settings: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the budgets of rows that settings name, before or while replies are decoded; empty: there are none."""
+    return tuple(settings.get("keep", ()) or settings.get("decode_budget", ()))
+
+
 def columns(settings: Mapping[str, Any]) -> int:
     """Return at how many ratios every prompt was asked: with bits, the reference is one more."""
-    budgets = settings.get("keep", ()) or settings.get("decode_budget", ())
+    budgets = budgets_of(settings)
     asked = 1 + len(budgets) if budgets else len(settings["ratios"])
     return asked + bool(settings.get("bits"))
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from routegraph.validate.decoding.evicting import WHOLE, Cutting, Written, write
+from routegraph.validate.decoding.evicting import write
+from routegraph.validate.decoding.written import WHOLE, Cutting, Written
 from routegraph.validate.eviction import seed_of
 from routegraph.validate.measure.replies import Replies
 from routegraph.validate.models.load import Loaded

@@ -9,7 +9,8 @@ from routegraph import policies
 from routegraph.sim.decoding.run import survival_in_time
 from routegraph.validate.decoding import evicting
 from routegraph.validate.decoding.decode import decode
-from routegraph.validate.decoding.evicting import WHOLE, Cutting, Written, survival_by_age, write
+from routegraph.validate.decoding.evicting import write
+from routegraph.validate.decoding.written import WHOLE, Cutting, Written, survival_by_age
 from routegraph.validate.models.load import load
 from routegraph.validate.presses.decoding import REPLY_POLICIES, Keeping, reply_policy
 from routegraph.validate.presses.kvpress_fixes import kvpress

@@ -10,7 +10,8 @@ from routegraph.stats.proportions import wilson
 from routegraph.validate.audit.cells import read_cells
 from routegraph.validate.certify.run import certify
 from routegraph.validate.compare.failure import read_measured
-from routegraph.validate.decoding.evicting import WHOLE, Cutting, write
+from routegraph.validate.decoding.evicting import write
+from routegraph.validate.decoding.written import WHOLE, Cutting
 from routegraph.validate.eviction import seed_of
 from routegraph.validate.measure.decoded import decoded_shares
 from routegraph.validate.measure.grading import regrade
