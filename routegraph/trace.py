@@ -178,10 +178,11 @@ class _Stored(Trace):
     @cached_property
     def graph(self) -> TokenGraph | None:
         found = self._later([f"graph/{name}" for name in _GRAPH])
-        if None in [one if one is None else 0 for one in found]:
+        arrays = [one for one in found if one is not None]
+        if len(arrays) < len(found):
             return None
         try:
-            return _checked_graph(self, *(one for one in found if one is not None))
+            return _checked_graph(self, *arrays)
         except ValueError as error:
             path, _ = vars(self)["_place"]
             raise ValueError(f"trace file {str(path)!r} is damaged: prompt {self.id!r}: {error}") from None

@@ -66,6 +66,12 @@ class Best:
         return all(p < LEVEL for p in self.p_values)
 
 
+def check_budget(budget: float) -> None:
+    """Raise ValueError unless a budget is a share of the bytes, in (0, 1]."""
+    if not 0 < budget <= 1:
+        raise ValueError(f"bytes must be a share in (0, 1], got {budget:g}")
+
+
 def best(grid: Grid, budget: float) -> Best:
     """Return the splits of a number of bytes, the one that keeps most first.
 
@@ -74,8 +80,7 @@ def best(grid: Grid, budget: float) -> Best:
     ValueError
         If the budget is not in (0, 1].
     """
-    if not 0 < budget <= 1:
-        raise ValueError(f"bytes must be a share in (0, 1], got {budget:g}")
+    check_budget(budget)
     held, found = grid.held, []
     for bits, taken in enumerate(grid.bytes):
         fits = np.flatnonzero(taken <= budget + 1e-9)

@@ -17,7 +17,7 @@ from routegraph.stats.intervals import Interval, interval_dict, listed, none_of
 from routegraph.stats.proportions import wilson
 from routegraph.tables import Block, Page, Shown, many, note, points, words
 from routegraph.tables import Grid as Table
-from routegraph.validate.diagram.best import BUDGETS, Best, best, best_dict, best_sentence
+from routegraph.validate.diagram.best import BUDGETS, Best, best, best_dict, best_sentence, check_budget
 from routegraph.validate.diagram.cells import Grid, name_of, read_grid
 from routegraph.validate.diagram.estimates import LEVELS, MEANINGS, Estimate, crossing, estimates
 from routegraph.validate.measure.reading import short
@@ -286,8 +286,7 @@ def diagram(
         As `read_grid` and `best`; if the noise is of another model or policy, or lacks bits or ratios.
     """
     for budget in budgets:
-        if not 0 < budget <= 1:
-            raise ValueError(f"bytes must be a share in (0, 1], got {budget:g}")
+        check_budget(budget)
     grid = read_grid(folders, policy)
     chosen = tuple(sorted(set(budgets), reverse=True)) or BUDGETS
     if noise is None:

@@ -12,7 +12,6 @@ from routegraph.stats.intervals import Interval
 from routegraph.stats.proportions import wilson
 from routegraph.tables import Grid, many
 from routegraph.validate.measure.answers import Answers
-from routegraph.validate.presses.decoding import REPLY_POLICIES
 
 DECODED_NOTE = (
     "Budgets are rows that a cut leaves in every slot, of context, question and reply together; 'all' is the "
@@ -28,16 +27,6 @@ def decoded_words(found: Answers) -> str:
         return ""
     every = "after every step" if found.decode_interval == 1 else f"after every {found.decode_interval} steps"
     return f"Evicted while decoding: {every}, the question being the first, each slot was cut to its budget."
-
-
-def decoded_legend(policies: Sequence[str]) -> dict[str, str]:
-    """Return what every policy of decoding does, in words; of one that is not registered here, that it is not."""
-    return {
-        name: REPLY_POLICIES.summary(name).rstrip(".")
-        if name in REPLY_POLICIES
-        else "a policy of decoding that is not registered here"
-        for name in policies
-    }
 
 
 def decoded_definitions() -> dict[str, str]:

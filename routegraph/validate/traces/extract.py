@@ -190,10 +190,9 @@ def extract_to_file(
         **asks.asking(loaded),
     }
     Trace.save(out, traces, provenance(loaded, prompts, parameters))
-    if parts is None:
-        return traces
-    parts.remove()
-    return Trace.load(out)  # those of parts read their graphs when they are asked for
+    if parts:
+        parts.remove()  # what was taken from them has been read whole to be written
+    return traces
 
 
 def provenance(
