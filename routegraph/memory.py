@@ -39,12 +39,16 @@ def _control_group() -> int | None:
         return None
 
 
-def check_free(need: float, what: str, advice: str = "") -> None:
-    """Raise ValueError where so many bytes are not free; `what` takes them, `advice` says what would fit."""
+def check_free(need: float, what: str, advice: str = "", least: float = 0) -> None:
+    """Raise ValueError where so many bytes are not free; `what` takes them.
+
+    `advice` says what would fit, and is told where the `least` bytes that it takes are free.
+    """
     if need < SMALL:
         return
     free = available()
     if free is not None and need > free:
         raise ValueError(
-            f"{what} needs about {need / 1e9:,.1f} GB of memory, and {free / 1e9:.1f} GB is free{advice}"
+            f"{what} needs about {need / 1e9:,.1f} GB of memory, and {free / 1e9:.1f} GB is free"
+            f"{advice if least <= free else ''}"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from routegraph import memory
+from routegraph.memory import check_free
 
 if TYPE_CHECKING:
     from routegraph.sim.parameters import Parameters
@@ -63,7 +63,4 @@ def check_memory(
         If the replicates need more memory than is free; both are named.
     """
     need, one = (needed(parameters, replicates, n, whole_graph) for n in (workers, 1))
-    fits = one <= (memory.available() or 0)
-    memory.check_free(
-        need, f"n_tokens = {parameters.n_tokens}", "; with one worker it would fit" if fits else ""
-    )
+    check_free(need, f"n_tokens = {parameters.n_tokens}", "; with one worker it would fit", one)
