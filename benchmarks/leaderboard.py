@@ -1,8 +1,9 @@
 """kvpress's own protocol, its presses x ratios over one prompt, one after the other, against all of them in one batch.
 
-``python -m benchmarks.leaderboard [smollm2 qwen2.5-coder-0.5b] [--tokens 200 2000] [--dtype float32]``. The prompt is
-asked under three presses at seven ratios, 21 variants. Theirs is what kvpress's pipeline does: for each press and ratio
-a prefill, an eviction and a greedy reply. Ours is what `measure` does: one prefill that scores for all, and one decode.
+``python -m benchmarks.leaderboard [smollm2 qwen2.5-coder-0.5b] [--tokens 200 2000] [--dtype float32] [--device cpu]``.
+The prompt is asked under three presses at seven ratios, 21 variants. Theirs is what kvpress's pipeline does: for each
+press and ratio a prefill, an eviction and a greedy reply. Ours is what `measure` does: one prefill that scores for all,
+and one decode.
 """
 
 from __future__ import annotations
@@ -79,6 +80,10 @@ def one(model: Loaded, n_tokens: int) -> dict[str, Any]:
     """Time both on one prompt; ours in turn with a few of theirs, with and without guesses."""
     import torch
 
+    def wait() -> None:
+        if model.model.device.type == "cuda":
+            torch.cuda.synchronize()
+
     def count(text: str) -> int:
         return len(model.tokenizer(text)["input_ids"])
 
@@ -106,6 +111,7 @@ def one(model: Loaded, n_tokens: int) -> dict[str, Any]:
                     seconds["scores"].append(told["prefill and scores"])
             started = time.perf_counter()
             prefill.prefill(model.model, torch.from_numpy(item.asked.context)[None])
+            wait()
             seconds["prefill"].append(time.perf_counter() - started)
     # Three runs of seven each of theirs stand beside the three of ours.
     thirds = np.array(walls).reshape(ROUNDS, -1).sum(axis=1) * ROUNDS
@@ -125,18 +131,21 @@ def one(model: Loaded, n_tokens: int) -> dict[str, Any]:
 
 
 def leaderboard(
-    models: tuple[str, ...] = MODELS, lengths: tuple[int, ...] = LENGTHS, dtype: str = "float32"
+    models: tuple[str, ...] = MODELS,
+    lengths: tuple[int, ...] = LENGTHS,
+    dtype: str = "float32",
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Time all models and lengths, one thread; every text of float32 must be kvpress's."""
     use_threads(1)
     rows = []
     for name in models:
-        model = load(name, dtype=dtype)
+        model = load(name, dtype=dtype, device=device)
         rows += [one(model, n) for n in lengths]
     assert dtype != "float32" or all(row["equal"] == row["variants"] for row in rows), (
         "another text than kvpress's"
     )
-    return {"dtype": dtype, "rows": rows}
+    return {"dtype": dtype, "device": device, "rows": rows}
 
 
 def grid(results: dict[str, Any]) -> Grid:
@@ -174,7 +183,9 @@ if __name__ == "__main__":
     parser.add_argument("models", nargs="*", default=list(MODELS))
     parser.add_argument("--tokens", nargs="+", type=int, default=list(LENGTHS))
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     sys.stdout.write(
-        grid(leaderboard(tuple(asked.models), tuple(asked.tokens), asked.dtype)).to_markdown() + "\n"
+        grid(leaderboard(tuple(asked.models), tuple(asked.tokens), asked.dtype, asked.device)).to_markdown()
+        + "\n"
     )

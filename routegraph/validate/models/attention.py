@@ -85,18 +85,26 @@ def attention_logits(queries: Any, keys: Any, attention: Attention, start: int) 
 
 
 @contextmanager
-def attending(network: Any, name: str, function: Any) -> Iterator[None]:
-    """Let a model attend by a function of one's own, registered under a name; afterwards all is as it was."""
+def attending(network: Any, name: str, function: Any, masks: Any = None) -> Iterator[None]:
+    """Let a model attend by a function of one's own, registered under a name; afterwards all is as it was.
+
+    `masks` makes the masks it is called with; by default there are none.
+    """
+    from transformers import AttentionMaskInterface
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     before = network.config._attn_implementation
     ALL_ATTENTION_FUNCTIONS[name] = function
+    if masks is not None:
+        AttentionMaskInterface.register(name, masks)
     network.config._attn_implementation = name
     try:
         yield
     finally:
         network.config._attn_implementation = before
         del ALL_ATTENTION_FUNCTIONS[name]
+        if masks is not None:
+            del AttentionMaskInterface._global_mapping[name]
 
 
 def implementation(config: Any) -> str:

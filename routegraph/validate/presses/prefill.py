@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from routegraph.validate.models.blocks import in_blocks
 from routegraph.validate.models.load import check_attention
 from routegraph.validate.presses.kvpress_fixes import queries_once
 from routegraph.validate.presses.scorers import check_press, check_table
@@ -112,14 +113,15 @@ def prefill_scores(
 def prefill(model: Any, input_ids: Any) -> Any:
     """Run a context of shape [1, n] through a model from an empty cache, and return the cache.
 
-    The cache is a plain one that keeps every row; the logits, which nobody asked for, are not computed.
+    The cache is a plain one that keeps every row; the logits, which nobody asked for, are not computed. A long context
+    takes no more memory than it must: see `routegraph.validate.models.blocks`.
     """
     import torch
     from transformers import DynamicCache
 
-    cache = DynamicCache()
-    with torch.no_grad():
-        model.base_model(one_context(input_ids).to(model.device), past_key_values=cache, use_cache=True)
+    cache, ids = DynamicCache(), one_context(input_ids)
+    with torch.no_grad(), in_blocks(model, int(ids.shape[1])):
+        model.base_model(ids.to(model.device), past_key_values=cache, use_cache=True)
     return cache
 
 

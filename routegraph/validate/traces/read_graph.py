@@ -95,10 +95,18 @@ class GraphRecorder:
         return (*edges_by_query(counts, keys, values, group), tops)
 
     def graph(self, n_heads: int, n_tokens: int) -> TokenGraph:
-        """Return the recorded edges as a graph; every position is a cache row."""
-        counts, slots, weights = zip(*self._edges, strict=True)
+        """Return the recorded edges as a graph; every position is a cache row.
+
+        The layers are given away as they are put together: of a long context they are gigabytes, held once.
+        """
+        counts = [layer[0] for layer in self._edges]
         indptr = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
-        slot, weight = np.concatenate(slots), np.concatenate(weights)
+        slot, weight = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
+        end = len(slot)
+        while self._edges:
+            _, slots, weights = self._edges.pop()
+            slot[end - len(slots) : end], weight[end - len(slots) : end] = slots, weights
+            end -= len(slots)
         return TokenGraph(len(counts), n_heads, n_tokens, n_tokens, True, indptr, slot, weight)
 
     def recorded(self, n_heads: int, n_tokens: int) -> dict[str, Any]:
