@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Any
 for _pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_pool] = "1"
 
-from benchmarks import extraction, leaderboard, report, sections, timing  # noqa: E402
+from benchmarks import extraction, leaderboard, regression, report, sections, timing  # noqa: E402
 from routegraph.files import write_json  # noqa: E402
 from routegraph.plot import save  # noqa: E402
 
@@ -45,6 +46,11 @@ def main(quick: bool) -> None:
     results["seconds"] = time.perf_counter() - start
     folder = RESULTS / "quick" if quick else RESULTS
     folder.mkdir(parents=True, exist_ok=True)
+    last = folder / "results.json"
+    if last.exists():
+        changed = regression.page(json.loads(last.read_text()), results)
+        (folder / "changes.md").write_text(changed)
+        print(changed)
     write_json(folder / "results.json", results)
     text = report.markdown(results, "make bench" if not quick else "python -m benchmarks --quick")
     (folder / "results.md").write_text(text)
