@@ -26,6 +26,7 @@ from routegraph.schema import Kind, anything, checked, read_document, record, te
 from routegraph.tables import many
 from routegraph.validate.graders import FORMER
 from routegraph.validate.measure.schema import RUN
+from routegraph.validate.models.blocks import layers_told
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.work import Work, compute
 
@@ -134,18 +135,22 @@ class Cells:
         work : Work
             Who makes them.
         progress : callable, optional
-            Called as ``progress(done, total, label)``.
+            Called as ``progress(done, total, label)``; where this process makes the cells, of long contexts layer by
+            layer.
         """
         cells: dict[str, dict[str, Any]] = {}
         started, made, labels = time.time(), 0, {name: label for name, label, _ in items}
+        now = ""
 
         def told(label: str) -> None:
             if progress:
                 progress(len(cells), len(items), label)
 
         def missing() -> Iterator[tuple[str, tuple[Any, ...]]]:
+            nonlocal now
             for name, label, arguments in items:
                 told(label)
+                now = label
                 cell = self.find(name)
                 if cell is None:
                     yield name, arguments
@@ -153,7 +158,10 @@ class Cells:
                     cells[name] = cell
 
         # Closed at once where a cell cannot be written: nobody works on.
-        with closing(compute(model, function, missing(), work, self.threads)) as contents:
+        with (
+            layers_told(model.model, lambda layer: told(f"{now}, layer {layer}/{model.n_layers}")),
+            closing(compute(model, function, missing(), work, self.threads)) as contents,
+        ):
             for name, content in contents:
                 cells[name] = self.keep(name, content)
                 made += 1

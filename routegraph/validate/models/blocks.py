@@ -1,4 +1,4 @@
-"""Long contexts in less memory: an MLP takes some rows at a time, and attention is never held whole.
+"""Long contexts: in less memory, for an MLP takes some rows at a time and attention is never held whole; and told of.
 
 A context of 32,768 tokens in one pass holds three times its width in the MLP, gigabytes of a small model. Rows do not
 meet there, so they are taken in blocks; scores and hooks still see a layer's whole context at once.
@@ -6,7 +6,7 @@ meet there, so they are taken in blocks; scores and hooks still see a layer's wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -15,6 +15,9 @@ from routegraph.validate.models.attention import attending
 
 #: Rows whose MLP is worked out together; contexts up to this length are run as transformers does.
 ROWS = 4096
+
+#: Rows of a pass that takes long enough for its layers to be told of.
+LONG = 1024
 
 _ATTENTION = "routegraph_repeated"
 
@@ -35,6 +38,26 @@ def in_blocks(network: Any, n: int) -> Iterator[None]:
             stack.enter_context(attending(network, _ATTENTION, _repeated, sdpa_mask))
         stack.enter_context(_mlps_in_blocks(network))
         yield
+
+
+@contextmanager
+def layers_told(network: Any, told: Callable[[int], None]) -> Iterator[None]:
+    """Call ``told(layer)``, layers counted from 1, after each layer of every pass over `LONG` rows or more."""
+
+    def of_layer(number: int) -> Callable[..., None]:
+        def hook(_module: Any, _args: Any, states: Any) -> None:
+            if states.shape[1] >= LONG:
+                told(number)
+
+        return hook
+
+    layers = network.base_model.layers
+    handles = [layer.mlp.register_forward_hook(of_layer(1 + k)) for k, layer in enumerate(layers)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

@@ -6,9 +6,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from routegraph.validate.measure.run import measure  # noqa: E402
 from routegraph.validate.models import blocks  # noqa: E402
 from routegraph.validate.models.families import readable_types  # noqa: E402
+from routegraph.validate.models.load import load  # noqa: E402
 from routegraph.validate.presses.prefill import prefill  # noqa: E402
+from routegraph.validate.tasks import load_task  # noqa: E402
 from tests.helpers.models import random_ids, tiny_network  # noqa: E402
 
 N = 50
@@ -86,3 +89,26 @@ def test_where_torch_would_hold_all_weights(device, dtype, kv_heads, implementat
     )
     network = SimpleNamespace(config=config, device=torch.device(device), dtype=dtype)
     assert blocks._holds_all_weights(network) is held
+
+
+def test_long_passes_are_told_layer_by_layer(monkeypatch):
+    told = []
+    prompts = load_task("words_forward", 2, 0, None)
+    arguments = {"policy_names": ["topk"], "ratios": [0.5], "chunk_length": 16}
+
+    def progress(done, total, label):
+        told.append((done, total, label))
+
+    measure("llama-tiny", prompts, progress=progress, **arguments)
+    assert not any("layer" in label for _, _, label in told)
+    monkeypatch.setattr(blocks, "LONG", 50)  # contexts are longer, questions and replies shorter
+    told.clear()
+    measure("llama-tiny", prompts, progress=progress, **arguments)
+    layers = [one for one in told if "layer" in one[2]]
+    n_layers = load("llama-tiny").n_layers
+    expected = [
+        (k, 2, f"{prompt.id}, layer {layer}/{n_layers}")
+        for k, prompt in enumerate(prompts)
+        for layer in range(1, n_layers + 1)
+    ]
+    assert layers == expected
