@@ -40,7 +40,7 @@ def read_heads(  # type: ignore[no-untyped-def]
         Raised by the entropies of the rows, in nats.
     counts : int64[n_query_heads, n_queries]
         Overwritten: how many keys are kept of each row.
-    keys, values : int32, float32[n_query_heads, n_queries, top + int(1 / mass) + 1]
+    keys, values : int32, float32[n_query_heads, n_queries or more, top + int(1 / mass) + 1]
         Overwritten up to the count: keys of a weight above 0, and their weights.
     tops, beyond : int32[n_query_heads, n_queries]
         Overwritten: heaviest key; heaviest that is no sink (-1: none has a weight). Of equal ones the first.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,19 +65,57 @@ def seen_rows(windows: Sequence[int], n: int) -> NDArray[np.bool_]:
     return np.arange(n) >= np.array(first)[:, None]
 
 
-def attention_logits(queries: Any, keys: Any, attention: Attention, start: int) -> Any:
+@dataclass(frozen=True, eq=False)
+class Scratch:
+    """Memory for the logits of one block after the other.
+
+    Made anew for every block of a long context, tens of megabytes would be mapped and given back thousands of times, or
+    leave holes of their size between what is kept.
+    """
+
+    products: Any
+    logits: Any
+
+    @classmethod
+    def of(cls, queries: Any, n_queries: int, n_keys: int) -> Scratch:
+        """Return memory for blocks of up to so many queries and keys; queries [n_query_heads, n, head_dim]."""
+        import torch
+
+        size = len(queries) * n_queries * n_keys
+        products = queries.new_empty(size)
+        return cls(
+            products,
+            products if products.dtype == torch.float32 else products.new_empty(size, dtype=torch.float32),
+        )
+
+    def multiplied(self, queries: Any, keys: Any) -> Any:
+        """Return the products of queries and keys as float32."""
+        import torch
+
+        shape = len(queries), queries.shape[1], keys.shape[1]
+        size = math.prod(shape)
+        product = torch.matmul(queries, keys.transpose(1, 2), out=self.products[:size].view(shape))
+        return self.logits[:size].view(shape).copy_(product) if self.logits is not self.products else product
+
+
+def attention_logits(
+    queries: Any, keys: Any, attention: Attention, start: int, scratch: Scratch | None = None
+) -> Any:
     """Return the logits of a block of queries, the first at position `start`, with all keys up to its end.
 
     float32[n_query_heads, n_queries, n_keys]; where a query does not see a key, the smallest number there is (not
-    minus infinity, which times a weight of 0 would be no number).
+    minus infinity, which times a weight of 0 would be no number). With `scratch` they lie there, until the next call.
     """
     import torch
 
     n_query_heads, n_queries, width = queries.shape
     n_heads, n_keys = keys.shape[:2]
     grouped = queries.reshape(n_heads, -1, width)  # the query heads of a group lie side by side
-    logits = attention.capped(torch.matmul(grouped, keys.transpose(1, 2)).float())
-    logits = logits.reshape(n_query_heads, n_queries, n_keys)
+    if scratch is None:
+        products = torch.matmul(grouped, keys.transpose(1, 2)).float()
+    else:
+        products = scratch.multiplied(grouped, keys)
+    logits = attention.capped(products).reshape(n_query_heads, n_queries, n_keys)
     position = torch.arange(n_keys, device=keys.device)
     first = 0 if attention.window else start  # without a window, all that came before the block is seen
     unseen = attention.hidden(position[start:], position[first:])

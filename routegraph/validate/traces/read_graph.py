@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from routegraph.graph import TokenGraph
 from routegraph.kernels.heaviest import edges_by_query, read_heads
 from routegraph.kernels.threads import parts_of
-from routegraph.validate.models.attention import attention_logits, attention_of
+from routegraph.validate.models.attention import Scratch, attention_logits, attention_of
 from routegraph.validate.models.families import rotated_queries
 
 Weights = NDArray[np.float32]
-Sums = NDArray[np.float64]
 
 #: Keys kept of every query row: the heaviest TOP, and every one of weight MASS or more.
 TOP, MASS = 16, 0.01
+#: Keys that a row can have at most.
+_MOST = TOP + int(1 / MASS) + 1
 #: Queries whose logits are made at a time: few enough that those of a head stay in the second cache.
 ROWS = 32
 
@@ -45,17 +46,19 @@ class GraphRecorder:
         kept = kwargs["past_key_values"].layers[module.layer_idx].keys[0]
         queries, attention = rotated_queries(module, kwargs), attention_of(module)
         n_query_heads, n = queries.shape[:2]
-        group = n_query_heads // len(kept)
+        group, threads = n_query_heads // len(kept), torch.get_num_threads()
         sums, spread = np.zeros((n_query_heads, n)), np.zeros(n_query_heads)
+        rows = min(ROWS, n)
+        scratch = Scratch.of(queries, rows, n)
+        keys = np.empty((n_query_heads, rows, _MOST), np.int32)
+        values = np.empty(keys.shape, np.float32)
         parts = []
-        threads = torch.get_num_threads()
         with ThreadPoolExecutor(threads) as pool:
-            for start in range(0, n, ROWS):
-                block = queries[:, start : start + ROWS]
-                logits = attention_logits(block, kept[:, : start + ROWS], attention, start).cpu().numpy()
-                parts.append(
-                    self._read_block(logits, start, attention.window, group, sums, spread, pool, threads)
-                )
+            for start in range(0, n, rows):
+                block, seen = queries[:, start : start + rows], kept[:, : start + rows]
+                logits = attention_logits(block, seen, attention, start, scratch).cpu().numpy()
+                place = sums, spread, keys, values
+                parts.append(self._read_block(logits, start, attention.window, group, place, pool, threads))
         edges, slots, weights = (np.concatenate([part[i] for part in parts]) for i in range(3))
         tops, beyond = np.concatenate([part[3] for part in parts], axis=2)
         self._edges.append((edges, slots, weights))
@@ -76,22 +79,20 @@ class GraphRecorder:
         start: int,
         window: int,
         group: int,
-        sums: Sums,
-        spread: Sums,
+        place: tuple[NDArray[Any], ...],
         pool: ThreadPoolExecutor,
         threads: int,
     ) -> tuple[Any, ...]:
         """Return (edges of each query, slots, weights, (tops, beyond)) of a block; threads share out the heads."""
-        rows = logits.shape[:2]
-        counts, tops = np.empty(rows, np.int64), np.empty((2, *rows), np.int32)
-        most = TOP + int(1 / MASS) + 1
-        keys, values = np.empty((*rows, most), np.int32), np.empty((*rows, most), np.float32)
+        sums, spread, keys, values = place
+        shape = logits.shape[:2]
+        counts, tops = np.empty(shape, np.int64), np.empty((2, *shape), np.int32)
 
         def read(heads: tuple[int, int]) -> None:
             into = sums, spread, counts, keys, values, *tops
             read_heads(logits, heads, start, window, TOP, MASS, self.n_sink, *into)
 
-        list(pool.map(read, parts_of(rows[0], threads)))
+        list(pool.map(read, parts_of(shape[0], threads)))
         return (*edges_by_query(counts, keys, values, group), tops)
 
     def graph(self, n_heads: int, n_tokens: int) -> TokenGraph:
