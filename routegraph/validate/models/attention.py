@@ -15,6 +15,8 @@ from routegraph.validate.models.families import family_of, known_family
 
 #: Queries whose weights are held at a time.
 BLOCK = 128
+#: How many lengths of keys all blocks of a context meet, if it is longer than these.
+SHAPES, _SHORT = 32, 2048
 #: Attention of models whose logits are capped, which transformers' sdpa leaves out.
 CAPPED = "routegraph_capped"
 
@@ -69,8 +71,7 @@ def seen_rows(windows: Sequence[int], n: int) -> NDArray[np.bool_]:
 class Scratch:
     """Memory for the logits of one block after the other.
 
-    Made anew for every block of a long context, tens of megabytes would be mapped and given back thousands of times, or
-    leave holes of their size between what is kept.
+    Made anew for every block of a long context, tens of megabytes would be mapped and given back thousands of times.
     """
 
     products: Any
@@ -83,42 +84,50 @@ class Scratch:
 
         size = len(queries) * n_queries * n_keys
         products = queries.new_empty(size)
-        return cls(
-            products,
-            products if products.dtype == torch.float32 else products.new_empty(size, dtype=torch.float32),
-        )
+        same = products.dtype == torch.float32
+        return cls(products, products if same else products.new_empty(size, dtype=torch.float32))
 
     def multiplied(self, queries: Any, keys: Any) -> Any:
-        """Return the products of queries and keys as float32."""
+        """Return the products of queries and keys as float32; they lie here until the next call."""
         import torch
 
         shape = len(queries), queries.shape[1], keys.shape[1]
         size = math.prod(shape)
         product = torch.matmul(queries, keys.transpose(1, 2), out=self.products[:size].view(shape))
-        return self.logits[:size].view(shape).copy_(product) if self.logits is not self.products else product
+        return product if self.logits is self.products else self.logits[:size].view(shape).copy_(product)
+
+
+def end_of_keys(stop: int, n: int) -> int:
+    """Return how many of `n` keys a block of queries is multiplied by that sees the first `stop`.
+
+    In bfloat16 torch's library keeps a program for each shape it has met, of four megabytes: in a long context all
+    blocks make do with `SHAPES` of them, and what is beyond `stop` is not looked at.
+    """
+    step = -(-n // SHAPES) if n > _SHORT else 1
+    return min(n, -(-stop // step) * step)
 
 
 def attention_logits(
     queries: Any, keys: Any, attention: Attention, start: int, scratch: Scratch | None = None
 ) -> Any:
-    """Return the logits of a block of queries, the first at position `start`, with all keys up to its end.
+    """Return the logits of a block of queries, the first at position `start`, with all keys up to its end, or beyond.
 
     float32[n_query_heads, n_queries, n_keys]; where a query does not see a key, the smallest number there is (not
-    minus infinity, which times a weight of 0 would be no number). With `scratch` they lie there, until the next call.
+    minus infinity, which times a weight of 0 would be no number). With `scratch` they lie there until the next call,
+    and only those that a query sees are right.
     """
     import torch
 
     n_query_heads, n_queries, width = queries.shape
     n_heads, n_keys = keys.shape[:2]
     grouped = queries.reshape(n_heads, -1, width)  # the query heads of a group lie side by side
-    if scratch is None:
-        products = torch.matmul(grouped, keys.transpose(1, 2)).float()
-    else:
-        products = scratch.multiplied(grouped, keys)
-    logits = attention.capped(products).reshape(n_query_heads, n_queries, n_keys)
+    if scratch is not None:
+        return attention.capped(scratch.multiplied(grouped, keys)).reshape(n_query_heads, n_queries, n_keys)
+    logits = attention.capped(torch.matmul(grouped, keys.transpose(1, 2)).float())
+    logits = logits.reshape(n_query_heads, n_queries, n_keys)
     position = torch.arange(n_keys, device=keys.device)
     first = 0 if attention.window else start  # without a window, all that came before the block is seen
-    unseen = attention.hidden(position[start:], position[first:])
+    unseen = attention.hidden(position[start : start + n_queries], position[first:])
     logits[..., first:].masked_fill_(unseen, torch.finfo(torch.float32).min)
     return logits
 

@@ -62,7 +62,7 @@ def expected_attention_press() -> Any:
 @functools.cache
 def recomputed_attention_press() -> Any:
     """Return an ObservedAttentionPress that recomputes the weights, never an n x n x heads tensor."""
-    from routegraph.validate.models.attention import BLOCK, attention_logits, attention_of
+    from routegraph.validate.models.attention import BLOCK, attention_logits, attention_of, end_of_keys
 
     base = kvpress().ObservedAttentionPress
 
@@ -80,9 +80,10 @@ def recomputed_attention_press() -> Any:
             position = torch.arange(n, device=keys.device)
             total = torch.zeros(len(queries), n, device=keys.device)
             for start in range(0, n, BLOCK):
-                stop = min(start + BLOCK, n)
-                logits = attention_logits(queries[:, start:stop], keys[0, :, :stop], attention, start)
-                total[:, :stop] += logits.softmax(-1).sum(1)
+                end = end_of_keys(min(start + BLOCK, n), n)
+                block = queries[:, start : start + BLOCK]
+                logits = attention_logits(block, keys[0, :, :end], attention, start)
+                total[:, :end] += logits.softmax(-1).sum(1)
             return (total / (n - position)).unflatten(0, (-1, group)).mean(1)[None]
 
     return _named_like(base, Recomputed)
