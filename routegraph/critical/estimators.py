@@ -55,11 +55,11 @@ def by_half_point(data: Resampled, target: float = 0.5) -> Estimate:
     }
     if len(data.sizes) > 2 and not np.isnan(first[0]).any():
         warnings += _drift_of_half(data, first, slope, details)
-    ends = None
+    span = None
     if several:
         lowest = interval(first[:, -1])
-        ends = Interval(lowest.value, lowest.low, interval(last[:, -1]).high)
-    return Estimate(first[:, -1], table=table, warnings=warnings, details=details, ends=ends)
+        span = Interval(lowest.value, lowest.low, interval(last[:, -1]).high)
+    return Estimate(first[:, -1], table=table, warnings=warnings, details=details, ends=span)
 
 
 def _drift_of_half(data: Resampled, half: Array, slope: Array, details: dict[str, Any]) -> list[str]:
