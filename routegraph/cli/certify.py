@@ -124,7 +124,9 @@ def certify(
         predicted: Predicted | None
         asked = {"ratios": ratio, "tries": tries, "dtype": dtype, "device": device, "n": n, **options}
         work = Work(workers, dask, threads)
-        measured, predicted = _ask(cells, prompts, into, policy, press, risk, confidence, work, **asked)
+        measured, predicted = _ask(
+            cells, prompts, into, policy, press, risk, confidence, work, skip_damaged, **asked
+        )
         policy = None
     else:
         given = {"into": into, "press": press, "ratio": ratio, "tries": tries, "n": n, "threads": threads}
@@ -172,7 +174,14 @@ def _load(cells: Path, predict: Path | None, skip_damaged: bool) -> tuple[Measur
     from routegraph.validate.predict.result import Predicted
 
     predicted = None if predict is None else Predicted.load(predict, skip_damaged)
-    return Measured.load(cells, skip_damaged), predicted
+    measured = Measured.load(cells, skip_damaged)
+    if predicted is not None and skip_damaged:
+        # A prompt whose prediction is left out is left out of what was measured as well.
+        unpredicted = [name for name in measured.ids if name not in predicted.ids]
+        if unpredicted:
+            note(f"left out as well, measured and not predicted: {', '.join(unpredicted)}")
+            measured = measured.only([name in predicted.ids for name in measured.ids])
+    return measured, predicted
 
 
 def _ask(
@@ -184,6 +193,7 @@ def _ask(
     risk: float,
     confidence: float,
     work: Work,
+    skip_damaged: bool,
     *,
     ratios: list[float] | None,
     tries: int | None,
@@ -217,7 +227,14 @@ def _ask(
         loaded = work.load(model, dtype=dtype, device=device, progress=advance)
         into.mkdir(exist_ok=True)
         found = ask.measure_and_predict(
-            loaded, prompts, into, tries=tries, work=work, progress=advance, **asked
+            loaded,
+            prompts,
+            into,
+            tries=tries,
+            work=work,
+            progress=advance,
+            skip_damaged=skip_damaged,
+            **asked,
         )
     note(f"measured and predicted {many(len(found[0].ids), 'prompt')} into {into}")
     return found

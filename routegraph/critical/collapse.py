@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph.critical.estimators import Estimate
+from routegraph.critical.estimate import Estimate
 from routegraph.critical.slopes import peak_of
 from routegraph.kernels.collapse import collapse_quality
 from routegraph.stats.bootstrap import Array, Resampled, interval

@@ -1,58 +1,23 @@
-"""Half points, susceptibility peaks and Binder crossings of resampled curves, and what tells a transition."""
+"""Half points and susceptibility peaks of resampled curves, and what tells a transition."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from routegraph.critical.estimate import Estimate
 from routegraph.critical.points import crossing, crossings
 from routegraph.critical.slopes import scaled_slopes
-from routegraph.stats.bootstrap import Array, Resampled, at, interval, line, power_law, variance
+from routegraph.stats.bootstrap import Array, Resampled, at, interval, line, power_law, variance, widened
 from routegraph.stats.intervals import NOWHERE, Interval
 
 #: A curve lies beyond a value where it is so many standard errors away.
 CLEAR = 3.0
+#: Noise raises slopes where the resamples' exponent is so many standard errors above that of the data.
+RAISED = 0.3
 #: Exponents tried where a limit in size is extrapolated.
 EXPONENTS = np.geomspace(0.3, 4.0, 32)
-
-
-@dataclass(frozen=True, eq=False)
-class Estimate:
-    """A critical point for the data (row 0) and for every resample.
-
-    Attributes
-    ----------
-    alpha_c : float64[B + 1]
-    last : float64[B + 1] or None
-        Where there are several: the last of them, `alpha_c` being the first.
-    inverse_nu, zeta_over_nu : float64[B + 1] or None
-        Exponents, where the method yields them.
-    quality : float or None
-        Houdayer-Hartmann quality of a collapse.
-    table : list of dict
-        What it was made from: a row a size, or a pair of sizes.
-    warnings : list of str
-    details : dict
-        Further figures of the method.
-    """
-
-    alpha_c: Array
-    inverse_nu: Array | None = None
-    zeta_over_nu: Array | None = None
-    quality: float | None = None
-    table: list[dict[str, Any]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    details: dict[str, Any] = field(default_factory=dict)
-    last: Array | None = None
-
-    @property
-    def interval(self) -> Interval:
-        """The critical point with its 95 % interval: from the first to the last where there are several."""
-        found = interval(self.alpha_c)
-        return found if self.last is None else Interval(found.value, found.low, interval(self.last).high)
 
 
 def by_half_point(data: Resampled, target: float = 0.5) -> Estimate:
@@ -90,9 +55,11 @@ def by_half_point(data: Resampled, target: float = 0.5) -> Estimate:
     }
     if len(data.sizes) > 2 and not np.isnan(first[0]).any():
         warnings += _drift_of_half(data, first, slope, details)
-    return Estimate(
-        first[:, -1], last=last[:, -1] if several else None, table=table, warnings=warnings, details=details
-    )
+    span = None
+    if several:
+        lowest = interval(first[:, -1])
+        span = Interval(lowest.value, lowest.low, interval(last[:, -1]).high)
+    return Estimate(first[:, -1], table=table, warnings=warnings, details=details, ends=span)
 
 
 def _drift_of_half(data: Resampled, half: Array, slope: Array, details: dict[str, Any]) -> list[str]:
@@ -184,10 +151,16 @@ def by_peak(data: Resampled, zeta_over_nu: float | None = None) -> Estimate:
             f"too few ratios across the peak of size {coarse}: its height, and 1/nu, come out too low; take ratios "
             "closer together"
         )
-    exponent = max(float(power_law(data.sizes, found.height)[0]) - (zeta_over_nu or 0.0), 0.05)
+    highest = power_law(data.sizes, found.height)
+    if len(highest) > 2 and highest[1:].mean() - highest[0] > RAISED * highest[1:].std():
+        warnings.append(
+            "noise raises the highest slopes: the interval of 1/nu may hold it too seldom; take more replicates, or "
+            "ratios with less noise of their own"
+        )
+    exponent = max(float(highest[0]) - (zeta_over_nu or 0.0), 0.05)
     growth = power_law(data.sizes, found.pooled_height(data.ratios, data.sizes, exponent))
     grown = interval(growth)
-    inverse_nu = None if zeta_over_nu is None else growth - zeta_over_nu
+    inverse_nu = None if zeta_over_nu is None else widened(growth - zeta_over_nu, data.replicates)
     details = {
         "growth_of_derivative": grown,
         "growth_of_fluctuation": interval(power_law(data.sizes, fluctuation[1])),
@@ -198,103 +171,6 @@ def by_peak(data: Resampled, zeta_over_nu: float | None = None) -> Estimate:
     scaled = data.sizes ** -np.maximum(growth if inverse_nu is None else inverse_nu, 0.05)[:, None]
     alpha_c = line(scaled, derivative[0])[0]
     return Estimate(alpha_c, inverse_nu, table=table, warnings=warnings, details=details)
-
-
-def binder(data: Resampled) -> Array:
-    """Return <m^2>^2 / <m^4>, float64[B + 1, S, A]; 1 / (3 (1 - U)) for the Binder cumulant U.
-
-    It crosses where U does and stays in [0, 1].
-    """
-    return _share(data.moments[1] ** 2, data.moments[3])
-
-
-def second_moment(data: Resampled) -> Array:
-    """Return <m>^2 / <m^2>, float64[B + 1, S, A], in [0, 1]."""
-    return _share(data.moments[0] ** 2, data.moments[1])
-
-
-def _share(top: Array, bottom: Array) -> Array:
-    return np.asarray(np.where(bottom > 1e-300, top / np.maximum(bottom, 1e-300), 0.0))
-
-
-def cross_between(x: Array, difference: Array) -> Array:
-    """Return where difference[..., A] changes sign between its highest and its lowest point; NaN if nowhere.
-
-    Both ends of a ratio grid hold curves that are equal up to noise; the crossing lies between the lobes.
-    """
-    high, low = np.argmax(difference, axis=-1), np.argmin(difference, axis=-1)
-    first, last = np.minimum(high, low), np.maximum(high, low)
-    inside = np.arange(len(x))
-    hidden = (inside < first[..., None]) | (inside > last[..., None])
-    # Beyond the lobes the difference is held at theirs, so that nothing crosses there.
-    left = np.take_along_axis(difference, first[..., None], -1)
-    right = np.take_along_axis(difference, last[..., None], -1)
-    held = np.where(hidden, np.where(inside < first[..., None], left, right), difference)
-    straddles = (difference.max(axis=-1) > 0) & (difference.min(axis=-1) < 0)
-    return np.where(straddles, crossing(x, held, 0.0), np.nan)
-
-
-def by_binder(data: Resampled) -> Estimate:
-    """Return where curves of successive sizes cross, in the Binder cumulant; second moments beside it.
-
-    From three crossings on: their weighted mean, or, where they drift (chi-squared, 5 %), the limit of
-    alpha_c + b size**(-1/nu - 1). 1/nu comes from the slopes at the crossing.
-    Where a warning says that a crossing is not significant, the interval holds the truth too seldom (docs/coverage.md).
-
-    Raises
-    ------
-    ValueError
-        If there is one size only.
-    """
-    if len(data.sizes) < 2:
-        raise ValueError("method 'binder' needs at least 2 sizes, got 1")
-    if not data.stderr.any():
-        raise ValueError("method 'binder' needs replicates that differ from one another, got equal ones")
-    smooth, _ = data.smoother
-    table: list[dict[str, Any]] = []
-    warnings: list[str] = []
-    found: dict[str, Array] = {}
-    kinds: dict[str, Callable[[Resampled], Array]] = {"binder": binder, "second_moment": second_moment}
-    for name, function in kinds.items():
-        curves = function(data)
-        gaps = (curves[:, 1:] - curves[:, :-1]) @ smooth.T
-        found[name] = np.asarray(cross_between(data.ratios, gaps))
-        noise = gaps.std(axis=0) + 1e-12
-        significant = ((gaps[0] / noise).max(axis=-1) > 2) & ((gaps[0] / noise).min(axis=-1) < -2)
-        for s in np.flatnonzero(~significant | np.isnan(found[name][0])).tolist():
-            pair = f"{data.sizes[s]:g} and {data.sizes[s + 1]:g}"
-            warnings.append(f"no significant {name} crossing between sizes {pair}")
-    for s in range(len(data.sizes) - 1):
-        row: dict[str, Any] = {"size": float(data.sizes[s]), "next_size": float(data.sizes[s + 1])}
-        table.append(row | {name: interval(x[:, s]) for name, x in found.items()})
-    alpha_c, how = _limit(data, found["binder"])
-    slopes = np.abs(np.einsum("bsa,sja->bsj", binder(data), scaled_slopes(data).slope, optimize=True))
-    where = np.broadcast_to(alpha_c[:, None], slopes.shape[:2])
-    inside = np.where((where > data.ratios[0]) & (where < data.ratios[-1]), where, np.nan)
-    inverse_nu = power_law(data.sizes, at(data.ratios, slopes, inside)) if len(data.sizes) > 2 else None
-    second, _ = _limit(data, found["second_moment"])
-    details = {"combined_by": how, "second_moment_alpha_c": interval(second)}
-    return Estimate(alpha_c, inverse_nu, table=table, warnings=warnings, details=details)
-
-
-def _limit(data: Resampled, crossings: Array) -> tuple[Array, str]:
-    """Return the crossings' common value or limit in size, float64[B + 1], and which of the two."""
-    spread = variance(crossings)
-    usable = np.isfinite(crossings[0]) & np.isfinite(spread) & (spread > 0)
-    if not usable.any():
-        return crossings[:, -1], "largest pair"
-    kept, weight = crossings[:, usable], 1 / spread[usable]
-    valid = np.isfinite(kept)
-    total = (weight * valid).sum(axis=1)
-    mean = np.where(valid, kept * weight, 0).sum(axis=1) / np.where(total > 0, total, np.nan)
-    drift = float((weight * (kept[0] - mean[0]) ** 2).sum())
-    freedom = int(usable.sum()) - 1
-    from scipy.special import chdtrc
-
-    if freedom < 2 or chdtrc(freedom, drift) > 0.05:
-        return mean, "weighted mean"
-    pairs = np.sqrt(data.sizes[1:] * data.sizes[:-1])[usable]
-    return line(pairs**-2.0, kept)[0], "limit in size"
 
 
 # --- transition or crossover ------------------------------------------------------------------------

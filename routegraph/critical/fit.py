@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from routegraph.critical import collapse, estimators
+from routegraph.critical import binder, collapse, estimators
 from routegraph.critical.counts import fit_counts, ratio_grid
-from routegraph.critical.estimators import Estimate
+from routegraph.critical.estimate import Estimate
 from routegraph.critical.result import CriticalFit, number, ready
 from routegraph.options import check_whole
 from routegraph.stats import bootstrap
@@ -50,7 +50,7 @@ def fit_critical(
     sizes : float[S], optional
         Increasing; needed for more than one size.
     method : {"half", "peak", "binder", "collapse"}
-        Half point; susceptibility peak; crossings of the Binder cumulant (second moment beside it); collapse.
+        Half point; susceptibility peak; where the Binder cumulant does not depend on the size; collapse.
     scale : {"n", "L", "M", "L/ln n"}
         What `sizes` are: the scaling variable.
     trials : int[A] or int[A, 2], optional
@@ -109,7 +109,7 @@ def fit_critical(
         if method == "peak":
             return estimators.by_peak(part, zeta_over_nu)
         if method == "binder":
-            return estimators.by_binder(part)
+            return binder.by_binder(part)
         return collapse.by_collapse(part, zeta_over_nu, correction, refits=refits)
 
     found = estimate(data)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph.stats.bootstrap import Array, Resampled, at, line, power_law
+from routegraph.stats.bootstrap import Array, Resampled, at_curved, line, power_law
 
 #: Half width of the window at most so much of (range of the curve) / (its steepest slope); of the grid at most `ROOM`.
 SHARE, ROOM = 0.9, 0.3
@@ -61,14 +61,14 @@ class Slopes:
     def pooled_height(self, ratios: Array, sizes: Array, exponent: float) -> Array:
         """Return the slope at the place that all sizes agree on, alpha_c + b size**(-exponent), float64[B + 1, S].
 
-        The highest point of a noisy slope is too high; this place is not chosen by the noise of one size, nor of one
-        resample.
+        The highest point of a noisy slope is too high; this place is not chosen by the noise of one size. Every
+        resample has a place of its own: with that of the data, intervals would not see how unsure it is.
         """
         scaled = sizes**-exponent
         start, rise = line(scaled, self.place)
         margin = np.minimum(self.half_widths, ROOM * np.ptp(ratios))
-        where = np.clip(start[0] + rise[0] * scaled, ratios[0] + margin, ratios[-1] - margin)
-        return at(ratios, self.slopes, np.broadcast_to(where, self.place.shape))
+        where = np.clip(start[:, None] + rise[:, None] * scaled, ratios[0] + margin, ratios[-1] - margin)
+        return at_curved(ratios, self.slopes, where)
 
 
 def searched(ratios: Array, half: float) -> tuple[int, int]:
