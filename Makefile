@@ -17,7 +17,7 @@ help:
 	@echo "make notebooks  the examples as notebooks, into notebooks/"
 	@echo "make fuzz    the property tests on new random examples, ten times as many"
 	@echo "make fuzz-cli  hostile input to every command, counted by kind into docs/hostile.md: ten minutes"
-	@echo "make kills   SIGKILL at random moments; what goes on must end in the same bytes, into docs/hostile.md: three minutes"
+	@echo "make kills   SIGKILL at random moments; what goes on must end in the same bytes, into docs/hostile.md: five minutes"
 	@echo "make verify  slow checks against theory and literature"
 	@echo "make bench   speed against named peers"
 	@echo "make paper   the claims of the paper on pretrained models: hours, resumed after a kill; TINY=1: the tiny ones"
@@ -42,9 +42,10 @@ fuzz: .venv/.installed
 fuzz-cli: .venv/.installed
 	$(BIN)/python -m studies.hostile
 
-# Forty kills at random moments, each followed by a run to the end.
+# Forty kills at random moments, each followed by a run to the end; three processes on one folder, twenty rounds.
 kills: .venv/.installed
 	$(BIN)/python -m studies.hostile.kills
+	$(BIN)/python -m studies.hostile.together
 
 lint: .venv/.installed
 	$(BIN)/ruff format --check .

@@ -81,8 +81,11 @@ COMMANDS = {
 }
 
 
-def started(command: Command, good: Path, folder: Path) -> int:
-    """Fork a process that runs a command in a folder, and return its number."""
+def started(command: Command, good: Path, folder: Path, told: Path | None = None) -> int:
+    """Fork a process that runs a command in a folder, and return its number.
+
+    What it prints goes into the files `told`.1 and `told`.2, beside the folder and named like it by default.
+    """
     sys.stdout.flush()
     pid = os.fork()
     if pid:
@@ -91,7 +94,9 @@ def started(command: Command, good: Path, folder: Path) -> int:
     try:
         for number in (1, 2):
             os.dup2(
-                os.open(folder.with_suffix(f".{number}"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+                os.open(
+                    (told or folder).with_suffix(f".{number}"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
+                ),
                 number,
             )
         os.chdir(folder)
@@ -173,20 +178,26 @@ def rounds(name: str, good: Path, work: Path, seed: int, kills: int = KILLS) -> 
     return [name, str(kills), at, str(begun), str(other), str(stray)], bool(other or stray)
 
 
+def prepare(folder: Path) -> Path:
+    """Import and compile what the commands need, and return the folder of what they read."""
+    good = folder / "good"
+    good.mkdir()
+    warm_up()
+    run_here(["task", "words_forward", "--n", "12", "--length", "80", "--out", "prompts.jsonl"], good)
+    for line in (
+        "extract llama-tiny --prompts prompts.jsonl --limit 1 --graphs --out warm.npz",
+        "measure llama-tiny --task prompts.jsonl --limit 1 --policy topk --policy snapkv --out warm",
+        "sweep --n-tokens 32 --n-layers 2 --n-heads 2 --replicates 2 --out swept",
+    ):
+        run_here(line.split(), good)
+    settle()
+    return good
+
+
 def main() -> int:
     """Kill all commands, write the table, and return the exit status."""
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
-        good = Path(folder) / "good"
-        good.mkdir()
-        warm_up()
-        run_here(["task", "words_forward", "--n", "12", "--length", "80", "--out", "prompts.jsonl"], good)
-        for line in (
-            "extract llama-tiny --prompts prompts.jsonl --limit 1 --graphs --out warm.npz",
-            "measure llama-tiny --task prompts.jsonl --limit 1 --policy topk --policy snapkv --out warm",
-            "sweep --n-tokens 32 --n-layers 2 --n-heads 2 --replicates 2 --out swept",
-        ):
-            run_here(line.split(), good)  # imports and compiles
-        settle()
+        good = prepare(Path(folder))
         rows, wrong = [], False
         for seed, name in enumerate(COMMANDS):
             row, bad = rounds(name, good, Path(folder) / name.replace(" ", "-"), seed)
