@@ -131,6 +131,9 @@ def from_one_state(
         kept = scores[0].topk(left.shape[2], dim=-1).indices  # as its own compress asks
         assert left.equal(keys.gather(2, kept[..., None].expand_as(left)))
         dead = plain_keep(layer, worth, most)
+        stayed = torch.stack([torch.isin(one.rows[h], layer.rows[h]) for h in range(heads)])
+        for held, was in ((layer.keys, one.keys), (layer.values, one.values)):
+            assert held[0].equal(was[0][stayed].reshape(held[0].shape))
         ordered = scores[0][0].sort(dim=1, descending=True)
         for h in range(heads):
             ours, press_keeps = set(layer.rows[h].tolist()), set(rows[h][kept[0, h]].tolist())
