@@ -4,8 +4,13 @@
 more for the others. It writes those named, and only those.
 
 Half of the prompts are measured: a reply of so many steps under each policy. From the other half, whose replies are
-written with the cache whole, the four numbers of the simulator's attention are estimated, by moments of the logarithms
-of the attention that decoded tokens give to what came before; nothing of it is fitted to survival.
+written with the cache whole, the simulator's attention is estimated, by moments of the logarithms of the attention that
+decoded tokens give to what came before; nothing of it is fitted to survival. It is done in two ways:
+
+- *four numbers*: spread, persistence, decay and score correlation, one of each for all slots, on rows of the prompt;
+- *by age*: spread, persistence, the share that lasts and a boost by age, on decoded rows, once for each unit that a
+  policy decides for by itself: a slot under `h2o`, a layer (the mean over its heads) under `tova`, as kvpress does it.
+  Each unit is then simulated alone. `by_age` says how they are estimated.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routegraph import plot
+from routegraph.sim.decoding.parameters import STEEPEST
 from routegraph.sim.decoding.simulate import simulate_decoding
 from routegraph.stats.intervals import standard_error
 from routegraph.validate.decoding.evicting import write
@@ -40,6 +46,16 @@ SINKS = 4
 LAGS = (1, 2, 4, 8, 16, 32)
 #: Attention below it counts as this.
 LEAST = 1e-8
+#: Policies that attention decides for, and whether they decide for a layer as a whole.
+DECIDED = {"h2o": False, "tova": True}
+#: Ages at which the boost may change.
+AGES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+#: Residuals are taken of queries that see so many decoded rows, for what all rows share is their mean.
+ENOUGH = 32
+#: Ages whose boost the page tells.
+SHOWN = ("0", "1", "4", "16", "64", "128")
+#: Replicates of a unit that is simulated alone.
+REPLICATES = 32
 
 
 @dataclass(frozen=True)
@@ -128,6 +144,93 @@ def estimated(tables: Sequence[NDArray[np.float64]]) -> dict[str, float]:
     }
 
 
+def by_age(tables: Sequence[NDArray[np.float64]]) -> list[dict[str, Any]]:
+    """Return spread, persistence, lasting and recency of each unit of some replies' attention, by moments.
+
+    A row's height is the logarithm of its attention over the mean of the prompt's rows, sinks aside, for that query.
+    Boost: mean height of the decoded rows from an age of `AGES` to the next, every (query, row) of as much weight.
+    Residuals: heights without the boost and without each query's mean over decoded rows, of queries with `ENOUGH`.
+    Spread: their standard deviation. Persistence p and lasting l: least squares of l + (1 - l) p**lag to the
+    correlations of one row's residuals some steps apart.
+    """
+    found = [_decoded_heights(one) for one in tables]
+    q = found[0].shape[1]
+    age = np.arange(q)[:, None] - np.arange(q)  # [query, row]
+    ages = np.array([one for one in AGES if one < q])
+    step = np.searchsorted(ages, age, side="right") - 1
+    boosts = np.array(
+        [np.mean([one[:, step == k].mean(axis=1) for one in found], axis=0) for k in range(len(ages))]
+    )
+    parts = [_residuals_by_age(one - boosts[step].transpose(2, 0, 1), age) for one in found]
+    variance = np.nanmean([np.nanmean(one**2, axis=(1, 2)) for one in parts], axis=0)
+    lags = [lag for lag in LAGS if lag < q - ENOUGH]
+    together = [np.mean([np.nanmean(r[:, s:] * r[:, :-s], axis=(1, 2)) for r in parts], axis=0) for s in lags]
+    grid = np.concatenate([np.linspace(0, 0.99, 100), 1 - np.geomspace(0.0099, 1e-5, 100)])
+    share = np.linspace(0, 1, 101)[:, None]
+    law = share + (1 - share) * grid ** np.array(lags)[:, None, None]  # [lag, share, persistence]
+    units = []
+    for unit, correlations in enumerate(np.array(together).T / np.maximum(variance, 1e-12)[:, None]):
+        misfit = ((law - correlations[:, None, None]) ** 2).mean(axis=0)
+        lasting, persistence = np.unravel_index(int(np.argmin(misfit)), misfit.shape)
+        told = zip(ages, np.clip(boosts[:, unit], -STEEPEST, STEEPEST), strict=True)
+        units.append(
+            {
+                "spread": float(np.sqrt(min(variance[unit], 100))),
+                "persistence": float(grid[persistence]),
+                "lasting": float(share[lasting, 0]),
+                "decay": 0.0,
+                "recency": ",".join(f"{at}:{boost:.4g}" for at, boost in told),
+                "misfit": float(np.sqrt(misfit.min())),
+            }
+        )
+    return units
+
+
+def _decoded_heights(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the heights of decoded rows, float64[n_units, n_queries, n_queries]; those that are not yet are 0."""
+    q, n = weights.shape[1:]
+    logs = np.log(np.maximum(weights, LEAST))
+    above = logs[:, :, n - q :] - logs[:, :, SINKS : n - q].mean(axis=2, keepdims=True)
+    return np.tril(above)
+
+
+def _residuals_by_age(heights: NDArray[np.float64], age: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return heights of the queries with `ENOUGH` rows, without the mean of each; NaN where a row is not yet."""
+    there = np.where(age >= 0, heights, np.nan)[:, ENOUGH:]
+    residual: NDArray[np.float64] = there - np.nanmean(there, axis=2, keepdims=True)
+    return residual
+
+
+def simulated_by_unit(
+    policy: str, units: Sequence[dict[str, Any]], one: Setting, n_prefill: int
+) -> NDArray[np.float64]:
+    """Return survival by age, the mean over units that are simulated each alone, float64[n_replicates, steps]."""
+    alone = {"n_prefill": n_prefill, "steps": one.steps, "budget": one.budget, "n_layers": 1, "n_heads": 1}
+    curves = []
+    for seed, unit in enumerate(units):
+        known = {key: value for key, value in unit.items() if key != "misfit"}
+        result = simulate_decoding(policy, replicates=REPLICATES, seed=seed, **alone, **known)
+        curves.append(result.curves[0].survival)
+    return np.mean(curves, axis=0)
+
+
+def told_by_age(policy: str, units: Sequence[dict[str, Any]]) -> str:
+    """Return the mean numbers of the units of a policy in words."""
+    boosts = np.mean(
+        [[float(p.partition(":")[2]) for p in unit["recency"].split(",")] for unit in units], axis=0
+    )
+    ages = [pair.partition(":")[0] for pair in units[0]["recency"].split(",")]
+    rise = ", ".join(f"{boost:.1f} at {age}" for age, boost in zip(ages, boosts, strict=True) if age in SHOWN)
+    mean = {
+        key: np.mean([unit[key] for unit in units]) for key in ("spread", "persistence", "lasting", "misfit")
+    }
+    return (
+        f"by age for `{policy}`, means over {len(units)} {'layers' if DECIDED[policy] else 'slots'}: boost {rise}; "
+        f"spread {mean['spread']:.2f}, lasting {mean['lasting']:.2f}, persistence {mean['persistence']:.2f}; "
+        f"correlations by lag are missed by {mean['misfit']:.2f}"
+    )
+
+
 def survived(model: Loaded, asked: Sequence[Asked], one: Setting) -> NDArray[np.float64]:
     """Return the share of decoded rows that a slot still has by age, float64[n_prompts, n_policies, steps]."""
     cuttings = [Cutting(policy, one.budget) for policy in POLICIES]
@@ -145,7 +248,12 @@ def study(name: str, axes: Sequence[Any]) -> list[list[str]]:
     prompts = load_task(one.task, 2 * one.prompts, 11, one.length)
     asked = [tokenise(model, prompt, PLAIN) for prompt in prompts]
     others, own = asked[: one.prompts], asked[one.prompts :]
-    known = estimated([attention(model, each, one.steps) for each in others])
+    tables = [attention(model, each, one.steps) for each in others]
+    known = estimated(tables)
+    layers = [table.reshape(model.n_layers, -1, *table.shape[1:]).mean(axis=1) for table in tables]
+    units = {policy: by_age(layers if layer else tables) for policy, layer in DECIDED.items()}
+    for policy in units:
+        print(name, told_by_age(policy, units[policy]), flush=True)
     misfit = known.pop("misfit")
     print(name, {key: round(value, 4) for key, value in known.items()}, f"misfit {misfit:.3f}", flush=True)
     measured = survived(model, own, one)
@@ -176,12 +284,27 @@ def study(name: str, axes: Sequence[Any]) -> list[list[str]]:
         cells = [f"{100 * mean[k]:.1f} ± {100 * error[k]:.1f}" for k in at]
         lines.append([name, policy, "measured", *cells])
         cells = [f"{100 * sim[k]:.1f} ± {100 * sim_error[k]:.1f}" for k in at]
-        lines.append(["", "", "simulated", *cells])
+        four = "simulated, four numbers" if policy in DECIDED else "simulated"
+        lines.append(["", "", four, *cells])
+        if policy in DECIDED:
+            curves = simulated_by_unit(policy, units[policy], one, n_prefill)
+            aged, aged_error = curves.mean(axis=0), standard_error(curves)
+            plot.band(ax, ages, aged, 2 * aged_error, color=plot.COLOURS["purple"], label="simulated, by age")
+            cells = [f"{100 * aged[k]:.1f} ± {100 * aged_error[k]:.1f}" for k in at]
+            lines.append(["", "", "simulated, by age", *cells])
         if theory is not None:
             lines.append(["", "", "theory", *(f"{100 * theory[k]:.1f}" for k in at)])
-    axes[0].legend(fontsize="small")
+    for ax in (axes[0], axes[-1]):
+        ax.legend(fontsize="small")
     told = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in known.items())
-    lines.append([name, f"attention: {told}; correlations by lag are missed by {misfit:.2f}", *[""] * 7])
+    aged_told = "; ".join(told_by_age(policy, units[policy]) for policy in units)
+    lines.append(
+        [
+            name,
+            f"four numbers: {told}; correlations by lag are missed by {misfit:.2f}; {aged_told}",
+            *[""] * 7,
+        ]
+    )
     return lines
 
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from routegraph.kernels.heap import pop, push, sift_down, sift_up
+from routegraph.kernels.heap import pop, push, reorder, sift_down
 from routegraph.kernels.popularity import (
     PASSED,
     arrive,
+    boost_at,
     change_total,
     height_of,
     kept_for,
@@ -46,38 +47,41 @@ def random_rows(key, layer, head, capacity, first):  # type: ignore[no-untyped-d
 
 
 @nb.njit(cache=True, nogil=True)
-def lowest_now(key, layer, head, capacity, first, protected, window, model):  # type: ignore[no-untyped-def]
+def lowest_now(  # type: ignore[no-untyped-def]
+    key, layer, head, capacity, first, protected, window, model, ages, boosts
+):
     """Evict the rows that the last query looks at least.
 
     Notes
     -----
-    The order of the rows is that of their heights, which change where a popularity is drawn anew only: O(log rows) for
-    every arrival, eviction and draw.
+    The order of the rows is that of their heights, which change only where a popularity is drawn anew and where an age
+    comes to a step of the boosts: O(log rows) for every arrival, eviction, draw and step.
     """
-    spread, agreement, persistence, decay = model
+    persistence = model[2]
     n_rows = len(capacity)
     numbers, tokens = stream(key, layer, head), stream(key, 0, 0)
     never = n_rows - first + 1
     death = np.full(n_rows, never, np.int32)
-    height, renewals = np.empty(n_rows), np.zeros(n_rows, np.int64)
+    drawn, height, renewals = np.empty(n_rows), np.empty(n_rows), np.zeros(n_rows, np.int64)
     due, due_next = np.full(n_rows, -1, np.int64), np.full(n_rows, -1, np.int64)
     heap, place = np.empty(n_rows, np.int64), np.full(n_rows, -1, np.int64)
     size, alive = 0, 0
     for time in range(n_rows):
-        height[time] = height_of(numbers, tokens, time, 0, spread, agreement, decay)
+        drawn[time] = height_of(numbers, tokens, time, 0, model)
+        height[time] = drawn[time] + boost_at(0, ages, boosts)
+        for j in range(len(ages)):
+            row = time - ages[j]
+            if 0 <= row < time and death[row] == never:
+                reorder(heap, place, height, size, row, drawn[row] + boosts[j])
         row = due[time]
         while row >= 0:
             following = due_next[row]
             if death[row] == never:
                 renewals[row] += 1
-                before = height[row]
-                height[row] = height_of(numbers, tokens, row, renewals[row], spread, agreement, decay)
+                drawn[row] = height_of(numbers, tokens, row, renewals[row], model)
                 kept = kept_for(numbers, row, renewals[row], persistence, n_rows)
                 put_due(due, due_next, row, time + kept)
-                if place[row] >= 0 and height[row] < before:
-                    sift_up(heap, place, height, place[row])
-                elif place[row] >= 0:
-                    sift_down(heap, place, height, place[row], size)
+                reorder(heap, place, height, size, row, drawn[row] + boost_at(time - row, ages, boosts))
             row = following
         put_due(due, due_next, time, time + kept_for(numbers, time, 0, persistence, n_rows))
         alive += 1
@@ -93,7 +97,9 @@ def lowest_now(key, layer, head, capacity, first, protected, window, model):  # 
 
 
 @nb.njit(cache=True, nogil=True)
-def lowest_sum(key, layer, head, capacity, first, protected, window, model):  # type: ignore[no-untyped-def]
+def lowest_sum(  # type: ignore[no-untyped-def]
+    key, layer, head, capacity, first, protected, window, model, ages, boosts
+):
     """Evict the rows that were given the least attention by all queries together.
 
     Notes
@@ -107,12 +113,12 @@ def lowest_sum(key, layer, head, capacity, first, protected, window, model):  # 
     never = n_rows - first + 1
     death = np.full(n_rows, never, np.int32)
     rows = no_rows_yet(n_rows)
-    weight, offset, shared = rows[4:]
+    weight, offset, shared = rows[5:]
     heap, place = np.empty(n_rows, np.int64), np.full(n_rows, -1, np.int64)
     worth, looked = np.empty(n_rows), np.empty(n_rows, np.int64)
     size, alive = 0, 0
     for time in range(n_rows):
-        arrive(numbers, tokens, time, death, never, model, *rows)
+        arrive(numbers, tokens, time, death, never, model, ages, boosts, *rows)
         alive += 1
         row = time - window
         if row >= protected:
@@ -134,7 +140,9 @@ def lowest_sum(key, layer, head, capacity, first, protected, window, model):  # 
 
 
 @nb.njit(cache=True, nogil=True)
-def lower_neighbour(key, layer, head, capacity, first, protected, window, model):  # type: ignore[no-untyped-def]
+def lower_neighbour(  # type: ignore[no-untyped-def]
+    key, layer, head, capacity, first, protected, window, model, ages, boosts
+):
     """Evict the lower of two neighbours by the mean attention that they were given a query; then go on to the next two.
 
     The pair moves from the left to the right, one survivor at a time, and starts again where it would reach into the
@@ -145,14 +153,14 @@ def lower_neighbour(key, layer, head, capacity, first, protected, window, model)
     never = n_rows - first + 1
     death = np.full(n_rows, never, np.int32)
     rows = no_rows_yet(n_rows)
-    weight, offset, shared = rows[4:]
+    weight, offset, shared = rows[5:]
     # A ring of the rows that are there, in their order; n_rows stands for both ends of it.
     after, before = np.full(n_rows + 1, n_rows, np.int64), np.full(n_rows + 1, n_rows, np.int64)
     head = protected - 1 if protected > 0 else n_rows
     survivor = head
     alive = 0
     for time in range(n_rows):
-        arrive(numbers, tokens, time, death, never, model, *rows)
+        arrive(numbers, tokens, time, death, never, model, ages, boosts, *rows)
         last = before[n_rows]
         after[last], before[time], after[time], before[n_rows] = time, last, n_rows, time
         alive += 1

@@ -48,6 +48,16 @@ def sift_down(heap, place, worth, at, size):  # type: ignore[no-untyped-def]
     place[row] = at
 
 
+@nb.njit(inline="always", cache=True)
+def reorder(heap, place, worth, size, row, value):  # type: ignore[no-untyped-def]
+    """Give a row another worth, and if it stands in the heap, its place by it; ``place`` is -1 where it does not."""
+    before, worth[row] = worth[row], value
+    if place[row] >= 0 and value < before:
+        sift_up(heap, place, worth, place[row])
+    elif place[row] >= 0:
+        sift_down(heap, place, worth, place[row], size)
+
+
 @nb.njit(cache=True, nogil=True)
 def push(heap, place, worth, size, row):  # type: ignore[no-untyped-def]
     """Add a row to a heap of `size`."""

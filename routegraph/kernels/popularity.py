@@ -1,10 +1,15 @@
 """Attention while decoding: how much every row is looked at, as a pure function of the key, and sums over it.
 
 Row i arrives at time i, the time at which query i looks. The weight of a row of height h is exp(h): a popularity,
-which is kept for a while and then drawn anew, plus `decay` times its position, so that a later row weighs more. Of the
-heights of two rows only the difference matters: that of any one row does not change between two draws, however old it
-grows. What `k` counts are these draws: the k-th popularity of a row is the number at (row, 3 k) and (row, 3 k + 1) of
-its slot's stream, the time that it is kept is that at (row, 3 k + 2).
+which is kept for a while and then drawn anew, plus `decay` times its position, so that a later row weighs more, plus a
+boost by age. Of the heights of two rows only the difference matters, and boosts are a step function of age: a row's
+height changes only where a popularity is drawn anew and where its age comes to a step. What `k` counts are the draws:
+the k-th popularity of a row is the number at (row, 3 k) and (row, 3 k + 1) of its slot's stream, the time that it is
+kept is that at (row, 3 k + 2); the part that lasts is the number at (row, `LASTING`), beyond any draw.
+
+A model of attention is the numbers (spread, agreement, persistence, decay, lasting), of which `agreement` is the share
+of the variance of a popularity that is the token's own, the same in all slots, and `lasting` the row's, both for good;
+and the boosts: int64 `ages` rise, and from ``ages[j]`` on a row has ``boosts[j]``, before the first none.
 
 The rows that are due at a time form a linked list: ``due[time]`` is the first, ``due_next[row]`` the next, -1: none.
 """
@@ -23,6 +28,8 @@ from routegraph.kernels.rng import uniform
 LARGEST = 1e5
 #: Places of the numbers that all rows of a slot share.
 TOTAL, PASSED, BASE = 0, 1, 2
+#: The draw of the popularity that a row has for good: the last two below the bound of `rng.uniform`.
+LASTING = 2**32 - 2
 
 
 @nb.njit(inline="always", cache=True)
@@ -32,15 +39,30 @@ def normal(numbers, position, draw):  # type: ignore[no-untyped-def]
     return radius * math.cos(2.0 * math.pi * uniform(numbers, position, draw + 1))
 
 
-@nb.njit(cache=True, nogil=True)
-def height_of(numbers, tokens, row, k, spread, agreement, decay):  # type: ignore[no-untyped-def]
-    """Return the height of a row with its k-th popularity.
+@nb.njit(inline="always", cache=True)
+def height_of(numbers, tokens, row, k, model):  # type: ignore[no-untyped-def]
+    """Return the height of a row with its k-th popularity, without its boost.
 
-    `tokens` is the stream that all slots share; its part of the popularity, `agreement` of the variance, never changes.
+    `tokens` is the stream that all slots share; its part of the popularity never changes, nor does the one that lasts.
     """
-    own = math.sqrt(1.0 - agreement) * normal(numbers, row, 3 * k) if agreement < 1.0 else 0.0
+    spread, agreement, _, decay, lasting = model
+    fading = 1.0 - agreement - lasting
+    own = math.sqrt(fading) * normal(numbers, row, 3 * k) if fading > 0.0 else 0.0
     shared = math.sqrt(agreement) * normal(tokens, row, 0) if agreement > 0.0 else 0.0
+    if lasting > 0.0:
+        own += math.sqrt(lasting) * normal(numbers, row, LASTING)
     return spread * (own + shared) + decay * row
+
+
+@nb.njit(inline="always", cache=True)
+def boost_at(age, ages, boosts):  # type: ignore[no-untyped-def]
+    """Return the boost of a row of that age."""
+    found = 0.0
+    for j in range(len(ages)):
+        if ages[j] > age:
+            break
+        found = boosts[j]
+    return found
 
 
 @nb.njit(cache=True, nogil=True)
@@ -67,8 +89,9 @@ def put_due(due, due_next, row, time):  # type: ignore[no-untyped-def]
 
 @nb.njit(cache=True, nogil=True)
 def no_rows_yet(n_rows):  # type: ignore[no-untyped-def]
-    """Return the last arguments of `arrive`, from heights on, before the first row arrives."""
+    """Return the last arguments of `arrive`, from `drawn` on, before the first row arrives."""
     return (
+        np.empty(n_rows),
         np.empty(n_rows),
         np.zeros(n_rows, np.int64),
         np.full(n_rows, -1, np.int64),
@@ -81,7 +104,22 @@ def no_rows_yet(n_rows):  # type: ignore[no-untyped-def]
 
 @nb.njit(cache=True, nogil=True)
 def arrive(  # type: ignore[no-untyped-def]
-    numbers, tokens, time, death, never, model, height, renewals, due, due_next, weight, offset, shared
+    numbers,
+    tokens,
+    time,
+    death,
+    never,
+    model,
+    ages,
+    boosts,
+    drawn,
+    height,
+    renewals,
+    due,
+    due_next,
+    weight,
+    offset,
+    shared,
 ):
     """Let the row of this time arrive, draw the popularities that are due, and let the query look.
 
@@ -93,38 +131,54 @@ def arrive(  # type: ignore[no-untyped-def]
         Number of the row that arrives.
     death, never : int[n_rows], int
         A row is alive where death is `never`.
-    model : tuple of float
-        Spread, agreement, persistence, decay.
-    height, renewals, due, due_next : float64[n_rows], int64[n_rows], int64[n_rows], int64[n_rows]
-        Heights; how often each was drawn anew; who is due when.
+    model, ages, boosts : tuple of float, int64[n_steps], float64[n_steps]
+        The model of attention.
+    drawn, height, renewals, due, due_next : float64[n_rows] twice, int64[n_rows] thrice
+        Heights without and with the boost; how often each was drawn anew; who is due when.
     weight, offset, shared : float64[n_rows], float64[n_rows], float64[3]
         Weights; the attention that a row was given so far is ``offset + weight * shared[PASSED]``; the sum of weights,
         the sum over queries of one over it, and the base of the weights.
     """
-    spread, agreement, persistence, decay = model
+    persistence, decay = model[2], model[3]
     most = len(due)
-    height[time] = height_of(numbers, tokens, time, 0, spread, agreement, decay)
+    drawn[time] = height_of(numbers, tokens, time, 0, model)
+    height[time] = drawn[time] + boost_at(0, ages, boosts)
     if math.exp(height[time] - shared[BASE]) * shared[PASSED] > LARGEST:
         rebase(time, death, never, height, weight, offset, shared, decay * time)
     weight[time] = math.exp(height[time] - shared[BASE])
     offset[time] = -weight[time] * shared[PASSED]
     shared[TOTAL] += weight[time]
+    for j in range(len(ages)):
+        row = time - ages[j]
+        if 0 <= row < time and death[row] == never:
+            change_height(
+                time, death, never, height, weight, offset, shared, row, drawn[row] + boosts[j], decay
+            )
     row = due[time]
     while row >= 0:
         following = due_next[row]
         if death[row] == never:
             renewals[row] += 1
-            drawn = height_of(numbers, tokens, row, renewals[row], spread, agreement, decay)
-            if math.exp(drawn - shared[BASE]) * shared[PASSED] > LARGEST:
-                rebase(time + 1, death, never, height, weight, offset, shared, decay * time)
-            height[row], before = drawn, weight[row]
-            weight[row] = math.exp(drawn - shared[BASE])
-            offset[row] += (before - weight[row]) * shared[PASSED]
-            change_total(time, death, never, weight, shared, before, weight[row])
+            drawn[row] = height_of(numbers, tokens, row, renewals[row], model)
+            high = drawn[row] + boost_at(time - row, ages, boosts)
+            change_height(time, death, never, height, weight, offset, shared, row, high, decay)
             put_due(due, due_next, row, time + kept_for(numbers, row, renewals[row], persistence, most))
         row = following
     put_due(due, due_next, time, time + kept_for(numbers, time, 0, persistence, most))
     shared[PASSED] += 1.0 / shared[TOTAL]
+
+
+@nb.njit(inline="always", cache=True)
+def change_height(time, death, never, height, weight, offset, shared, row, high, decay):  # type: ignore[no-untyped-def]
+    """Give a row another height; what it was given so far stays."""
+    after = math.exp(high - shared[BASE])
+    if after * shared[PASSED] > LARGEST:
+        rebase(time + 1, death, never, height, weight, offset, shared, decay * time)
+        after = math.exp(high - shared[BASE])
+    height[row], before = high, weight[row]
+    weight[row] = after
+    offset[row] += (before - after) * shared[PASSED]
+    change_total(time, death, never, weight, shared, before, after)
 
 
 @nb.njit(cache=True, nogil=True)

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
+from routegraph.validate.decoding import evicting
 from routegraph.validate.decoding.evicting import write
 from routegraph.validate.decoding.written import Cutting
 from routegraph.validate.models.load import Loaded
@@ -61,6 +63,98 @@ def against_press(
         same_tokens=tokens == ours.token_ids.tolist(),
         steps=sorted({int(step) for step in np.unique(theirs) if step <= len(tokens)}),
     )
+
+
+@dataclass
+class FromOneState:
+    """Cuts of ours and of kvpress's of the same rows: slots cut, rows that go, of these by a tie, and wrongly."""
+
+    cuts: int = 0
+    gone: int = 0
+    ties: int = 0
+    mismatches: int = 0
+
+
+def from_one_state(
+    model: Loaded,
+    context: np.ndarray,
+    question: np.ndarray,
+    policy: str,
+    press: str,
+    interval: int,
+    budget: int,
+    n: int,
+) -> FromOneState:
+    """Decode by ours, and at every cut give kvpress's DecodingPress the rows that ours has, in kvpress's order.
+
+    Rows that both had before stand by their scores at the last cut, as kvpress leaves them, and the new ones at the
+    end. What only one of the two keeps must have the score at which was cut, up to rounding: nothing that a tie changed
+    before is an excuse, for both start from the same rows again.
+    """
+    import torch
+
+    base = getattr(kvpress(), press)()
+    base.post_init_from_model(model.model)
+    theirs = kvpress().DecodingPress(base_press=base, compression_interval=interval, target_size=budget)
+    scores: list[Any] = []
+    plain_score, plain_keep, plain_keeping = base.score, evicting._Layer.keep, evicting.keeping
+    seen: list[Any] = []
+    order: dict[int, Any] = {}  # by layer: positions as kvpress leaves them
+    found = FromOneState()
+
+    def score(*args: Any, **kwargs: Any) -> Any:
+        scores.append(plain_score(*args, **kwargs))
+        return scores[-1]
+
+    def keeping(*args: Any) -> Any:
+        made = plain_keeping(*args)
+
+        def worth(one: Any) -> Any:
+            seen.append(one)
+            return made.worth(one)
+
+        return replace(made, worth=worth)
+
+    def keep(layer: Any, worth: Any, most: int) -> Any:
+        one = seen.pop()
+        rows, heads = one.rows, len(one.rows)
+        before = order.get(one.module.layer_idx)
+        if before is not None:
+            new = rows[:, before.shape[1] :]
+            rows = torch.cat([before, new], 1)
+        place = torch.stack([torch.searchsorted(one.rows[h], rows[h]) for h in range(heads)])
+        assert rows.equal(one.rows.gather(1, place))
+        wide = place[None, ..., None].expand(-1, -1, -1, one.keys.shape[3])
+        keys, values = one.keys.gather(2, wide), one.values.gather(2, wide)
+        scores.clear()
+        left, _ = theirs.compress(one.module, one.hidden, keys, values, None, one.kwargs)
+        kept = scores[0].topk(left.shape[2], dim=-1).indices  # as its own compress asks
+        assert left.equal(keys.gather(2, kept[..., None].expand_as(left)))
+        dead = plain_keep(layer, worth, most)
+        stayed = torch.stack([torch.isin(one.rows[h], layer.rows[h]) for h in range(heads)])
+        for held, was in ((layer.keys, one.keys), (layer.values, one.values)):
+            assert held[0].equal(was[0][stayed].reshape(held[0].shape))
+        ordered = scores[0][0].sort(dim=1, descending=True)
+        for h in range(heads):
+            ours, press_keeps = set(layer.rows[h].tolist()), set(rows[h][kept[0, h]].tolist())
+            assert len(ours) == len(press_keeps) == budget
+            cut = float(ordered.values[h, budget - 1])
+            value = dict(zip(rows[h].tolist(), scores[0][0, h].tolist(), strict=True))
+            other = ours ^ press_keeps
+            by_tie = sum(abs(value[row] - cut) <= ROUNDING * abs(cut) for row in other)
+            found.cuts += 1
+            found.gone += rows.shape[1] - budget
+            found.ties += by_tie
+            found.mismatches += len(other) - by_tie
+        by_score = rows.gather(1, ordered.indices)
+        stays = torch.stack([torch.isin(by_score[h], layer.rows[h]) for h in range(heads)])
+        order[one.module.layer_idx] = by_score[stays].reshape(heads, budget)
+        return dead
+
+    base.score = score
+    with patch.object(evicting, "keeping", keeping), patch.object(evicting._Layer, "keep", keep):
+        write(model, context, question, [Cutting(policy, budget, interval)], n)
+    return found
 
 
 def pressed(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from tests.naive import below, uniform
 
-Model = tuple[float, float, float, float]
+Model = tuple[Sequence[float], Sequence[int], Sequence[float]]
 Choose = Callable[[list[int], list[float], dict[int, float], int], int]
 
 
@@ -26,20 +26,22 @@ def normal(numbers: int, position: int, draw: int) -> float:
 
 def heights(numbers: int, tokens: int, n: int, model: Model) -> list[dict[int, float]]:
     """heights[row][time] for every time from the row's own on."""
-    spread, agreement, persistence, decay = model
+    (spread, agreement, persistence, decay, lasting), ages, boosts = model
     table = []
     for row in range(n):
         path: dict[int, float] = {}
         draw = 0
         while row + len(path) < n:
-            popularity = math.sqrt(1 - agreement) * normal(numbers, row, 3 * draw)
+            popularity = math.sqrt(max(0.0, 1 - agreement - lasting)) * normal(numbers, row, 3 * draw)
+            popularity += math.sqrt(lasting) * normal(numbers, row, 2**32 - 2)
             popularity += math.sqrt(agreement) * normal(tokens, row, 0)
             # Kept for s steps more with probability persistence**s.
             chance, kept = uniform(numbers, row, 3 * draw + 2), 1
             while kept < n and 1 - chance <= persistence**kept:
                 kept += 1
             for _ in range(min(kept, n - row - len(path))):
-                path[row + len(path)] = spread * popularity + decay * row
+                reached = [boost for age, boost in zip(ages, boosts, strict=True) if age <= len(path)]
+                path[row + len(path)] = spread * popularity + decay * row + (reached[-1] if reached else 0)
             draw += 1
         table.append(path)
     return table

@@ -16,12 +16,22 @@ KEYS = st.integers(0, 2**64 - 1)
 
 @st.composite
 def models(draw):
-    """Spread, agreement, persistence, decay: flat, frozen, renewed at every step, steep, and anything in between."""
-    return (
+    """Flat, frozen, renewed at every step, steep, lasting, boosted by age up and down, and anything in between."""
+    agreement = draw(st.sampled_from([0.0, 0.3, 1.0]))
+    steps = draw(
+        st.dictionaries(st.integers(0, 45), st.sampled_from([-20.0, -1.5, 0.0, 0.7, 20.0]), max_size=6)
+    )
+    numbers = (
         draw(st.sampled_from([0.0, 0.5, 1.0, 4.0, 10.0])),
-        draw(st.sampled_from([0.0, 0.3, 1.0])),
+        agreement,
         draw(st.sampled_from([0.0, 0.5, 0.9, 1.0])),
         draw(st.sampled_from([0.0, 0.01, 0.5, 3.0])),
+        draw(st.sampled_from([0.0, 0.4, 1.0])) * (1 - agreement),
+    )
+    return (
+        numbers,
+        np.array(sorted(steps), dtype=np.int64),
+        np.array([steps[age] for age in sorted(steps)], dtype=np.float64),
     )
 
 
@@ -40,7 +50,7 @@ def caches(draw):
 
 def evicted(kernel, key, cache, model):
     first, capacity, protected, window = cache
-    return kernel(np.uint64(key), 3, 2, capacity, first, protected, window, model).tolist()
+    return kernel(np.uint64(key), 3, 2, capacity, first, protected, window, *model).tolist()
 
 
 def expected(choose, key, cache, model):
@@ -84,16 +94,34 @@ def test_sum_of_weights_keeps_its_digits_when_a_giant_leaves():
 
 
 def test_rows_that_are_gone_weigh_nothing():
-    n, never, model = 200, 99, (1.0, 0.0, 0.5, 0.05)
+    ages, boosts = np.array([0, 3, 40]), np.array([6.0, 9.0, -1.0])
+    n, never, model = 200, 99, (1.0, 0.0, 0.5, 0.05, 0.3)
     numbers = np.uint64(stream(np.uint64(3), 1, 0))
     death = np.full(n, never, np.int32)
-    height, renewals = np.empty(n), np.zeros(n, np.int64)
+    drawn, height, renewals = np.empty(n), np.empty(n), np.zeros(n, np.int64)
     due, due_next = np.full(n, -1), np.full(n, -1)
     weight, offset, shared = np.empty(n), np.empty(n), np.zeros(3)
-    state = (death, never, model, height, renewals, due, due_next, weight, offset, shared)
+    state = (
+        death,
+        never,
+        model,
+        ages,
+        boosts,
+        drawn,
+        height,
+        renewals,
+        due,
+        due_next,
+        weight,
+        offset,
+        shared,
+    )
     for time in range(n):
         popularity.arrive(numbers, numbers, time, *state)
         there = death[: time + 1] == never
+        age = time - np.flatnonzero(there)
+        boost = np.where(age >= 40, -1.0, np.where(age >= 3, 9.0, 6.0))
+        np.testing.assert_allclose(height[: time + 1][there], drawn[: time + 1][there] + boost, rtol=1e-12)
         assert shared[popularity.TOTAL] == pytest.approx(weight[: time + 1][there].sum(), rel=1e-12)
         np.testing.assert_allclose(
             weight[: time + 1][there], np.exp(height[: time + 1][there] - shared[popularity.BASE]), rtol=1e-12
@@ -114,3 +142,18 @@ def test_popularity_of_a_row_is_normal_and_keeps_as_long_as_it_should():
     for steps in (1, 3, 10):
         chance = persistence**steps
         assert abs(np.mean(kept > steps) - chance) < 3 * np.sqrt(chance * (1 - chance) / n)
+
+
+@pytest.mark.parametrize(("lasting", "agreement"), [(0.0, 0.0), (0.5, 0.2), (0.8, 0.2)])
+def test_a_share_of_popularity_lasts_and_is_the_slots_own(lasting, agreement):
+    n, spread = 20_000, 2.0
+    model = (spread, agreement, 0.9, 0.0, lasting)
+    tokens = np.uint64(stream(np.uint64(7), 0, 0))
+    slots = [np.uint64(stream(np.uint64(7), 1, head)) for head in (0, 1)]
+    first, later, other = (
+        np.array([popularity.height_of(slots[slot], tokens, row, k, model) for row in range(n)])
+        for slot, k in ((0, 0), (0, 1), (1, 0))
+    )
+    assert abs(first.var() / spread**2 - 1) < 4 * np.sqrt(2 / n)
+    for pair, expected in ((later, lasting + agreement), (other, agreement)):
+        assert abs(np.corrcoef(first, pair)[0, 1] - expected) < 4 / np.sqrt(n)

@@ -67,11 +67,11 @@ def step_by_step(slot: Slot, worth: Worth, *, n_sink: int = 0, window: int = 0) 
     )
     death = np.full(n, never, np.int32)
     state = popularity.no_rows_yet(n)
-    weight, offset, shared = state[4:]
+    weight, offset, shared = state[5:]
     given = np.zeros(n)  # at the last cut
     alive = 0
     for time, most in enumerate(slot.capacity()):
-        popularity.arrive(numbers, tokens, time, death, never, slot.attention.model, *state)
+        popularity.arrive(numbers, tokens, time, death, never, *slot.attention.model, *state)
         alive += 1
         if alive <= most:
             continue

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from routegraph.memory import check_free
-from routegraph.options import check, option
+from routegraph.options import MOST, check, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +19,8 @@ Settings = tuple[tuple[str, Any], ...]
 
 #: Bytes a row of one head of a layer, and a read of its graph.
 ROW, READ = 16, 8
+#: Steps of the boosts at most, and the largest of them.
+STEPS, STEEPEST = 64, 20
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,15 @@ class Decoding:
     score_correlation: float = option(
         0.0, "Correlation of how popular a token is in any two slots.", low=0, high=1, metavar="RHO"
     )
+    lasting: float = option(
+        0.0, "Share of a row's popularity in its slot that is never drawn anew.", low=0, high=1
+    )
+    recency: str = option(
+        "",
+        "What the logarithm of the attention to a row gains from an age on, in steps, up to the next age named: "
+        "0:5,3:2.5,32:0 is 5 for ages 0 to 2, then 2.5, and nothing from 32 on.",
+        metavar="AGE:BOOST,...",
+    )
     degree: int = option(
         1, "Reads drawn for each (layer, KV head, token) of the prompt's graph, for reach.", low=1, high=10**6
     )
@@ -71,6 +83,12 @@ class Decoding:
         from routegraph.sim.decoding.policies import deaths
 
         check(self)
+        boosts(self.recency)
+        if self.score_correlation + self.lasting > 1:
+            raise ValueError(
+                "score_correlation and lasting are shares of one variance, and must be at most 1 together; got "
+                f"{self.score_correlation} and {self.lasting}"
+            )
         if self.interval > self.steps:
             raise ValueError(
                 f"interval must be at most the number of steps, {self.steps}, or nothing is cut; got {self.interval}"
@@ -87,7 +105,14 @@ class Decoding:
         """Return one slot of a run; of another prompt, and the steps up to the first cut, where n_prefill is given."""
         from routegraph.sim.decoding.slot import Attention, Slot
 
-        attention = Attention(self.spread, self.persistence, self.decay, self.score_correlation)
+        attention = Attention(
+            self.spread,
+            self.persistence,
+            self.decay,
+            self.score_correlation,
+            self.lasting,
+            boosts(self.recency),
+        )
         short = n_prefill is not None
         return Slot(
             key,
@@ -110,6 +135,35 @@ class Decoding:
         return {
             name: value for name, value in asdict(self).items() if name not in ("policy", "policy_parameters")
         }
+
+
+def boosts(recency: str) -> tuple[tuple[int, float], ...]:
+    """Return the (age, boost) pairs that a text like ``0:5,3:2.5,32:0`` names; none of an empty one.
+
+    Raises
+    ------
+    ValueError
+        If it is none, an age is no whole number or does not rise, a boost is not in [-`STEEPEST`, `STEEPEST`], or there
+        are more than `STEPS`.
+    """
+    found: list[tuple[int, float]] = []
+    for pair in recency.split(",") if recency else ():
+        first, _, second = pair.partition(":")
+        try:
+            found.append((int(first), float(second)))
+        except ValueError:
+            raise ValueError(
+                f"recency must be AGE:BOOST pairs like 0:5,3:2.5,32:0, got {recency!r}"
+            ) from None
+    ages = [age for age, _ in found]
+    if any(age < 0 or age > MOST for age in ages) or any(b <= a for a, b in pairwise(ages)):
+        raise ValueError(f"the ages of recency must rise from 0 or more, got {', '.join(map(str, ages))}")
+    for _, boost in found:
+        if not -STEEPEST <= boost <= STEEPEST:
+            raise ValueError(f"a boost of recency must be in [-{STEEPEST}, {STEEPEST}], got {boost}")
+    if len(found) > STEPS:
+        raise ValueError(f"recency must have at most {STEPS} ages, got {len(found)}")
+    return tuple(found)
 
 
 def settings_of(policies: list[str], settings: Mapping[str, Any]) -> dict[str, Settings]:

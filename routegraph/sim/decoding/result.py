@@ -45,8 +45,10 @@ DEFINITIONS = {
     "residual edges): only its own reads of dead slots are cut; routes over decoded rows are not followed",
     "survival": "share of the slots of decoded rows that are alive `age` steps after the row's own step, over all "
     "rows that came early enough to be that old",
-    "attention": "weight of a row exp(spread * g - decay * age), g a standard normal popularity, kept from one step to "
-    "the next with probability persistence, else drawn anew; a query's attention is the weights over their sum",
+    "attention": "weight of a row exp(spread * g - decay * age + boost), g a standard normal popularity, kept from one "
+    "step to the next with probability persistence, else drawn anew, but for the shares score_correlation (the "
+    "token's) and lasting (the row's) of its variance, which stay; boost: that of the row's age in recency; a query's "
+    "attention is the weights over their sum",
     "stderr": "standard deviation over replicates / sqrt(replicates); null at one replicate",
     "theory": "random: product over cuts of budget / rows; streaming: exact; null elsewhere",
 }
@@ -213,12 +215,14 @@ def _question(result: DecodingResult) -> str:
     p = result.cells[0]
     cut = "After every step" if p.interval == 1 else f"After every {p.interval:,} steps"
     shared = f", correlated {p.score_correlation:g} between slots" * bool(p.score_correlation)
+    lasting = f", {p.lasting:.0%} of it for good" * bool(p.lasting)
+    young = f", and are boosted by age ({p.recency})" * bool(p.recency)
     return (
         f"A prompt of {p.n_prefill:,} tokens, then {p.steps:,} decoded step{'s' * (p.steps != 1)}, in a model of "
         f"{many(p.n_layers, 'layer')} x {many(p.n_heads, 'KV head')}: every token has {many(p.slots, 'slot')} (layer, "
         f"head). {cut} each slot is cut to {p.budget:,} row{'s' * (p.budget != 1)}, by {', '.join(result.policies)}. "
         f"Rows differ in popularity (spread {p.spread:g}, kept with probability "
-        f"{p.persistence:g} a step{shared}) and fade by {p.decay:g} a step; "
+        f"{p.persistence:g} a step{lasting}{shared}) and fade by {p.decay:g} a step{young}; "
         f"{many(result.replicates, 'replicate')}, seed {result.seed}."
     )
 
@@ -244,8 +248,8 @@ def _closing(result: DecodingResult) -> list[str]:
     ]
     if any(theory_of(cell.policy) is None for cell in result.cells):
         told.append(
-            "How the policies differ hangs on how attention is drawn: with --spread, --persistence, --decay and "
-            "--score-correlation see what a difference rests on."
+            "How the policies differ hangs on how attention is drawn: with --spread, --persistence, --decay, "
+            "--score-correlation, --lasting and --recency see what a difference rests on."
         )
     return told
 

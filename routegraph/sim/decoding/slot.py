@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 class Attention:
     """How the attention that policies see is drawn.
 
-    The weight of a row is exp(spread g - decay age): a popularity g, standard normal, and a decay with age. A query
-    gives the rows that its slot still has, its own included, attention in proportion to their weights (a softmax).
-    At every step a row keeps its popularity with probability `persistence`, or draws a new one; a share
-    `score_correlation` of its variance is the token's own, the same in all slots and never drawn anew. So with c for
-    that share the popularities of a row s steps apart are correlated by c + (1 - c) persistence**s, those of one token
-    in two slots by c. Nothing of it depends on what was evicted: all policies see the same rows.
+    The weight of a row is exp(spread g - decay age + boost): a popularity g, standard normal, a decay with age, and the
+    boost of its age. A query gives the rows that its slot still has, its own included, attention in proportion to their
+    weights (a softmax). At every step a row keeps its popularity with probability `persistence`, or draws a new one; of
+    its variance a share `score_correlation` is the token's own, the same in all slots, and a share `lasting` the row's
+    own, and neither is ever drawn anew. So with c and l for these shares the popularities of a row s steps apart are
+    correlated by c + l + (1 - c - l) persistence**s, those of one token in two slots by c. Nothing of it depends on
+    what was evicted: all policies see the same rows.
 
     Attributes
     ----------
@@ -27,17 +28,26 @@ class Attention:
         In [0, 1].
     decay : float
         What the logarithm of a weight loses a step, in [0, 10].
+    lasting : float
+        In [0, 1 - score_correlation].
+    recency : tuple of (age, boost)
+        Boosts from an age on, in steps, to the next; ages rise. Before the first age there is none.
     """
 
     spread: float = 1.0
     persistence: float = 0.998
     decay: float = 0.002
     score_correlation: float = 0.0
+    lasting: float = 0.0
+    recency: tuple[tuple[int, float], ...] = ()
 
     @property
-    def model(self) -> tuple[float, float, float, float]:
-        """What the kernels take: spread, agreement, persistence, decay."""
-        return float(self.spread), float(self.score_correlation), float(self.persistence), float(self.decay)
+    def model(self) -> tuple[tuple[float, ...], NDArray[np.int64], NDArray[np.float64]]:
+        """What the kernels take: (spread, agreement, persistence, decay, lasting), ages, boosts."""
+        numbers = (self.spread, self.score_correlation, self.persistence, self.decay, self.lasting)
+        ages = np.array([age for age, _ in self.recency], dtype=np.int64)
+        boosts = np.array([boost for _, boost in self.recency], dtype=np.float64)
+        return tuple(map(float, numbers)), ages, boosts
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 - product: share kept at the ratio alone times share kept with the bits alone, as if they broke answers independently;
 - both: share of the items that are right at the ratio alone and with the bits alone;
 - simulated: share kept at that ratio alone at which eviction moves as much attention as ratio and bits do together,
-  with the bits a Gaussian noise on every logit, of the size measured for them (`routegraph.validate.noise`).
+  with the bits a Gaussian noise on every logit, of the size measured for them (`routegraph.validate.noise`);
+- calibrated: the same, but how much a share of attention moved by the bits counts, in attention moved by eviction, is
+  read off the share kept with the bits alone, once for every precision.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from routegraph.validate.diagram.cells import Grid
 
 Floats = NDArray[np.float64]
 _RESAMPLES = 1000
+#: Attention moved by bits alone below it is none.
+_LEAST = 1e-9
 
 #: Shares of the answers kept of which there are lines.
 LEVELS = (0.9, 0.5)
@@ -30,6 +34,8 @@ MEANINGS = {
     "simulated": "share kept at the ratio alone at which eviction moves as much attention as ratio and bits do "
     "together, the bits being Gaussian noise on every logit of the size measured for them; by straight lines between "
     "the ratios measured, and never more than nothing moved or less than at the last ratio",
+    "calibrated": "the same, where attention that the bits move counts as much as makes bits alone keep what they were "
+    "measured to keep; beyond the last ratio by a straight line to nothing kept where all attention moves",
 }
 
 
@@ -82,6 +88,8 @@ def estimates(grid: Grid, moved: Floats | None = None, seed: int = 0) -> list[Es
     }
     if moved is not None:
         made["simulated"] = np.array([at_equal_damage(curve, moved) for curve in alone[:, 0]])
+        edges = zip(alone[:, 0], bits[:, :, 0], strict=True)
+        made["calibrated"] = np.array([at_calibrated_damage(*edge, moved) for edge in edges])
     found = []
     for name, values in made.items():
         apart = (values - measured)[:, 1:]
@@ -115,6 +123,41 @@ def at_equal_damage(curve: Floats, moved: Floats) -> Floats:
     by = np.argsort(moved[0], kind="stable")
     falling = np.minimum.accumulate(curve[by])
     return np.asarray(np.interp(moved, moved[0][by], falling))
+
+
+def at_calibrated_damage(curve: Floats, alone: Floats, moved: Floats) -> Floats:
+    """Return the share kept where eviction alone does as much damage, float64[n_bits, n_ratios].
+
+    Parameters
+    ----------
+    curve : float64[n_ratios]
+        Share kept under eviction alone; taken as never rising.
+    alone : float64[n_bits]
+        Share kept with the bits alone.
+    moved : float64[n_bits, n_ratios]
+        Share of the attention moved, the cache as it is first, and nothing removed.
+
+    Notes
+    -----
+    Damage is counted in attention that eviction alone moves, m(r) at a ratio r. With m(b, r) moved by bits and ratio it
+    is m(r) + c_b (m(b, r) - m(r)), and c_b is such that with the bits alone it is the least at which eviction keeps
+    what they keep. Beyond the last ratio the curve goes on to nothing kept at 1.
+    """
+    by = np.argsort(moved[0], kind="stable")
+    at = np.append(moved[0][by], max(1.0, float(moved[0].max())))
+    falling = np.append(np.minimum.accumulate(curve[by]), 0.0)
+    damage = np.array([_first_at(at, falling, one) for one in alone])
+    rate = np.divide(damage, moved[:, 0], out=np.zeros_like(damage), where=moved[:, 0] > _LEAST)
+    return np.asarray(np.interp(moved[0] + rate[:, None] * (moved - moved[0]), at, falling))
+
+
+def _first_at(at: Floats, falling: Floats, level: float) -> float:
+    """Return where a curve that never rises is first at a level or below, by straight lines."""
+    k = int(np.flatnonzero(falling <= level)[0])
+    if k == 0:
+        return float(at[0])
+    share = (falling[k - 1] - level) / (falling[k - 1] - falling[k])
+    return float(at[k - 1] + share * (at[k] - at[k - 1]))
 
 
 def crossing(ratios: Floats, kept: Floats, level: float) -> float:

@@ -28,6 +28,7 @@ _TITLES = {
     "product": "Predicted: product of both alone",
     "both": "Predicted: right under both alone",
     "simulated": "Simulated: logit noise as measured",
+    "calibrated": "Simulated, calibrated on bits alone",
 }
 
 

@@ -34,7 +34,7 @@ DEFINITIONS = {
     "mean over items",
     "bits_per_number": "16 * bytes / share of the rows kept: bits for each number kept, scales and all else counted",
     "error": "mean over the cells with both bits and a ratio above 0 of |estimate - measured|, 95 % bootstrap over "
-    "items; bias: of estimate - measured; product and both take bits alone as measured",
+    "items; bias: of estimate - measured; all but simulated take bits alone as measured",
     "tells": "AUC of the attention that an item's question reads elsewhere once rows are removed and keys rounded, "
     "told without decoding: the chance that of an item that fails and one that holds, in one cell, the failing one's "
     "is larger; cells with at least 5 of each, pooled by pairs, 95 % bootstrap over items",

@@ -86,7 +86,8 @@ def test_scope_equals_twin(key, n_prefill, n_steps, budget, recent, strategy):
 )
 @pytest.mark.parametrize("interval", [1, 7])
 def test_a_policy_in_python_is_that_of_the_kernel(name, worth, window, interval):
-    slot = a_slot(interval=interval, attention=Attention(1.0, 0.9, 0.02, 0.3))
+    attention = Attention(1.0, 0.9, 0.02, 0.3, 0.4, ((0, 2.0), (3, 0.5), (20, 0.0)))
+    slot = a_slot(interval=interval, attention=attention)
     assert np.array_equal(step_by_step(slot, worth, window=window), deaths(name, slot))
 
 
@@ -178,9 +179,29 @@ def test_treekv_grows_thinner_to_the_left():
     assert left[:4].tolist() == [0, 1, 2, 3]
 
 
+def test_a_boost_that_falls_fast_makes_of_tova_the_latest_rows():
+    """20 nats a row at ages up to 40, where popularity spreads by .1: rows go by age."""
+    steep = tuple((age, 20.0 - age / 2) for age in range(41))
+    slot = a_slot(n_prefill=0, budget=20, attention=Attention(0.05, 1.0, 0.0, recency=steep))
+    assert np.array_equal(deaths("tova", slot), deaths("streaming", slot, n_sink=0))
+
+
+@pytest.mark.parametrize("name", ["tova", "h2o", "treekv", "scope"])
+def test_the_same_boost_for_all_ages_changes_nothing(name):
+    plain, raised = (
+        a_slot(attention=Attention(0.7, 0.9, 0.02, 0.1, 0.3, recency)) for recency in ((), ((0, 2.5),))
+    )
+    assert np.array_equal(deaths(name, plain), deaths(name, raised))
+
+
 @pytest.mark.parametrize(
     "attention",
-    [Attention(spread=0.1), Attention(spread=3.0, persistence=0.5), Attention(spread=1.0, decay=0.01)],
+    [
+        Attention(spread=0.1),
+        Attention(spread=3.0, persistence=0.5),
+        Attention(spread=1.0, decay=0.01),
+        Attention(spread=1.0, lasting=0.9, recency=((0, 3.0), (5, 1.0), (90, 0.0))),
+    ],
 )
 def test_treekv_halves_what_it_has_whatever_rows_are_given(attention):
     n_steps, budget, n_sink, window = 6000, 96, 4, 28

@@ -246,3 +246,48 @@ def test_a_curve_that_is_not_there_is_refused():
         result.estimate("tova", "ger", [1])
     with pytest.raises(ValueError, match="unknown curve 'luck'; choose from: ger"):
         result.estimate("random", "luck", [1])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"recency": "5"}, "recency must be AGE:BOOST pairs like 0:5,3:2.5,32:0, got '5'"),
+        ({"recency": "0:1,"}, "recency must be AGE:BOOST pairs like 0:5,3:2.5,32:0, got '0:1,'"),
+        ({"recency": "1.5:1"}, "recency must be AGE:BOOST pairs like 0:5,3:2.5,32:0, got '1.5:1'"),
+        ({"recency": "0:2,0:1"}, "the ages of recency must rise from 0 or more, got 0, 0"),
+        ({"recency": "-1:2"}, "the ages of recency must rise from 0 or more, got -1"),
+        ({"recency": "0:21"}, r"a boost of recency must be in \[-20, 20\], got 21.0"),
+        ({"recency": "0:nan"}, r"a boost of recency must be in \[-20, 20\], got nan"),
+        (
+            {"recency": ",".join(f"{age}:1" for age in range(65))},
+            "recency must have at most 64 ages, got 65",
+        ),
+        ({"lasting": 1.5}, r"lasting must be in \[0, 1\], got 1.5"),
+        (
+            {"lasting": 0.7, "score_correlation": 0.5},
+            "score_correlation and lasting are shares of one variance, and must be at most 1 together; got 0.5 and 0.7",
+        ),
+    ],
+)
+def test_a_recency_or_a_lasting_share_that_cannot_be_is_refused(options, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        simulate_decoding("tova", **SMALL, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_recency_and_a_lasting_share_are_told():
+    result = simulate_decoding("tova", **SMALL, replicates=2, lasting=0.25, recency="0:5,3:2.5,32:0")
+    assert "25% of it for good" in result.page().to_text(300)
+    assert "boosted by age (0:5,3:2.5,32:0)" in result.page().to_text(300)
+    assert result.to_dict()["parameters"]["recency"] == "0:5,3:2.5,32:0"
+    assert result.cells[0].slot(np.uint64(1), 1, 0).attention.recency == ((0, 5.0), (3, 2.5), (32, 0.0))
+
+
+def test_rows_that_are_boosted_while_young_live_until_the_boost_ends():
+    """With a boost above all popularities no row of an age below 20 goes, for the budget has room for 20 of them."""
+    result = simulate_decoding("tova", **SMALL, spread=0.5, recency="0:20,20:0")
+    plain = simulate_decoding("tova", **SMALL, spread=0.5)
+    alive, before = (one.estimate("tova", "survival", range(60))[0] for one in (result, plain))
+    assert (alive[:20] == 1).all()
+    assert before[19] < 0.7
+    assert alive[40] < 0.2

@@ -21,7 +21,7 @@ from routegraph.validate.prompts.prompt import bundled_prompts
 from routegraph.validate.prompts.tokens import tokenise
 from routegraph.validate.tasks import load_task
 from tests.helpers.decoding import QUESTION, small
-from tests.helpers.decoding_press import against_press
+from tests.helpers.decoding_press import against_press, from_one_state
 from tests.helpers.models import random_ids
 
 #: Policies that kvpress's DecodingPress has, too, and its press of each.
@@ -68,6 +68,48 @@ def test_rows_die_and_tokens_come_as_under_the_decoding_press_of_kvpress(family,
     assert found.same_tokens
     assert found.dead > 0
     assert found.cuts == NEW // interval
+
+
+@pytest.mark.parametrize("interval", [5, 7])
+@pytest.mark.parametrize("policy", PRESSES)
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_every_cut_is_that_of_kvpress_from_the_same_rows(family, policy, interval, ids):
+    found = from_one_state(small(family), ids, QUESTION, policy, PRESSES[policy], interval, LEFT, 22)
+    assert found.mismatches == 0
+    assert found.ties == 0  # of random weights none are equal
+    slots = small(family).n_layers * small(family).n_heads
+    assert found.cuts == slots * (22 // interval)
+    assert found.gone == slots * (N + len(QUESTION) - 1 + 22 // interval * interval - LEFT)
+
+
+@pytest.mark.parametrize("policy", ["knorm", "keydiff", "tova"])
+@pytest.mark.parametrize("name", ["llama-tiny", "qwen-tiny"])
+def test_every_cut_of_a_trained_model_is_that_of_kvpress_but_for_ties_there(name, policy):
+    """Also after a first tie, as words that come again have keys of one norm."""
+    assert_cut_alike(name, policy, load_task("words_forward", 1)[0])
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize("policy", PRESSES)
+def test_every_cut_of_smollm2_is_that_of_kvpress_but_for_ties_there(policy):
+    assert_cut_alike("smollm2", policy, bundled_prompts()[0])
+
+
+def assert_cut_alike(name: str, policy: str, prompt: Any) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    model = load(name)
+    asked = tokenise(model, prompt, PLAIN)
+    model.model.generation_config.eos_token_id = None  # so that no reply ends before it is cut
+    for interval in (6, 16):
+        found = from_one_state(
+            model, asked.context, asked.question, policy, PRESSES[policy], interval, 40, 40
+        )
+        print(name, policy, interval, found)
+        assert found.mismatches == 0
+        assert found.ties < found.gone / 4
+        assert found.cuts == model.n_layers * model.n_heads * (40 // interval)
 
 
 def test_a_question_as_long_as_the_budget_is_cut_at_once_as_in_kvpress(model, ids):

@@ -1,9 +1,9 @@
-"""The estimates of the simulator's four numbers that the study of survival by age makes."""
+"""The estimates of the simulator's numbers that the study of survival by age makes."""
 
 import numpy as np
 import pytest
 
-from studies.decoding_survival import estimated
+from studies.decoding_survival import by_age, estimated
 
 
 def drawn(
@@ -34,3 +34,38 @@ def test_four_numbers_are_found_again_in_attention_that_was_drawn_with_them(spre
     assert found["decay"] == pytest.approx(decay, abs=0.0015)
     assert found["score_correlation"] == pytest.approx(c, abs=0.06)
     assert found["misfit"] < 0.05
+
+
+def drawn_by_age(rng, spread, persistence, lasting, boost, m=6, n_prefill=60, q=150):
+    """Attention with boosts by age, float64[m, q, n_prefill + q]: query t sees the prompt and t + 1 rows more."""
+    n = n_prefill + q
+    kept, own = rng.normal(size=(2, m, n))
+    made = np.zeros((m, q, n))
+    for t in range(q):
+        own = np.where(rng.random((m, n)) >= persistence, rng.normal(size=(m, n)), own)
+        age = n_prefill + t - np.arange(n)
+        high = np.sqrt(lasting) * kept + np.sqrt(1 - lasting) * own
+        gain = np.where(np.arange(n) < n_prefill, 0.0, boost(age))
+        weight = np.exp(spread * high + gain) * (age >= 0)
+        made[:, t] = weight / weight.sum(axis=1, keepdims=True)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("spread", "persistence", "lasting"), [(0.8, 0.5, 0.5), (1.5, 0.9, 0.0), (1.0, 0.0, 0.3)]
+)
+def test_boosts_by_age_and_what_lasts_are_found_again(spread, persistence, lasting):
+    rng = np.random.default_rng(3)
+
+    def boost(age):
+        return np.where(age < 3, 5.0, np.where(age < 32, 2.0, 0.5))
+
+    units = by_age([drawn_by_age(rng, spread, persistence, lasting, boost) for _ in range(6)])
+    mean = {key: np.mean([unit[key] for unit in units]) for key in ("spread", "persistence", "lasting")}
+    assert mean["spread"] == pytest.approx(spread, rel=0.06)
+    assert mean["lasting"] == pytest.approx(lasting, abs=0.06)
+    assert mean["persistence"] == pytest.approx(persistence, abs=0.06)
+    pairs = [[pair.split(":") for pair in unit["recency"].split(",")] for unit in units]
+    ages = np.array([int(age) for age, _ in pairs[0]])
+    found = np.mean([[float(value) for _, value in unit] for unit in pairs], axis=0)
+    assert found == pytest.approx(boost(ages), abs=0.4)

@@ -2,14 +2,16 @@
 
 import json
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from routegraph.stats.paired import mcnemar
 from routegraph.survival import n_kept
 from routegraph.validate.diagram.best import best, best_sentence
 from routegraph.validate.diagram.cells import Grid, read_grid
-from routegraph.validate.diagram.estimates import at_equal_damage, crossing, estimates
+from routegraph.validate.diagram.estimates import at_calibrated_damage, at_equal_damage, crossing, estimates
 from routegraph.validate.diagram.result import LEVELS, Diagram, diagram
 from routegraph.validate.measure.cells import Cells, unsealed
 from routegraph.validate.measure.result import Measured
@@ -186,6 +188,42 @@ def test_simulated_goes_by_the_attention_that_moves():
     assert simulated.alone.value == pytest.approx(0.1)
 
 
+def test_calibrated_takes_from_bits_alone_what_their_attention_counts():
+    """Bits move .1 and break what eviction breaks at .05, so that each half counts."""
+    curve, moved = np.array([1.0, 0.8, 0.2]), np.array([[0, 0.1, 0.4], [0.1, 0.18, 0.44]])
+    found = at_calibrated_damage(curve, np.array([1.0, 0.9]), moved)
+    assert found[0].tolist() == pytest.approx(curve.tolist())
+    # Damage .05, .1 + .08 / 2, .4 + .04 / 2; beyond .4 the line goes to nothing at 1.
+    assert found[1].tolist() == pytest.approx([0.9, 0.8 - 0.6 * 0.04 / 0.3, 0.2 * (1 - 0.02 / 0.6)])
+    hopeless = at_calibrated_damage(curve, np.array([1.0, 0.0]), moved)[1]
+    assert hopeless[0] == 0
+    assert hopeless[1:].tolist() == pytest.approx([0.2 * 0.1 / 0.6, 0.2 * 0.2 / 0.6])  # damage .9 and .8
+    harmless = at_calibrated_damage(curve, np.array([1.0, 1.0]), moved)[1]
+    assert harmless.tolist() == pytest.approx(curve.tolist())
+    flat = at_calibrated_damage(np.ones(3), np.array([1.0, 0.5]), moved)
+    assert flat[0].tolist() == [1, 1, 1]
+    assert flat[1, 0] == pytest.approx(0.5)
+
+
+@hypothesis.given(
+    falls=st.lists(st.floats(0, 0.4), min_size=3, max_size=3),
+    alone=st.lists(st.floats(0, 1), min_size=2, max_size=2),
+    steps=st.lists(st.floats(1e-3, 0.3), min_size=3, max_size=3),
+    more=st.lists(st.floats(0, 0.5).map(lambda x: x if x > 1e-3 else 0.0), min_size=8, max_size=8),
+)
+def test_calibrated_agrees_with_both_edges_whatever_they_are(falls, alone, steps, more):
+    curve = np.maximum(0, 1 - np.cumsum([0, *falls]))
+    removed = np.cumsum([0, *steps])
+    moved = np.vstack([removed, np.minimum(1, removed + np.array(more).reshape(2, 4))])
+    found = at_calibrated_damage(curve, np.array([1.0, *alone]), moved)
+    assert ((found >= 0) & (found <= 1)).all()
+    assert found[0] == pytest.approx(curve)
+    for bits in (1, 2):
+        if moved[bits, 0] > 0:  # bits that move nothing are taken to break nothing
+            assert found[bits, 0] == pytest.approx(alone[bits - 1], abs=1e-6)
+        assert (found[bits] <= found[0] + 1e-12).all()
+
+
 def test_crossings():
     ratios = np.array([0, 0.5, 1.0])
     assert crossing(ratios, np.array([1, 0.8, 0.2]), 0.9) == pytest.approx(0.25)
@@ -257,7 +295,7 @@ def noise_of(grid, **changed):
 def test_document_page_and_figure(folders, grid):
     found = diagram(list(folders.values()), policy="topk", noise=noise_of(grid), budgets=(0.3,))
     document = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert [one["name"] for one in document["estimates"]] == ["product", "both", "simulated"]
+    assert [one["name"] for one in document["estimates"]] == ["product", "both", "simulated", "calibrated"]
     assert len(document["results"]) == 12
     assert len(document["iso"]) == 4 * len(LEVELS)
     row = next(one for one in document["results"] if one["bits"] == "2" and one["ratio"] == 0.5)
@@ -266,17 +304,19 @@ def test_document_page_and_figure(folders, grid):
     assert row["product"] == pytest.approx(grid.kept[k, 0] * grid.kept[0, 1])
     assert row["moved"] == pytest.approx(0.1 * k + 0.25)
     assert (
-        set(document["kept"]) == {"measured", "product", "both", "simulated"} <= set(document["definitions"])
+        set(document["kept"])
+        == {"measured", "product", "both", "simulated", "calibrated"}
+        <= set(document["definitions"])
     )
     text = found.page().to_text(200)
     assert f"of 4 items, {len(grid.held)} are right with nothing removed" in text
     assert document["answer"] in " ".join(text.split())
-    assert "Kept, percent: measured / product / both / simulated" in text
+    assert "Kept, percent: measured / product / both / simulated / calibrated" in text
     assert "simulated: off by" in text
     made = found.plot()
     panels = [ax for ax in made.axes if ax.get_xlabel()]
     assert panels[0].get_title(loc="left") == "Measured"
-    assert len(panels) == 4
+    assert len(panels) == 5
     drawn = np.concatenate(
         [part.get_offsets() for part in panels[0].collections if len(part.get_offsets()) > 1]
     )

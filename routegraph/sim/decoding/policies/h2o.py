@@ -30,6 +30,6 @@ def h2o(slot: Slot, *, recent: float = 0.5) -> NDArray[np.int32]:
     """
     window = recent_rows(slot, recent)
     found: NDArray[np.int32] = lowest_sum(
-        slot.key, slot.layer, slot.head, slot.capacity(), slot.n_prefill, 0, window, slot.attention.model
+        slot.key, slot.layer, slot.head, slot.capacity(), slot.n_prefill, 0, window, *slot.attention.model
     )
     return found

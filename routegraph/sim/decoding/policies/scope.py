@@ -73,6 +73,6 @@ def scope(slot: Slot, *, recent: float = 0.25, strategy: str = "slide") -> NDArr
         slot.n_prefill,
         slot.n_prefill,
         window,
-        slot.attention.model,
+        *slot.attention.model,
     )
     return found

@@ -25,6 +25,6 @@ def tova(slot: Slot, *, window: int = 1) -> NDArray[np.int32]:
         raise ValueError(f"window must be at least 0, got {window}")
     slot.check_protected(window, "tova", f"a window of {window}", least=0)
     found: NDArray[np.int32] = lowest_now(
-        slot.key, slot.layer, slot.head, slot.capacity(), slot.n_prefill, 0, window, slot.attention.model
+        slot.key, slot.layer, slot.head, slot.capacity(), slot.n_prefill, 0, window, *slot.attention.model
     )
     return found

@@ -34,6 +34,13 @@ def treekv(slot: Slot, *, n_sink: int = 4, recent: float = 0.5) -> NDArray[np.in
     window = recent_rows(slot, recent)
     slot.check_protected(n_sink + window, "treekv", f"{n_sink} sinks and {window} recent rows")
     found: NDArray[np.int32] = lower_neighbour(
-        slot.key, slot.layer, slot.head, slot.capacity(), slot.n_prefill, n_sink, window, slot.attention.model
+        slot.key,
+        slot.layer,
+        slot.head,
+        slot.capacity(),
+        slot.n_prefill,
+        n_sink,
+        window,
+        *slot.attention.model,
     )
     return found
