@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Shares of the whole cache's bytes that a grey line stands for.
 LINES = (0.5, 0.25, 0.125, 0.0625)
+#: Panels beside each other.
+_ACROSS = 3
 #: Levels of what is kept, and how their lines are drawn.
 _LEVEL_LINES: list[tuple[float, Any]] = list(zip(LEVELS, ("-", "--"), strict=True))
 Floats = NDArray[np.float64]
@@ -38,12 +40,16 @@ def plot_diagram(grid: Grid, surfaces: Mapping[str, Floats], axes: Any = None) -
 
     with plot.style():
         if axes is None:
-            _, axes = plot.figure(1, len(surfaces), width=3.7, height=4.3)
-        panels = np.ravel(axes)
+            across = min(len(surfaces), _ACROSS)
+            _, axes = plot.figure(-(-len(surfaces) // across), across, width=3.7, height=3.7)
+            for ax in np.ravel(axes)[len(surfaces) :]:
+                ax.remove()
+        panels = np.ravel(axes)[: len(surfaces)]
         for ax, (name, kept) in zip(panels, surfaces.items(), strict=True):
             drawn = _panel(ax, grid, kept, name)
         made: Figure = panels[0].figure
-        panels[0].set_ylabel("bits for each number kept, scales counted")
+        for ax in panels[::_ACROSS]:
+            ax.set_ylabel("bits for each number kept, scales counted")
         made.colorbar(drawn, ax=list(panels), label="share of the answers kept", pad=0.01, aspect=30)
         layouts = list(dict.fromkeys(grid.layouts))
         handles = [
