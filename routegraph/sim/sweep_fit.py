@@ -63,8 +63,8 @@ def fit_sweep(
     if "resamples" in options:
         check_whole("resamples", options["resamples"], low=1, high=10**6)
     exponent = options.get("zeta_over_nu")
-    if exponent is not None and not 0 <= exponent < 10:
-        raise ValueError(f"zeta_over_nu must be in [0, 10), got {exponent}")
+    if exponent is not None and not -10 < exponent < 10:  # below 0 of what dies out at the critical ratio
+        raise ValueError(f"zeta_over_nu must be in (-10, 10), got {exponent}")
     for bound in (low, high):
         if bound is not None:
             check_ratio(bound)

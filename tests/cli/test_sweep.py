@@ -64,6 +64,25 @@ def test_fit_tells_saves_and_draws(capsys, swept, tmp_path):
         assert name in document
 
 
+def test_the_exponent_of_what_dies_out_is_below_zero(capsys, swept):
+    given = [
+        "fit",
+        swept,
+        "--observable",
+        "eviction_rate_layer",
+        "--method",
+        "peak",
+        "--json",
+        "--zeta-over-nu",
+    ]
+    status, out, err = run(capsys, *given, "-0.16")
+    assert status == 0, err
+    assert json.loads(out)["details"]["given_zeta_over_nu"] == -0.16
+    for far in ("10", "-10"):
+        status, _, err = run(capsys, *given, far)
+        assert (status, err) == (2, f"error: zeta_over_nu must be in (-10, 10), got {float(far)}\n")
+
+
 def test_replay_says_identical_or_the_first_difference(capsys, swept):
     path = next((swept / "cells").iterdir())
     status, out, _ = run(capsys, "replay", path, "--replicate", 3)
