@@ -1,8 +1,8 @@
-"""What a long context costs: seconds and peak memory of a plain prefill, of `extract --graphs` and of `measure`.
+"""What a long context costs: seconds and peak memory of a prefill, of `extract --graphs`, `measure` and `predict`.
 
 ``python -m benchmarks.long_context [MODEL] [--tokens 32600] [--dtype float32] [--device cpu] [--threads 2]``. Every
 step runs in a process of its own, which loads the model anew; the peak is that of the whole process, model, cache and
-libraries included. `measure` asks one item under chunk eviction at seven ratios, ratio 0 among them.
+libraries included. `measure` and `predict` ask one item under chunk eviction at seven ratios, ratio 0 among them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.timing import in_a_process
 from routegraph.tables import Grid
 
 RATIOS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
-STEPS = ("load", "prefill", "extract --graphs", "measure")
+STEPS = ("load", "prefill", "extract --graphs", "measure", "predict")
 
 #: Run in a process of its own: seconds of one step, what it found, and the peak of the device's memory.
 STEP = """
@@ -24,6 +24,7 @@ import sys, time
 import torch
 from routegraph.validate.measure.run import measure
 from routegraph.validate.models.load import load, use_threads
+from routegraph.validate.predict.run import predict
 from routegraph.validate.presses.prefill import prefill
 from routegraph.validate.tasks import load_task
 from routegraph.validate.traces.extract import extract
@@ -51,6 +52,9 @@ def step(prompts, n):
     if what == "measure":
         found = measure(model, prompts, policy_names=["chunk"], ratios=ratios)
         return {"tokens": int(found.n_context[0]), "right": found.right[:, 0].astype(int).tolist()}
+    if what == "predict":
+        found = predict(model, prompts, policy_names=["chunk"], ratios=ratios)
+        return {"tokens": int(found.n_context[0])}
     return {"tokens": 0}
 
 prompts = asked(n)

@@ -58,10 +58,14 @@ class _Layer:
     """One layer, of the rows after the context: T of them, H query heads, n + T keys."""
 
     weights: Any  # [H, T, n + T]
-    values: Any  # [H, n + T, d], of the KV head of each query head
+    held: Any  # [KV heads, n + T, d], as the cache has them
     module: Any
     state: Any  # [T]: lengths of the rows' states before attention
     mixed: Any  # [T]: lengths of what attention adds
+
+    def values(self) -> Any:
+        """Return the values that each query head reads, float32[H, n + T, d]: made for one layer at a time."""
+        return self.held.float().repeat_interleave(len(self.weights) // len(self.held), dim=0)
 
 
 def read_reply(
@@ -166,10 +170,8 @@ def _recorded(network: Any, n_context: int) -> Iterator[_Record]:
     def attended(module: Any, _args: Any, kwargs: Any, output: Any) -> None:
         layer = prefill.cached_layer(module, kwargs)
         weights = weights_after(module, kwargs, n_context)
-        values = layer.values[0].float()
-        values = values.repeat_interleave(len(weights) // len(values), dim=0)
         mixed = output[0][0].float().norm(dim=-1)
-        record.layers.append(_Layer(weights, values, module, states[-1], mixed))
+        record.layers.append(_Layer(weights, layer.values[0], module, states[-1], mixed))
 
     def normed(_module: Any, args: Any, output: Any) -> None:
         record.ends = args[0][0].float(), output[0].float()
@@ -210,7 +212,7 @@ def _flow(
     mass = torch.eye(n_after)[rows].to(layers[0].weights.device)
     flow, shares = [], []
     for layer in reversed(layers):
-        size = squared_lengths(layer.values, gram_of(layer.module, len(layer.values)))[:, None]
+        size = squared_lengths(layer.values(), gram_of(layer.module, len(layer.weights)))[:, None]
         given = layer.weights.square() * size if energy else layer.weights * size.sqrt()
         given = given / given.sum((0, 2), keepdim=True).clamp_min(1e-30)
         stays = layer.state / (layer.state + layer.mixed).clamp_min(1e-30)
@@ -232,6 +234,6 @@ def _attributed(layer: _Layer, rows: slice, towards: Any) -> tuple[Floats, Float
     weights = layer.weights[:, rows]
     projection = layer.module.o_proj.weight.float()
     along = (towards @ projection).unflatten(-1, (len(weights), -1))  # [rows, H, d]
-    values = torch.einsum("rhd,hjd->rhj", along, layer.values)
+    values = torch.einsum("rhd,hjd->rhj", along, layer.values())
     attention = weights.transpose(0, 1)
     return attention.cpu().numpy(), (attention * values).cpu().numpy()
