@@ -113,6 +113,9 @@ def measured_cell(settings: Mapping[str, Any]) -> Kind:
     """Return what a cell of a measurement must be."""
     n = len(settings["policies"]) * columns(settings)
     flags = listing(one_of(0, 1, True, False), length=n)
+    share = listing(real(0, 1), length=n)
+    fates = {"dead": share, "gone": share, "tokens": listing(whole(0, _MANY), length=n)}
+    cut_while_decoded = bool(settings.get("decode_budget"))
     return record(
         {
             "prompt": _MEASURED_PROMPT,
@@ -121,6 +124,7 @@ def measured_cell(settings: Mapping[str, Any]) -> Kind:
             "right": flags,
             "abstained": flags,
             "metrics": table_of(listing(maybe(real()), length=n)),
+            **(fates if cut_while_decoded else {}),
         },
         {
             "name": text,
@@ -128,9 +132,7 @@ def measured_cell(settings: Mapping[str, Any]) -> Kind:
             "cut": flags,
             "distinct_variants": whole(0),
             "bytes": listing(real(0), length=n),
-            "dead": listing(real(0, 1), length=n),
-            "gone": listing(real(0, 1), length=n),
-            "tokens": listing(whole(0, _MANY), length=n),
+            **fates,
         },
     )
 

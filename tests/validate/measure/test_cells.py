@@ -102,3 +102,19 @@ def test_whatever_is_asked_its_settings_are_read_again(asks, monkeypatch):
     monkeypatch.setattr(Asks, "chats", lambda self, model: self.chat == "on")
     settings = {"model": "m", "policies": ["topk"], "ratios": [0.0, 0.5], "seed": 0, **asks.asking(None)}
     check_settings(settings, "run.json")
+
+
+@pytest.mark.parametrize("missing", ["dead", "gone", "tokens"])
+def test_a_cell_of_replies_that_were_cut_tells_of_every_slot_that_died(missing):
+    from routegraph.schema import checked
+    from routegraph.validate.measure.schema import measured_cell
+
+    settings = {"policies": ["h2o"], "decode_budget": [40]}
+    told = {
+        "prompt": {"id": "a", "task": "b", "n_context": 9, "answerable": True},
+        "protected": {"h2o": {}}, "replies": ["a", "b"], "right": [1, 0], "abstained": [0, 0],
+        "metrics": {}, "dead": [0.0, 0.5], "gone": [0.0, 0.5], "tokens": [3, 4],
+    }  # fmt: skip
+    del told[missing]
+    with pytest.raises(ValueError, match=f"lacks .*'{missing}'"):
+        checked(measured_cell(settings), told, "it")
