@@ -9,7 +9,7 @@ position: keys are not rotated anew, and later ones go on counting as if nothing
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -322,12 +322,7 @@ def _cut_caches(model: Loaded) -> Iterator[Any]:
             .float()
         )
 
-    with flat_head(network), rotary(network), attending(network, _ATTENTION, attention):
-        handles = [
-            module.register_forward_hook(hook, with_kwargs=True) for module in attention_modules(network)
-        ]
-        try:
-            yield step
-        finally:
-            for handle in handles:
-                handle.remove()
+    with flat_head(network), rotary(network), attending(network, _ATTENTION, attention), ExitStack() as stack:
+        for module in attention_modules(network):
+            stack.enter_context(module.register_forward_hook(hook, with_kwargs=True))
+        yield step

@@ -277,11 +277,8 @@ def answer_states(network: Any) -> Iterator[list[NDArray[np.float32]]]:
         if kwargs["past_key_values"].get_seq_length() == state.shape[1]:
             states.append(state[:, -1].float().cpu().numpy())
 
-    handle = network.base_model.register_forward_hook(hook, with_kwargs=True)
-    try:
+    with network.base_model.register_forward_hook(hook, with_kwargs=True):
         yield states
-    finally:
-        handle.remove()
 
 
 def _attention_metrics(reads: Reads, alive: NDArray[np.bool_], watched: Watched) -> dict[str, float]:

@@ -51,13 +51,10 @@ def layers_told(network: Any, told: Callable[[int], None]) -> Iterator[None]:
 
         return hook
 
-    layers = network.base_model.layers
-    handles = [layer.mlp.register_forward_hook(of_layer(1 + k)) for k, layer in enumerate(layers)]
-    try:
+    with ExitStack() as stack:
+        for number, layer in enumerate(network.base_model.layers, start=1):
+            stack.enter_context(layer.mlp.register_forward_hook(of_layer(number)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager

@@ -25,9 +25,5 @@ def flat_head(network: Any) -> Iterator[None]:
         return output.unflatten(0, shapes.pop())
 
     head = network.get_output_embeddings()
-    handles = head.register_forward_pre_hook(flatten), head.register_forward_hook(restore)
-    try:
+    with head.register_forward_pre_hook(flatten), head.register_forward_hook(restore):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

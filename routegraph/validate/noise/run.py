@@ -8,6 +8,7 @@ the rows is the head's *logit noise*: what all rows share cancels in the softmax
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -139,16 +140,10 @@ def question_queries(model: Loaded, cache: Any, question: NDArray[np.int64]) -> 
     def note(module: Any, _args: Any, kwargs: Mapping[str, Any]) -> None:
         found.append(rotated_queries(module, kwargs))
 
-    handles = [
-        module.register_forward_pre_hook(note, with_kwargs=True)
-        for module in prefill.attention_modules(model.model)
-    ]
-    try:
-        with torch.no_grad():
-            run_after(model.model.base_model, cache, question, np.zeros(1, dtype=np.int64))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), ExitStack() as stack:
+        for module in prefill.attention_modules(model.model):
+            stack.enter_context(module.register_forward_pre_hook(note, with_kwargs=True))
+        run_after(model.model.base_model, cache, question, np.zeros(1, dtype=np.int64))
     return found
 
 

@@ -8,7 +8,7 @@ its *flow*, over all routes, and its *attribution*, straight into the logits.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,15 +176,12 @@ def _recorded(network: Any, n_context: int) -> Iterator[_Record]:
     def normed(_module: Any, args: Any, output: Any) -> None:
         record.ends = args[0][0].float(), output[0].float()
 
-    handles = [network.base_model.norm.register_forward_hook(normed)]
-    for layer in network.base_model.layers:
-        handles.append(layer.register_forward_pre_hook(before, with_kwargs=True))
-        handles.append(layer.self_attn.register_forward_hook(attended, with_kwargs=True))
-    try:
+    with ExitStack() as stack:
+        stack.enter_context(network.base_model.norm.register_forward_hook(normed))
+        for layer in network.base_model.layers:
+            stack.enter_context(layer.register_forward_pre_hook(before, with_kwargs=True))
+            stack.enter_context(layer.self_attn.register_forward_hook(attended, with_kwargs=True))
         yield record
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _pair(network: Any, state: Any, normed: Any) -> tuple[NDArray[np.float64], Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -180,15 +180,10 @@ def _chunks(n: int, length: int | None) -> list[slice]:
 @contextmanager
 def _hooked(model: Any, hook: Any) -> Iterator[None]:
     """Call `hook` after the attention of each layer."""
-    with rotary(model):
-        handles = [
-            module.register_forward_hook(hook, with_kwargs=True) for module in attention_modules(model)
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    with rotary(model), ExitStack() as stack:
+        for module in attention_modules(model):
+            stack.enter_context(module.register_forward_hook(hook, with_kwargs=True))
+        yield
 
 
 @contextmanager

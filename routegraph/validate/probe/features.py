@@ -7,7 +7,7 @@ are judged, so that probe and generation are of the same items.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,12 +110,7 @@ def question_states(model: Loaded) -> Iterator[tuple[list[Floats], list[Floats]]
 
     base = model.model.base_model
     modules = (base.layers[middle(model.n_layers) - 1], base)
-    handles = [
-        module.register_forward_hook(hook(states), with_kwargs=True)
-        for module, states in zip(modules, found, strict=True)
-    ]
-    try:
+    with ExitStack() as stack:
+        for module, states in zip(modules, found, strict=True):
+            stack.enter_context(module.register_forward_hook(hook(states), with_kwargs=True))
         yield found
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -52,14 +52,10 @@ def masked_below(network: Any, mask: Any) -> Iterator[None]:
     def exchange(_layer: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return args, {**kwargs, "attention_mask": mask}
 
-    hooks = [
-        layer.register_forward_pre_hook(exchange, with_kwargs=True) for layer in network.model.layers[:BLOCK]
-    ]
-    try:
+    with ExitStack() as stack:
+        for layer in network.model.layers[:BLOCK]:
+            stack.enter_context(layer.register_forward_pre_hook(exchange, with_kwargs=True))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def spread(mask: Mask, batch: Batch) -> Any:

@@ -178,11 +178,8 @@ def tapped(module: Any) -> Iterator[list[Any]]:
     def keep(_module: Any, _inputs: Any, output: Any) -> None:
         seen.append(output[0] if isinstance(output, tuple) else output)
 
-    hook = module.register_forward_hook(keep)
-    try:
+    with module.register_forward_hook(keep):
         yield seen
-    finally:
-        hook.remove()
 
 
 @dataclass(frozen=True, eq=False)
