@@ -80,10 +80,6 @@ def one(model: Loaded, n_tokens: int) -> dict[str, Any]:
     """Time both on one prompt; ours in turn with a few of theirs, with and without guesses."""
     import torch
 
-    def wait() -> None:
-        if model.model.device.type == "cuda":
-            torch.cuda.synchronize()
-
     def count(text: str) -> int:
         return len(model.tokenizer(text)["input_ids"])
 
@@ -111,7 +107,8 @@ def one(model: Loaded, n_tokens: int) -> dict[str, Any]:
                     seconds["scores"].append(told["prefill and scores"])
             started = time.perf_counter()
             prefill.prefill(model.model, torch.from_numpy(item.asked.context)[None])
-            wait()
+            if model.model.device.type == "cuda":
+                torch.cuda.synchronize()
             seconds["prefill"].append(time.perf_counter() - started)
     # Three runs of seven each of theirs stand beside the three of ours.
     thirds = np.array(walls).reshape(ROUNDS, -1).sum(axis=1) * ROUNDS

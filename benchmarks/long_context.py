@@ -1,6 +1,6 @@
 """What a long context costs: seconds and peak memory of a prefill, of `extract --graphs`, `measure` and `predict`.
 
-``python -m benchmarks.long_context [MODEL] [--tokens 32600] [--dtype float32] [--device cpu] [--threads 2]``. Every
+``python -m benchmarks.long_context [MODEL] [--tokens 32200] [--dtype float32] [--device cpu] [--threads 2]``. Every
 step runs in a process of its own, which loads the model anew; the peak is that of the whole process, model, cache and
 libraries included. `measure` and `predict` ask one item under chunk eviction at seven ratios, ratio 0 among them.
 """

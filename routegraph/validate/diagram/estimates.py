@@ -120,9 +120,7 @@ def at_equal_damage(curve: Floats, moved: Floats) -> Floats:
     moved : float64[n_bits, n_ratios]
         Share of the attention moved, the cache as it is first.
     """
-    by = np.argsort(moved[0], kind="stable")
-    falling = np.minimum.accumulate(curve[by])
-    return np.asarray(np.interp(moved, moved[0][by], falling))
+    return np.asarray(np.interp(moved, *_falling(curve, moved[0])))
 
 
 def at_calibrated_damage(curve: Floats, alone: Floats, moved: Floats) -> Floats:
@@ -143,12 +141,17 @@ def at_calibrated_damage(curve: Floats, alone: Floats, moved: Floats) -> Floats:
     is m(r) + c_b (m(b, r) - m(r)), and c_b is such that with the bits alone it is the least at which eviction keeps
     what they keep. Beyond the last ratio the curve goes on to nothing kept at 1.
     """
-    by = np.argsort(moved[0], kind="stable")
-    at = np.append(moved[0][by], max(1.0, float(moved[0].max())))
-    falling = np.append(np.minimum.accumulate(curve[by]), 0.0)
+    at, falling = _falling(curve, moved[0])
+    at, falling = np.append(at, max(1.0, float(at[-1]))), np.append(falling, 0.0)
     damage = np.array([_first_at(at, falling, one) for one in alone])
     rate = np.divide(damage, moved[:, 0], out=np.zeros_like(damage), where=moved[:, 0] > _LEAST)
     return np.asarray(np.interp(moved[0] + rate[:, None] * (moved - moved[0]), at, falling))
+
+
+def _falling(curve: Floats, moved: Floats) -> tuple[Floats, Floats]:
+    """Return the attention that eviction alone moves, rising, and the share kept there, taken as never rising."""
+    by = np.argsort(moved, kind="stable")
+    return moved[by], np.minimum.accumulate(curve[by])
 
 
 def _first_at(at: Floats, falling: Floats, level: float) -> float:

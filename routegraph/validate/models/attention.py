@@ -107,24 +107,33 @@ def end_of_keys(stop: int, n: int) -> int:
     return min(n, -(-stop // step) * step)
 
 
-def attention_logits(
-    queries: Any, keys: Any, attention: Attention, start: int, scratch: Scratch | None = None
-) -> Any:
-    """Return the logits of a block of queries, the first at position `start`, with all keys up to its end, or beyond.
+def logits_of_all(queries: Any, keys: Any, attention: Attention, scratch: Scratch | None = None) -> Any:
+    """Return the logits of queries with keys, whether they see them or not: float32[n_query_heads, n_queries, n_keys].
 
-    float32[n_query_heads, n_queries, n_keys]; where a query does not see a key, the smallest number there is (not
-    minus infinity, which times a weight of 0 would be no number). With `scratch` they lie there until the next call,
-    and only those that a query sees are right.
+    With `scratch` they lie there until the next call.
     """
     import torch
 
     n_query_heads, n_queries, width = queries.shape
     n_heads, n_keys = keys.shape[:2]
     grouped = queries.reshape(n_heads, -1, width)  # the query heads of a group lie side by side
-    if scratch is not None:
-        return attention.capped(scratch.multiplied(grouped, keys)).reshape(n_query_heads, n_queries, n_keys)
-    logits = attention.capped(torch.matmul(grouped, keys.transpose(1, 2)).float())
-    logits = logits.reshape(n_query_heads, n_queries, n_keys)
+    if scratch is None:
+        products = torch.matmul(grouped, keys.transpose(1, 2)).float()
+    else:
+        products = scratch.multiplied(grouped, keys)
+    return attention.capped(products).reshape(n_query_heads, n_queries, n_keys)
+
+
+def attention_logits(queries: Any, keys: Any, attention: Attention, start: int) -> Any:
+    """Return the logits of a block of queries, the first at position `start`, with all keys up to its end, or beyond.
+
+    float32[n_query_heads, n_queries, n_keys]; where a query does not see a key, the smallest number there is (not
+    minus infinity, which times a weight of 0 would be no number).
+    """
+    import torch
+
+    n_queries, n_keys = queries.shape[1], keys.shape[1]
+    logits = logits_of_all(queries, keys, attention)
     position = torch.arange(n_keys, device=keys.device)
     first = 0 if attention.window else start  # without a window, all that came before the block is seen
     unseen = attention.hidden(position[start : start + n_queries], position[first:])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from routegraph.graph import TokenGraph
 from routegraph.kernels.heaviest import edges_by_query, read_heads
 from routegraph.kernels.threads import parts_of
-from routegraph.validate.models.attention import Scratch, attention_logits, attention_of, end_of_keys
+from routegraph.validate.models.attention import Scratch, attention_of, end_of_keys, logits_of_all
 from routegraph.validate.models.families import rotated_queries
 
 Weights = NDArray[np.float32]
@@ -56,7 +56,7 @@ class GraphRecorder:
         with ThreadPoolExecutor(threads) as pool:
             for start in range(0, n, rows):
                 block, seen = queries[:, start : start + rows], kept[:, : end_of_keys(start + rows, n)]
-                logits = attention_logits(block, seen, attention, start, scratch).cpu().numpy()
+                logits = logits_of_all(block, seen, attention, scratch).cpu().numpy()
                 place = sums, spread, keys, values
                 parts.append(self._read_block(logits, start, attention.window, group, place, pool, threads))
         edges, slots, weights = (np.concatenate([part[i] for part in parts]) for i in range(3))
