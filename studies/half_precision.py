@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from routegraph.stats.intervals import standard_error
 from routegraph.stats.proportions import wilson
-from routegraph.validate.decoding.decode import decode
-from routegraph.validate.measure.grading import graded, told
-from routegraph.validate.measure.item import distinct_variants, evicted, read_items
+from routegraph.validate.measure.item import evicted, read_items
+from routegraph.validate.measure.result import Measured
+from routegraph.validate.measure.run import measure
 from routegraph.validate.models.load import load, use_threads
 from routegraph.validate.plan import Plan
 from routegraph.validate.tasks import load_task
-from studies.pages import DOCS, markdown, put_between
+from studies.pages import DOCS, cell, markdown, put_between
 
 PAGE = DOCS / "guide" / "speed.md"
 BEGIN, END = "<!-- table: written by studies/half_precision.py -->", "<!-- end of table -->"
@@ -32,30 +31,23 @@ PROMPTS = 12
 PRECISIONS = ("float32", "bfloat16")
 
 
-def asked(name: str, dtype: str) -> tuple[list[NDArray[np.bool_]], list[str], NDArray[np.bool_]]:
-    """Return what is kept, the replies and whether they are right, of every prompt, policy and ratio."""
-    model = load(name, dtype=dtype)
-    plan = Plan(POLICIES, RATIOS)
-    items, _ = read_items(model, load_task("base", PROMPTS, 3), plan)
-    slots: list[NDArray[np.bool_]] = []
-    texts: list[str] = []
-    right: list[Any] = []
-    for item in items:
-        cache, evictions = evicted(model, item, 0)
-        survivals = [eviction.survivals(RATIOS) for eviction in evictions]
-        distinct, which = distinct_variants(survivals, RATIOS)
-        decoded = decode(model, cache, item.asked.question, distinct, plan.max_new_tokens, n_logits=0)
-        replies = [decoded.texts[one] for one in which]
-        slots.append(distinct[which].reshape(len(POLICIES), len(RATIOS), -1))
-        texts += replies
-        right.append(graded(told(item.prompt), replies, plan.grader)["right"])
-    return slots, texts, np.array(right).reshape(len(items), len(POLICIES), len(RATIOS))
+def asked(name: str, dtype: str) -> tuple[list[NDArray[np.bool_]], Measured]:
+    """Return what every prompt keeps, bool[n_policies, n_ratios, n_layers, n_heads, n], and what is replied."""
+    model, plan = load(name, dtype=dtype), Plan(POLICIES, RATIOS)
+    prompts = load_task("base", PROMPTS, 3)
+    kept = []
+    for item in read_items(model, prompts, plan)[0]:
+        _, evictions = evicted(model, item, plan.seed)
+        curves = [zip(one.survivals(RATIOS), RATIOS, strict=True) for one in evictions]
+        kept.append(np.array([[survival.alive(ratio) for survival, ratio in curve] for curve in curves]))
+    return kept, measure(model, prompts, policy_names=POLICIES, ratios=RATIOS)
 
 
 def rows(name: str) -> list[list[str]]:
     """Return the table's rows of a model."""
-    (kept, texts, right), (kept_, texts_, right_) = (asked(name, dtype) for dtype in PRECISIONS)
-    same = np.array([a == b for a, b in zip(texts, texts_, strict=True)]).reshape(right.shape)
+    (kept, told), (kept_, told_) = (asked(name, dtype) for dtype in PRECISIONS)
+    replies, replies_ = (np.array([item["replies"] for item in one.cells]) for one in (told, told_))
+    same = (replies == replies_).reshape(told.right.shape)
     found = []
     for p, policy in enumerate(POLICIES):
         for r, ratio in enumerate(RATIOS):
@@ -67,8 +59,8 @@ def rows(name: str) -> list[list[str]]:
                     policy,
                     f"{ratio:g}",
                     f"{100 * apart.mean():.2f} ± {100 * standard_error(apart):.2f}",
-                    f"{same[:, p, r].mean():.2f} [{low:.2f}, {high:.2f}]",
-                    f"{int(right[:, p, r].sum())}, {int(right_[:, p, r].sum())}",
+                    cell((same[:, p, r].mean(), low, high)),
+                    f"{int(told.right[:, p, r].sum())}, {int(told_.right[:, p, r].sum())}",
                 ]
             )
     return found
