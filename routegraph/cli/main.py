@@ -28,7 +28,7 @@ from routegraph.cli import (
     sweep,
     task,
 )
-from routegraph.cli.options import loads
+from routegraph.cli.options import Command, loads
 from routegraph.cli.terminal import run
 
 app = typer.Typer(
@@ -87,9 +87,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "replay": files.replay,
 }
 for _name, _function in COMMANDS.items():
-    app.command(_name)(loads(_function))
+    app.command(_name, cls=Command)(loads(_function))
 for _name, _function in (("list", model.model_list), ("get", model.model_get), ("train", model.model_train)):
-    model_app.command(_name)(_function)
+    model_app.command(_name, cls=Command)(_function)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -10,6 +10,7 @@ import typer
 from routegraph.cli.options import Json, Seed, count, share
 from routegraph.cli.pace import progress
 from routegraph.cli.terminal import console, note, print_json
+from routegraph.options import check_whole
 
 if TYPE_CHECKING:
     from routegraph.validate.train.curriculum import State
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 #: The reader, and its steps by default; the training says the same (a test holds it).
 READER, STEPS = "smollm2-reader", 900
+#: Items a task that a model is judged by, at most: they take an hour.
+MOST_ITEMS = 20_000
 
 
 def model_list(json_: Json = False) -> None:
@@ -96,8 +99,7 @@ def model_train(
         raise ValueError(f"unknown model to train {name!r}; choose from: {', '.join([*FAMILIES, READER])}")
     if items is None:
         items = 200 if name == READER else 600
-    if items < 1:
-        raise ValueError(f"items must be at least 1, got {items}")
+    check_whole("items", items, 1, MOST_ITEMS)
     if out.exists() and not out.is_dir():
         raise ValueError(f"cannot write {str(out)!r}: it is a file")
     if name == READER:

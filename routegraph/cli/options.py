@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
 import typer
+from typer.core import TyperCommand
 
 from routegraph import plugins
 from routegraph.files import check_apart
@@ -218,6 +219,27 @@ def _parameter(one: Declared, many: bool) -> inspect.Parameter:
     return inspect.Parameter(
         one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made]
     )
+
+
+#: Parameters whose empty value says something: an empty system prompt, none asked, rows that stop nowhere, ...
+EMPTY = ("system", "ask", "stop", "prompt", "together", "words")
+
+
+class Command(TyperCommand):
+    """A command that refuses what was given empty, as a shell makes it of a variable that is not set.
+
+    An empty path would be the folder where the command runs, an empty name the default.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments; BadParameter names one that is empty."""
+        given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        for one in self.params:
+            value = given.get(one.name or "")
+            if one.name not in EMPTY and "" in (value if isinstance(value, list | tuple) else [value]):
+                shown = one.opts[-1] if one.opts[-1].startswith("-") else getattr(one, "metavar", one.name)
+                raise typer.BadParameter("must not be empty", param_hint=f"'{shown}'")
+        return super().parse_args(ctx, args)
 
 
 #: Options that name files to write; everything else that names a file is read.

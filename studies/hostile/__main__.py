@@ -21,7 +21,7 @@ from studies.hostile.harness import Case, Outcome, run_all, settle, warm_up
 from studies.pages import DOCS, markdown, put_between
 
 #: Seconds that all may take, and cases of a kind at most.
-SECONDS, EACH = 560, 120
+SECONDS, EACH = 560, 1000
 HEAD = ["kind of input", "cases", "refused", "taken", "tracebacks", "signals, hangs", "wrong status"]
 HEAD += ["taken wrongly", "other"]
 PAGE = DOCS / "hostile.md"

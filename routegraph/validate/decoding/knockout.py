@@ -186,10 +186,7 @@ def carriers(
     """
     asked, cache, given = _prefilled(model, prompt, answer, asks)
     n = len(asked.context)
-    if not 0 <= sinks <= n - 2:
-        raise ValueError(f"sinks must be in 0..{n - 2} for a context of {n} tokens, got {sinks}")
-    if not 1 <= limit < n - sinks:
-        raise ValueError(f"limit must be in 1..{n - sinks - 1}, all tokens but sinks and one, got {limit}")
+    check_limit(limit, n, sinks)
     each = _knockout(model, asked, cache, given, blocks(n), "all", memory)
     tokens = sinks + np.argsort(-each.fall[sinks:], kind="stable")[:limit]
     first = [tokens[: k + 1] for k in range(limit)]
@@ -198,6 +195,14 @@ def carriers(
         _knockout(model, asked, cache, given, groups, "all", memory) for groups in (first, others)
     )
     return Carriers(tokens, each, without, only)
+
+
+def check_limit(limit: int, n: int, sinks: int = 1, name: str = "limit") -> None:
+    """Raise ValueError, calling the limit by `name`, unless `carriers` can name so many of `n` tokens."""
+    if not 0 <= sinks <= n - 2:
+        raise ValueError(f"sinks must be in 0..{n - 2} for a context of {n} tokens, got {sinks}")
+    if not 1 <= limit < n - sinks:
+        raise ValueError(f"{name} must be in 1..{n - sinks - 1}, all tokens but sinks and one, got {limit}")
 
 
 def _prefilled(

@@ -17,6 +17,7 @@ from routegraph.files import digest
 from routegraph.options import check_names, takes
 from routegraph.survival import check_ratios
 from routegraph.validate.decoding.evicting import check_cuttable
+from routegraph.validate.decoding.knockout import check_limit
 from routegraph.validate.measure.cells import Cells
 from routegraph.validate.measure.item import effort, measure_item, read_items
 from routegraph.validate.measure.metrics import EPS
@@ -163,6 +164,9 @@ def measure(
         "metrics": bool(metrics or carriers),
     }
     items, aside = read_items(model, prompts, plan)
+    for item in items:
+        if carriers and item.prompt.answerable:
+            check_limit(carriers, len(item.asked.context), name="carriers")
     kept = Cells.open(out, settings, holds=measured_cell, skip_damaged=skip_damaged, work=work)
     names = [digest(item.prompt.to_dict()) for item in items]
     efforts = [effort(item, plan) for name, item in zip(names, items, strict=True) if not kept.has(name)]

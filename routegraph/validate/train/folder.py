@@ -12,6 +12,15 @@ from routegraph.schema import read_document
 CHECKPOINT, RECORD = "checkpoint.pt", "training.json"
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder of a training, and those above it; ValueError where weights could not be written there."""
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError:  # whoever writes safetensors asks for it
+        raise ValueError(f"cannot train into {str(folder)!r}: its name is not UTF-8") from None
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def read_record(folder: Path) -> dict[str, Any] | None:
     """Return the record of a finished training in a folder; None if there is none; ValueError if it is broken."""
     path = folder / RECORD

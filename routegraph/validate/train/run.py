@@ -20,6 +20,7 @@ from routegraph.validate.train.folder import (
     broken,
     check_same,
     has_checkpoint,
+    make_folder,
     read_record,
 )
 from routegraph.validate.train.network import Optimisers, check_trainable, make
@@ -58,7 +59,7 @@ def train(recipe: Recipe, folder: Path, report: Report | None = None) -> dict[st
         If the folder holds the training of another recipe, or something else; if torch cannot train it.
     """
     check_trainable()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     record = read_record(folder)
     if record is not None:
         _check_same(recipe, record["recipe"], folder)

@@ -417,6 +417,11 @@ class TestBadInput:
         short = replace(PROMPT, context=CONTEXT[:60])
         self.refused(tiny, short, "snapkv sets 64 aside", policy_names=["snapkv"])
 
+    def test_more_carriers_than_tokens(self, tiny, tmp_path):
+        out = tmp_path / "measured"
+        self.refused(tiny, PROMPT, r"carriers must be in 1\..*, got 100000", carriers=10**5, out=out)
+        assert not out.exists()
+
     def test_settings(self, tiny):
         self.refused(tiny, PROMPT, "unknown policy 'best'; choose from", policy_names=["best"])
         self.refused(tiny, PROMPT, "unknown scorer 'luck'", policy_names=["topk@luck"])

@@ -390,7 +390,8 @@ def test_shipped_models_have_learnt_their_tasks(name):
         (["llama-tiny", "--width", "100"], "width must be a multiple of 16 in 64..512, got 100"),
         (["qwen-tiny", "--layers", "3"], "layers must be in 4..16, got 3"),
         (["smollm2-reader", "--layers", "6"], "all other settings are for tiny models"),
-        (["llama-tiny", "--items", "0"], "items must be at least 1, got 0"),
+        (["llama-tiny", "--items", "0"], "items must be a whole number of at least 1, got 0"),
+        (["llama-tiny", "--items", "1" + "0" * 18], "items must be at most 20,000, got 1"),
         (["llama-tiny"], "holds something else than a training; give a new folder"),
     ],
 )
@@ -400,6 +401,12 @@ def test_bad_input_is_one_line(arguments, says, tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
     assert says in ended.stderr
+
+
+def test_a_folder_whose_name_is_not_utf_8(tmp_path):
+    with pytest.raises(ValueError, match="cannot train into .*: its name is not UTF-8"):
+        run.train(Recipe("llama-tiny"), tmp_path / "\udcff" / "x")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_broken_checkpoint_is_told(tmp_path):

@@ -17,6 +17,7 @@ from routegraph.validate.train.folder import (
     broken,
     check_same,
     has_checkpoint,
+    make_folder,
     read_record,
 )
 from routegraph.validate.train.reader.batch import pack
@@ -144,7 +145,7 @@ def train(
         If the folder holds the training of another recipe, or something else; if peft is not installed.
     """
     check_peft()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     record = read_record(folder)
     if record is not None:
         _check_same(recipe, record["recipe"], recipe.steps, folder)

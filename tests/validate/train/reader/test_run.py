@@ -193,7 +193,7 @@ def test_the_command_knows_the_reader():
         (["smollm2-reader", "--minutes", "3"], "smollm2-reader takes --seed, --steps and --items"),
         (["smollm2-reader", "--steps", "0"], "steps must be at least 1, got 0"),
         (["smollm2-reader", "--seed", "-1"], "seed must be at least 0, got -1"),
-        (["smollm2-reader", "--items", "0"], "items must be at least 1, got 0"),
+        (["smollm2-reader", "--items", "0"], "items must be a whole number of at least 1, got 0"),
         (["smollm2-reader"], "holds something else than a training; give a new folder"),
         (["llama-tiny", "--steps", "3"], "steps are for smollm2-reader"),
         (
