@@ -132,12 +132,12 @@ def _expected(command: str, one: object, value: str, kind: str) -> str:
     flag = _flag(one)
     if kind == "switch":
         return "refused" if flag not in ("help", "version") else ""
+    if command == "model train" and (flag, value) in TRAINS:
+        return ""
     if (command, flag) in ELSEWHERE:
         return "either"
     if (flag, value) in FINE:
         return "fine"
-    if command == "model train" and (flag, value) in TRAINS:
-        return ""
     if value == "\udcff" and kind == "file to write" and command != "model train":
         return "either"
     if value == "." and flag == "out" and command in FOLDERS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 
+from routegraph.options import check_whole
 from routegraph.validate.models.sources import check_installed
 
 
@@ -17,10 +18,10 @@ def use_threads(threads: int | None = None) -> None:
     Raises
     ------
     ValueError
-        If threads is below 1.
+        If threads is no whole number of at least 1.
     """
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
+    if threads is not None:
+        check_whole("threads", threads, 1)
     check_installed()
     import torch
 

@@ -24,7 +24,9 @@ def test_threads_are_those_asked_for_up_to_the_cores(threads):
     use_threads(4)
     with pytest.warns(UserWarning, match="this machine has 4 cores: 4 threads are used, not 100000"):
         use_threads(100_000)
-    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="threads must be at most 1,000,000,000,000, got 1"):
+        use_threads(10**18)
+    with pytest.raises(ValueError, match="threads must be a whole number of at least 1, got 0"):
         use_threads(0)
     assert threads == [2, 1, 4, 4]
 
