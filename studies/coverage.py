@@ -38,7 +38,7 @@ Array = NDArray[np.float64]
 PAGE = DOCS / "coverage.md"
 BEGIN, END = "<!-- table: written by studies/coverage.py -->", "<!-- end of table -->"
 RATIOS = np.array([0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95])
-RESAMPLES, REFITS = 200, 100
+RESAMPLES, REFITS = 200, 200
 #: What `fit_critical` makes its intervals from, without the verdict.
 METHODS = {"half": by_half_point, "peak": by_peak, "binder": by_binder, "collapse": by_collapse}
 

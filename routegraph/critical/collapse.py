@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from routegraph.critical.estimate import Estimate
 from routegraph.critical.slopes import peak_of
 from routegraph.kernels.collapse import collapse_quality
-from routegraph.stats.bootstrap import Array, Resampled, interval
+from routegraph.stats.bootstrap import Array, Resampled, interval, widened
 
 #: Bounds of 1/nu, zeta/nu and of the correction c over the smallest size.
 BOUNDS = ((0.02, 6.0), (-3.0, 3.0), (-0.9, 3.0))
@@ -155,6 +155,7 @@ def by_collapse(
     rows = min(refits, len(data.mean) - 1)
     fits = np.array([theta, *(problem.minimise(theta, data.mean[b])[0] for b in range(1, rows + 1))])
     columns = np.array([problem.unpack(row) for row in fits])
+    told = [widened(column, data.replicates) for column in columns.T]
     names = ["alpha_c", "inverse_nu", *(["zeta_over_nu"] if zeta_over_nu is None else [])]
     names += ["correction"] if correction else []
     agreeing = [float(pair[0][0]) for pair in tried if pair[1] <= max(best + 1, first[1])]
@@ -182,12 +183,12 @@ def by_collapse(
         "s_plus_1": s_plus_1,
         "parameters": names,
         "covariance": np.cov(fits[1:].T).tolist() if rows > 1 else None,
-        "correction": interval(columns[:, 3]) if correction else None,
+        "correction": interval(told[3]) if correction else None,
     }
     return Estimate(
-        columns[:, 0],
-        columns[:, 1],
-        columns[:, 2] if zeta_over_nu is None else None,
+        told[0],
+        told[1],
+        told[2] if zeta_over_nu is None else None,
         best,
         warnings=warnings,
         details=details,
