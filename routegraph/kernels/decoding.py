@@ -16,6 +16,7 @@ from routegraph.kernels.popularity import (
     PASSED,
     arrive,
     boost_at,
+    boosted,
     change_total,
     height_of,
     kept_for,
@@ -57,7 +58,6 @@ def lowest_now(  # type: ignore[no-untyped-def]
     The order of the rows is that of their heights, which change only where a popularity is drawn anew and where an age
     comes to a step of the boosts: O(log rows) for every arrival, eviction, draw and step.
     """
-    persistence = model[2]
     n_rows = len(capacity)
     numbers, tokens = stream(key, layer, head), stream(key, 0, 0)
     never = n_rows - first + 1
@@ -67,23 +67,28 @@ def lowest_now(  # type: ignore[no-untyped-def]
     heap, place = np.empty(n_rows, np.int64), np.full(n_rows, -1, np.int64)
     size, alive = 0, 0
     for time in range(n_rows):
-        drawn[time] = height_of(numbers, tokens, time, 0, model)
-        height[time] = drawn[time] + boost_at(0, ages, boosts)
+        drawn[time] = height_of(numbers, tokens, time, 0, first, model)
+        height[time] = drawn[time] + boost_at(time, time, first, model, ages, boosts)
+        if time == first and model[6] != 0.0 and len(ages) > 0:  # the reply begins
+            for row in range(first):
+                if death[row] == never:
+                    reorder(heap, place, height, size, row, drawn[row])
         for j in range(len(ages)):
             row = time - ages[j]
-            if 0 <= row < time and death[row] == never:
+            if 0 <= row < time and death[row] == never and boosted(row, time, first, model):
                 reorder(heap, place, height, size, row, drawn[row] + boosts[j])
         row = due[time]
         while row >= 0:
             following = due_next[row]
             if death[row] == never:
                 renewals[row] += 1
-                drawn[row] = height_of(numbers, tokens, row, renewals[row], model)
-                kept = kept_for(numbers, row, renewals[row], persistence, n_rows)
+                drawn[row] = height_of(numbers, tokens, row, renewals[row], first, model)
+                kept = kept_for(numbers, row, renewals[row], first, model, n_rows)
                 put_due(due, due_next, row, time + kept)
-                reorder(heap, place, height, size, row, drawn[row] + boost_at(time - row, ages, boosts))
+                high = drawn[row] + boost_at(row, time, first, model, ages, boosts)
+                reorder(heap, place, height, size, row, high)
             row = following
-        put_due(due, due_next, time, time + kept_for(numbers, time, 0, persistence, n_rows))
+        put_due(due, due_next, time, time + kept_for(numbers, time, 0, first, model, n_rows))
         alive += 1
         if time - window >= protected:
             push(heap, place, height, size, time - window)
@@ -118,7 +123,7 @@ def lowest_sum(  # type: ignore[no-untyped-def]
     worth, looked = np.empty(n_rows), np.empty(n_rows, np.int64)
     size, alive = 0, 0
     for time in range(n_rows):
-        arrive(numbers, tokens, time, death, never, model, ages, boosts, *rows)
+        arrive(numbers, tokens, time, first, death, never, model, ages, boosts, *rows)
         alive += 1
         row = time - window
         if row >= protected:
@@ -160,7 +165,7 @@ def lower_neighbour(  # type: ignore[no-untyped-def]
     survivor = head
     alive = 0
     for time in range(n_rows):
-        arrive(numbers, tokens, time, death, never, model, ages, boosts, *rows)
+        arrive(numbers, tokens, time, first, death, never, model, ages, boosts, *rows)
         last = before[n_rows]
         after[last], before[time], after[time], before[n_rows] = time, last, n_rows, time
         alive += 1

@@ -7,9 +7,11 @@ height changes only where a popularity is drawn anew and where its age comes to 
 the k-th popularity of a row is the number at (row, 3 k) and (row, 3 k + 1) of its slot's stream, the time that it is
 kept is that at (row, 3 k + 2); the part that lasts is the number at (row, `LASTING`), beyond any draw.
 
-A model of attention is the numbers (spread, agreement, persistence, decay, lasting), of which `agreement` is the share
-of the variance of a popularity that is the token's own, the same in all slots, and `lasting` the row's, both for good;
-and the boosts: int64 `ages` rise, and from ``ages[j]`` on a row has ``boosts[j]``, before the first none.
+A model of attention is the numbers (spread, persistence, lasting, of a prompt's row the same three, apart, agreement,
+decay), of which `agreement` is the share of the variance of a popularity that is the token's own, the same in all
+slots, and `lasting` the row's, both for good; and the boosts: int64 `ages` rise, and from ``ages[j]`` on a row has
+``boosts[j]``, before the first none. Rows below `first` are the prompt's. Where `apart` is not 0, they have boosts only
+while the prompt is read, up to time `first`.
 
 The rows that are due at a time form a linked list: ``due[time]`` is the first, ``due_next[row]`` the next, -1: none.
 """
@@ -40,12 +42,13 @@ def normal(numbers, position, draw):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(inline="always", cache=True)
-def height_of(numbers, tokens, row, k, model):  # type: ignore[no-untyped-def]
+def height_of(numbers, tokens, row, k, first, model):  # type: ignore[no-untyped-def]
     """Return the height of a row with its k-th popularity, without its boost.
 
     `tokens` is the stream that all slots share; its part of the popularity never changes, nor does the one that lasts.
     """
-    spread, agreement, _, decay, lasting = model
+    spread, lasting = (model[3], model[5]) if row < first else (model[0], model[2])
+    agreement, decay = model[7], model[8]
     fading = 1.0 - agreement - lasting
     own = math.sqrt(fading) * normal(numbers, row, 3 * k) if fading > 0.0 else 0.0
     shared = math.sqrt(agreement) * normal(tokens, row, 0) if agreement > 0.0 else 0.0
@@ -55,9 +58,17 @@ def height_of(numbers, tokens, row, k, model):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(inline="always", cache=True)
-def boost_at(age, ages, boosts):  # type: ignore[no-untyped-def]
-    """Return the boost of a row of that age."""
-    found = 0.0
+def boosted(row, time, first, model):  # type: ignore[no-untyped-def]
+    """Return whether a row has a boost at a time."""
+    return model[6] == 0.0 or row >= first or time < first
+
+
+@nb.njit(inline="always", cache=True)
+def boost_at(row, time, first, model, ages, boosts):  # type: ignore[no-untyped-def]
+    """Return the boost of a row at a time."""
+    found, age = 0.0, time - row
+    if not boosted(row, time, first, model):
+        return found
     for j in range(len(ages)):
         if ages[j] > age:
             break
@@ -66,11 +77,12 @@ def boost_at(age, ages, boosts):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def kept_for(numbers, row, k, persistence, most):  # type: ignore[no-untyped-def]
+def kept_for(numbers, row, k, first, model, most):  # type: ignore[no-untyped-def]
     """Return for how many steps the k-th popularity is kept, at least 1, cut at `most`.
 
     Geometric: longer than s steps with probability persistence**s.
     """
+    persistence = model[4] if row < first else model[1]
     if persistence >= 1.0:
         return most
     if persistence <= 0.0:
@@ -107,6 +119,7 @@ def arrive(  # type: ignore[no-untyped-def]
     numbers,
     tokens,
     time,
+    first,
     death,
     never,
     model,
@@ -127,8 +140,8 @@ def arrive(  # type: ignore[no-untyped-def]
     ----------
     numbers, tokens : uint64
         Streams of the slot, and of all slots.
-    time : int
-        Number of the row that arrives.
+    time, first : int
+        Number of the row that arrives; rows of the prompt.
     death, never : int[n_rows], int
         A row is alive where death is `never`.
     model, ages, boosts : tuple of float, int64[n_steps], float64[n_steps]
@@ -139,18 +152,21 @@ def arrive(  # type: ignore[no-untyped-def]
         Weights; the attention that a row was given so far is ``offset + weight * shared[PASSED]``; the sum of weights,
         the sum over queries of one over it, and the base of the weights.
     """
-    persistence, decay = model[2], model[3]
-    most = len(due)
-    drawn[time] = height_of(numbers, tokens, time, 0, model)
-    height[time] = drawn[time] + boost_at(0, ages, boosts)
+    decay, most = model[8], len(due)
+    drawn[time] = height_of(numbers, tokens, time, 0, first, model)
+    height[time] = drawn[time] + boost_at(time, time, first, model, ages, boosts)
     if math.exp(height[time] - shared[BASE]) * shared[PASSED] > LARGEST:
         rebase(time, death, never, height, weight, offset, shared, decay * time)
     weight[time] = math.exp(height[time] - shared[BASE])
     offset[time] = -weight[time] * shared[PASSED]
     shared[TOTAL] += weight[time]
+    if time == first and model[6] != 0.0 and len(ages) > 0:  # the reply begins
+        for row in range(first):
+            if death[row] == never:
+                change_height(time, death, never, height, weight, offset, shared, row, drawn[row], decay)
     for j in range(len(ages)):
         row = time - ages[j]
-        if 0 <= row < time and death[row] == never:
+        if 0 <= row < time and death[row] == never and boosted(row, time, first, model):
             change_height(
                 time, death, never, height, weight, offset, shared, row, drawn[row] + boosts[j], decay
             )
@@ -159,12 +175,12 @@ def arrive(  # type: ignore[no-untyped-def]
         following = due_next[row]
         if death[row] == never:
             renewals[row] += 1
-            drawn[row] = height_of(numbers, tokens, row, renewals[row], model)
-            high = drawn[row] + boost_at(time - row, ages, boosts)
+            drawn[row] = height_of(numbers, tokens, row, renewals[row], first, model)
+            high = drawn[row] + boost_at(row, time, first, model, ages, boosts)
             change_height(time, death, never, height, weight, offset, shared, row, high, decay)
-            put_due(due, due_next, row, time + kept_for(numbers, row, renewals[row], persistence, most))
+            put_due(due, due_next, row, time + kept_for(numbers, row, renewals[row], first, model, most))
         row = following
-    put_due(due, due_next, time, time + kept_for(numbers, time, 0, persistence, most))
+    put_due(due, due_next, time, time + kept_for(numbers, time, 0, first, model, most))
     shared[PASSED] += 1.0 / shared[TOTAL]
 
 

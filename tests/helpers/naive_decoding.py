@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from tests.naive import below, uniform
 
-Model = tuple[Sequence[float], Sequence[int], Sequence[float]]
+Model = tuple[Sequence[float], Sequence[int], Sequence[float]]  # numbers, ages, boosts
 Choose = Callable[[list[int], list[float], dict[int, float], int], int]
 
 
@@ -24,12 +24,13 @@ def normal(numbers: int, position: int, draw: int) -> float:
     return math.sqrt(-2 * math.log(1 - one)) * math.cos(2 * math.pi * two)
 
 
-def heights(numbers: int, tokens: int, n: int, model: Model) -> list[dict[int, float]]:
-    """heights[row][time] for every time from the row's own on."""
-    (spread, agreement, persistence, decay, lasting), ages, boosts = model
+def heights(numbers: int, tokens: int, n: int, model: Model, first: int) -> list[dict[int, float]]:
+    """heights[row][time] for every time from the row's own on; rows below `first` are the prompt's."""
+    (*classes, apart, agreement, decay), ages, boosts = model
     table = []
     for row in range(n):
         path: dict[int, float] = {}
+        spread, persistence, lasting = classes[3:] if row < first else classes[:3]
         draw = 0
         while row + len(path) < n:
             popularity = math.sqrt(max(0.0, 1 - agreement - lasting)) * normal(numbers, row, 3 * draw)
@@ -41,6 +42,8 @@ def heights(numbers: int, tokens: int, n: int, model: Model) -> list[dict[int, f
                 kept += 1
             for _ in range(min(kept, n - row - len(path))):
                 reached = [boost for age, boost in zip(ages, boosts, strict=True) if age <= len(path)]
+                if apart and row < first <= row + len(path):
+                    reached = []
                 path[row + len(path)] = spread * popularity + decay * row + (reached[-1] if reached else 0)
             draw += 1
         table.append(path)

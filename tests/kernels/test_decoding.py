@@ -16,18 +16,22 @@ KEYS = st.integers(0, 2**64 - 1)
 
 @st.composite
 def models(draw):
-    """Flat, frozen, renewed at every step, steep, lasting, boosted by age up and down, and anything in between."""
+    """Flat, frozen, renewed at every step, steep, lasting, boosted by age up and down, and anything in between.
+
+    The prompt's rows are like the others, or a class of their own.
+    """
     agreement = draw(st.sampled_from([0.0, 0.3, 1.0]))
     steps = draw(
         st.dictionaries(st.integers(0, 45), st.sampled_from([-20.0, -1.5, 0.0, 0.7, 20.0]), max_size=6)
     )
-    numbers = (
-        draw(st.sampled_from([0.0, 0.5, 1.0, 4.0, 10.0])),
-        agreement,
-        draw(st.sampled_from([0.0, 0.5, 0.9, 1.0])),
-        draw(st.sampled_from([0.0, 0.01, 0.5, 3.0])),
-        draw(st.sampled_from([0.0, 0.4, 1.0])) * (1 - agreement),
+    rows = st.tuples(
+        st.sampled_from([0.0, 0.5, 1.0, 4.0, 10.0]),
+        st.sampled_from([0.0, 0.5, 0.9, 1.0]),
+        st.sampled_from([0.0, 0.4, 1.0]).map(lambda lasting: lasting * (1 - agreement)),
     )
+    reply, apart = draw(rows), draw(st.booleans())
+    prompt = draw(rows) if apart else reply
+    numbers = (*reply, *prompt, float(apart), agreement, draw(st.sampled_from([0.0, 0.01, 0.5, 3.0])))
     return (
         numbers,
         np.array(sorted(steps), dtype=np.int64),
@@ -55,7 +59,7 @@ def evicted(kernel, key, cache, model):
 
 def expected(choose, key, cache, model):
     first, capacity, protected, window = cache
-    table = twins.heights(naive.stream(key, 3, 2), naive.stream(key, 0, 0), len(capacity), model)
+    table = twins.heights(naive.stream(key, 3, 2), naive.stream(key, 0, 0), len(capacity), model, first)
     try:
         return twins.decode(capacity, first, protected, window, table, choose)
     except twins.TooCloseError:
@@ -95,7 +99,7 @@ def test_sum_of_weights_keeps_its_digits_when_a_giant_leaves():
 
 def test_rows_that_are_gone_weigh_nothing():
     ages, boosts = np.array([0, 3, 40]), np.array([6.0, 9.0, -1.0])
-    n, never, model = 200, 99, (1.0, 0.0, 0.5, 0.05, 0.3)
+    n, never, model = 200, 99, (1.0, 0.5, 0.3, 1.0, 0.5, 0.3, 0.0, 0.0, 0.05)
     numbers = np.uint64(stream(np.uint64(3), 1, 0))
     death = np.full(n, never, np.int32)
     drawn, height, renewals = np.empty(n), np.empty(n), np.zeros(n, np.int64)
@@ -117,7 +121,7 @@ def test_rows_that_are_gone_weigh_nothing():
         shared,
     )
     for time in range(n):
-        popularity.arrive(numbers, numbers, time, *state)
+        popularity.arrive(numbers, numbers, time, 0, *state)
         there = death[: time + 1] == never
         age = time - np.flatnonzero(there)
         boost = np.where(age >= 40, -1.0, np.where(age >= 3, 9.0, 6.0))
@@ -138,7 +142,8 @@ def test_popularity_of_a_row_is_normal_and_keeps_as_long_as_it_should():
     drawn = np.array([popularity.normal(numbers, row, 0) for row in range(n)])
     assert abs(drawn.mean()) < 3 / np.sqrt(n)
     assert abs(drawn.var() - 1) < 3 * np.sqrt(2 / n)
-    kept = np.array([popularity.kept_for(numbers, row, 0, persistence, 10**6) for row in range(n)])
+    model = (1.0, persistence, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+    kept = np.array([popularity.kept_for(numbers, row, 0, 0, model, 10**6) for row in range(n)])
     for steps in (1, 3, 10):
         chance = persistence**steps
         assert abs(np.mean(kept > steps) - chance) < 3 * np.sqrt(chance * (1 - chance) / n)
@@ -147,11 +152,11 @@ def test_popularity_of_a_row_is_normal_and_keeps_as_long_as_it_should():
 @pytest.mark.parametrize(("lasting", "agreement"), [(0.0, 0.0), (0.5, 0.2), (0.8, 0.2)])
 def test_a_share_of_popularity_lasts_and_is_the_slots_own(lasting, agreement):
     n, spread = 20_000, 2.0
-    model = (spread, agreement, 0.9, 0.0, lasting)
+    model = (spread, 0.9, lasting, 0.0, 0.0, 0.0, 1.0, agreement, 0.0)
     tokens = np.uint64(stream(np.uint64(7), 0, 0))
     slots = [np.uint64(stream(np.uint64(7), 1, head)) for head in (0, 1)]
     first, later, other = (
-        np.array([popularity.height_of(slots[slot], tokens, row, k, model) for row in range(n)])
+        np.array([popularity.height_of(slots[slot], tokens, row, k, 0, model) for row in range(n)])
         for slot, k in ((0, 0), (0, 1), (1, 0))
     )
     assert abs(first.var() / spread**2 - 1) < 4 * np.sqrt(2 / n)

@@ -71,7 +71,7 @@ def step_by_step(slot: Slot, worth: Worth, *, n_sink: int = 0, window: int = 0) 
     given = np.zeros(n)  # at the last cut
     alive = 0
     for time, most in enumerate(slot.capacity()):
-        popularity.arrive(numbers, tokens, time, death, never, *slot.attention.model, *state)
+        popularity.arrive(numbers, tokens, time, slot.n_prefill, death, never, *slot.attention.model, *state)
         alive += 1
         if alive <= most:
             continue

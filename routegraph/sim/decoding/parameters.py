@@ -71,6 +71,12 @@ class Decoding:
         "0:5,3:2.5,32:0 is 5 for ages 0 to 2, then 2.5, and nothing from 32 on.",
         metavar="AGE:BOOST,...",
     )
+    prompt_rows: str = option(
+        "",
+        "Spread, persistence and lasting of the prompt's rows where they differ from those of the reply, as "
+        "1.6,0.46,0.73; from the first step on the prompt then has no boosts of recency.",
+        metavar="S,P,L",
+    )
     degree: int = option(
         1, "Reads drawn for each (layer, KV head, token) of the prompt's graph, for reach.", low=1, high=10**6
     )
@@ -84,10 +90,16 @@ class Decoding:
 
         check(self)
         boosts(self.recency)
+        prompt = class_of(self.prompt_rows)
         if self.score_correlation + self.lasting > 1:
             raise ValueError(
                 "score_correlation and lasting are shares of one variance, and must be at most 1 together; got "
                 f"{self.score_correlation} and {self.lasting}"
+            )
+        if prompt is not None and self.score_correlation + prompt[2] > 1:
+            raise ValueError(
+                "score_correlation and the lasting share of prompt_rows must be at most 1 together; got "
+                f"{self.score_correlation} and {prompt[2]}"
             )
         if self.interval > self.steps:
             raise ValueError(
@@ -112,6 +124,7 @@ class Decoding:
             self.score_correlation,
             self.lasting,
             boosts(self.recency),
+            class_of(self.prompt_rows),
         )
         short = n_prefill is not None
         return Slot(
@@ -164,6 +177,30 @@ def boosts(recency: str) -> tuple[tuple[int, float], ...]:
     if len(found) > STEPS:
         raise ValueError(f"recency must have at most {STEPS} ages, got {len(found)}")
     return tuple(found)
+
+
+def class_of(prompt_rows: str) -> tuple[float, float, float] | None:
+    """Return the (spread, persistence, lasting) that a text like ``1.6,0.46,0.73`` names; None of an empty one.
+
+    Raises
+    ------
+    ValueError
+        If it is none, the spread is not in [0, 10], or one of the others not in [0, 1].
+    """
+    if not prompt_rows:
+        return None
+    try:
+        spread, persistence, lasting = map(float, prompt_rows.split(","))
+    except ValueError:
+        raise ValueError(
+            f"prompt_rows must be SPREAD,PERSISTENCE,LASTING like 1.6,0.46,0.73, got {prompt_rows!r}"
+        ) from None
+    if not (0 <= spread <= 10 and 0 <= persistence <= 1 and 0 <= lasting <= 1):
+        raise ValueError(
+            "of prompt_rows the spread must be in [0, 10], persistence and lasting in [0, 1]; got "
+            f"{spread}, {persistence}, {lasting}"
+        )
+    return spread, persistence, lasting
 
 
 def settings_of(policies: list[str], settings: Mapping[str, Any]) -> dict[str, Settings]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from routegraph import plot
 from routegraph._version import __version__
 from routegraph.files import write_json
-from routegraph.sim.decoding.parameters import Decoding
+from routegraph.sim.decoding.parameters import Decoding, class_of
 from routegraph.sim.decoding.policies import theory_of
 from routegraph.sim.decoding.predict import predict
 from routegraph.sim.decoding.run import Curves
@@ -47,8 +47,9 @@ DEFINITIONS = {
     "rows that came early enough to be that old",
     "attention": "weight of a row exp(spread * g - decay * age + boost), g a standard normal popularity, kept from one "
     "step to the next with probability persistence, else drawn anew, but for the shares score_correlation (the "
-    "token's) and lasting (the row's) of its variance, which stay; boost: that of the row's age in recency; a query's "
-    "attention is the weights over their sum",
+    "token's) and lasting (the row's) of its variance, which stay; boost: that of the row's age in recency; prompt_rows: "
+    "spread, persistence, lasting of the prompt's rows, which then have no boost while decoding; a query's attention is "
+    "the weights over their sum",
     "stderr": "standard deviation over replicates / sqrt(replicates); null at one replicate",
     "theory": "random: product over cuts of budget / rows; streaming: exact; null elsewhere",
 }
@@ -216,13 +217,22 @@ def _question(result: DecodingResult) -> str:
     cut = "After every step" if p.interval == 1 else f"After every {p.interval:,} steps"
     shared = f", correlated {p.score_correlation:g} between slots" * bool(p.score_correlation)
     lasting = f", {p.lasting:.0%} of it for good" * bool(p.lasting)
+    prompt = class_of(p.prompt_rows)
+    apart = (
+        ""
+        if prompt is None
+        else (
+            f"; rows of the prompt have a spread of {prompt[0]:g}, kept with probability {prompt[1]:g}, "
+            f"{prompt[2]:.0%} of it for good, and no boost while decoding"
+        )
+    )
     young = f", and are boosted by age ({p.recency})" * bool(p.recency)
     return (
         f"A prompt of {p.n_prefill:,} tokens, then {p.steps:,} decoded step{'s' * (p.steps != 1)}, in a model of "
         f"{many(p.n_layers, 'layer')} x {many(p.n_heads, 'KV head')}: every token has {many(p.slots, 'slot')} (layer, "
         f"head). {cut} each slot is cut to {p.budget:,} row{'s' * (p.budget != 1)}, by {', '.join(result.policies)}. "
         f"Rows differ in popularity (spread {p.spread:g}, kept with probability "
-        f"{p.persistence:g} a step{lasting}{shared}) and fade by {p.decay:g} a step{young}; "
+        f"{p.persistence:g} a step{lasting}{shared}) and fade by {p.decay:g} a step{young}{apart}; "
         f"{many(result.replicates, 'replicate')}, seed {result.seed}."
     )
 
@@ -249,7 +259,7 @@ def _closing(result: DecodingResult) -> list[str]:
     if any(theory_of(cell.policy) is None for cell in result.cells):
         told.append(
             "How the policies differ hangs on how attention is drawn: with --spread, --persistence, --decay, "
-            "--score-correlation, --lasting and --recency see what a difference rests on."
+            "--score-correlation, --lasting, --recency and --prompt-rows see what a difference rests on."
         )
     return told
 

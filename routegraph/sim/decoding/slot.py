@@ -32,6 +32,10 @@ class Attention:
         In [0, 1 - score_correlation].
     recency : tuple of (age, boost)
         Boosts from an age on, in steps, to the next; ages rise. Before the first age there is none.
+    prompt : (float, float, float) or None
+        Spread, persistence and lasting of the prompt's rows, which then are a class of their own: from the first step
+        on they have no boost, for what a reply's queries look at in the prompt is not a matter of age. None: rows of
+        the prompt are like those of the reply.
     """
 
     spread: float = 1.0
@@ -40,11 +44,14 @@ class Attention:
     score_correlation: float = 0.0
     lasting: float = 0.0
     recency: tuple[tuple[int, float], ...] = ()
+    prompt: tuple[float, float, float] | None = None
 
     @property
     def model(self) -> tuple[tuple[float, ...], NDArray[np.int64], NDArray[np.float64]]:
-        """What the kernels take: (spread, agreement, persistence, decay, lasting), ages, boosts."""
-        numbers = (self.spread, self.score_correlation, self.persistence, self.decay, self.lasting)
+        """What the kernels take: the numbers that `kernels.popularity` names, ages, boosts."""
+        own = (self.spread, self.persistence, self.lasting)
+        apart = (*(self.prompt or own), self.prompt is not None)
+        numbers = (*own, *apart, self.score_correlation, self.decay)
         ages = np.array([age for age, _ in self.recency], dtype=np.int64)
         boosts = np.array([boost for _, boost in self.recency], dtype=np.float64)
         return tuple(map(float, numbers)), ages, boosts

@@ -22,7 +22,7 @@ def a_slot(n_prefill=30, n_steps=50, budget=20, interval=1, attention=None, key=
 
 def table_of(slot, n=None):
     numbers, tokens = naive.stream(int(slot.key), slot.layer, slot.head), naive.stream(int(slot.key), 0, 0)
-    return twins.heights(numbers, tokens, n or slot.n_rows, slot.attention.model)
+    return twins.heights(numbers, tokens, n or slot.n_rows, slot.attention.model, slot.n_prefill)
 
 
 @pytest.mark.parametrize("name", sorted(decoding_policies))
@@ -85,8 +85,9 @@ def test_scope_equals_twin(key, n_prefill, n_steps, budget, recent, strategy):
     [("tova", lambda cache: cache.now, 1), ("h2o", lambda cache: cache.total, 10)],
 )
 @pytest.mark.parametrize("interval", [1, 7])
-def test_a_policy_in_python_is_that_of_the_kernel(name, worth, window, interval):
-    attention = Attention(1.0, 0.9, 0.02, 0.3, 0.4, ((0, 2.0), (3, 0.5), (20, 0.0)))
+@pytest.mark.parametrize("prompt", [None, (1.5, 0.5, 0.6)])
+def test_a_policy_in_python_is_that_of_the_kernel(name, worth, window, interval, prompt):
+    attention = Attention(1.0, 0.9, 0.02, 0.3, 0.4, ((0, 2.0), (3, 0.5), (20, 0.0)), prompt)
     slot = a_slot(interval=interval, attention=attention)
     assert np.array_equal(step_by_step(slot, worth, window=window), deaths(name, slot))
 
@@ -192,6 +193,24 @@ def test_the_same_boost_for_all_ages_changes_nothing(name):
         a_slot(attention=Attention(0.7, 0.9, 0.02, 0.1, 0.3, recency)) for recency in ((), ((0, 2.5),))
     )
     assert np.array_equal(deaths(name, plain), deaths(name, raised))
+
+
+@pytest.mark.parametrize("name", ["tova", "h2o", "treekv", "scope"])
+def test_a_prompt_that_is_a_class_like_all_rows_changes_nothing_without_boosts(name):
+    plain, apart = (
+        a_slot(attention=Attention(0.7, 0.9, 0.02, 0.1, 0.3, (), prompt))
+        for prompt in (None, (0.7, 0.9, 0.3))
+    )
+    assert np.array_equal(deaths(name, plain), deaths(name, apart))
+
+
+def test_boosts_of_the_reply_push_a_prompt_of_its_own_class_out():
+    """Every row of the reply is 20 nats above the prompt's: those go first, and are not boosted for being young."""
+    boosted = Attention(1.0, 1.0, 0.0, recency=((0, 20.0),), prompt=(1.0, 1.0, 0.0))
+    slot = a_slot(n_prefill=30, n_steps=50, budget=20, attention=boosted)
+    death = deaths("tova", slot)
+    assert (death[:30] <= 20).all()
+    assert (death[30:50] > 20).all()
 
 
 @pytest.mark.parametrize(

@@ -262,6 +262,20 @@ def test_a_curve_that_is_not_there_is_refused():
             {"recency": ",".join(f"{age}:1" for age in range(65))},
             "recency must have at most 64 ages, got 65",
         ),
+        (
+            {"prompt_rows": "1,2"},
+            "prompt_rows must be SPREAD,PERSISTENCE,LASTING like 1.6,0.46,0.73, got '1,2'",
+        ),
+        ({"prompt_rows": "a,b,c"}, "prompt_rows must be SPREAD,PERSISTENCE,LASTING like .*, got 'a,b,c'"),
+        ({"prompt_rows": "1,1,nan"}, r"lasting in \[0, 1\]; got 1.0, 1.0, nan"),
+        (
+            {"prompt_rows": "11,1,0"},
+            r"of prompt_rows the spread must be in \[0, 10\], .*; got 11.0, 1.0, 0.0",
+        ),
+        (
+            {"prompt_rows": "1,1,0.7", "score_correlation": 0.5},
+            "score_correlation and the lasting share of prompt_rows must be at most 1 together; got 0.5 and 0.7",
+        ),
         ({"lasting": 1.5}, r"lasting must be in \[0, 1\], got 1.5"),
         (
             {"lasting": 0.7, "score_correlation": 0.5},
@@ -281,6 +295,15 @@ def test_recency_and_a_lasting_share_are_told():
     assert "boosted by age (0:5,3:2.5,32:0)" in result.page().to_text(300)
     assert result.to_dict()["parameters"]["recency"] == "0:5,3:2.5,32:0"
     assert result.cells[0].slot(np.uint64(1), 1, 0).attention.recency == ((0, 5.0), (3, 2.5), (32, 0.0))
+
+
+def test_a_class_of_the_prompt_is_told():
+    result = simulate_decoding("tova", **SMALL, replicates=2, prompt_rows="1.6,0.46,0.73")
+    assert (
+        "rows of the prompt have a spread of 1.6, kept with probability 0.46, 73% of it for good, and no boost while"
+        in (result.page().to_text(1000))
+    )
+    assert result.cells[0].slot(np.uint64(1), 1, 0).attention.prompt == (1.6, 0.46, 0.73)
 
 
 def test_rows_that_are_boosted_while_young_live_until_the_boost_ends():

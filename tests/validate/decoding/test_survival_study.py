@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from studies.decoding_survival import by_age, estimated
+from routegraph.sim.decoding.policies import deaths
+from routegraph.sim.decoding.slot import Attention, Slot
+from studies.decoding_attention import by_age, by_class, estimated, laws, replayed
+from tests import naive
+from tests.helpers import naive_decoding as twins
 
 
 def drawn(
@@ -36,11 +40,16 @@ def test_four_numbers_are_found_again_in_attention_that_was_drawn_with_them(spre
     assert found["misfit"] < 0.05
 
 
-def drawn_by_age(rng, spread, persistence, lasting, boost, m=6, n_prefill=60, q=150):
+def drawn_by_age(rng, spread, persistence, lasting, boost, m=6, n_prefill=60, q=150, prompt=None):
     """Attention with boosts by age, float64[m, q, n_prefill + q]: query t sees the prompt and t + 1 rows more."""
     n = n_prefill + q
     kept, own = rng.normal(size=(2, m, n))
     made = np.zeros((m, q, n))
+    of_prompt = np.arange(n) < n_prefill
+    mine = (spread, persistence, lasting)
+    spread, persistence, lasting = (
+        np.where(of_prompt, one, two) for one, two in zip(prompt or mine, mine, strict=True)
+    )
     for t in range(q):
         own = np.where(rng.random((m, n)) >= persistence, rng.normal(size=(m, n)), own)
         age = n_prefill + t - np.arange(n)
@@ -69,3 +78,41 @@ def test_boosts_by_age_and_what_lasts_are_found_again(spread, persistence, lasti
     ages = np.array([int(age) for age, _ in pairs[0]])
     found = np.mean([[float(value) for _, value in unit] for unit in pairs], axis=0)
     assert found == pytest.approx(boost(ages), abs=0.4)
+
+
+def test_the_prompts_rows_are_found_again_as_a_class_of_their_own():
+    rng = np.random.default_rng(3)
+    tables = [
+        drawn_by_age(rng, 0.8, 0.5, 0.3, lambda age: np.where(age < 8, 3.0, 0.0), prompt=(1.6, 0.7, 0.6))
+        for _ in range(6)
+    ]
+    units = by_class(tables)
+    found = np.mean([[float(one) for one in unit["prompt_rows"].split(",")] for unit in units], axis=0)
+    assert found == pytest.approx([1.6, 0.7, 0.6], abs=0.08)
+    assert [unit["recency"] for unit in units] == [unit["recency"] for unit in by_age(tables)]
+    assert np.mean([unit["spread"] for unit in units]) == pytest.approx(0.8, rel=0.06)
+
+
+def test_a_law_is_that_of_heights_with_some_missing():
+    rng = np.random.default_rng(5)
+    heights = 0.7 * rng.normal(size=(2, 1, 500)) + 0.5 * rng.normal(size=(2, 80, 500))
+    heights[:, :, ::7] = np.nan
+    for law in laws([heights]):
+        assert law.spread == pytest.approx(np.sqrt(0.74), rel=0.1)
+        assert law.lasting == pytest.approx(0.49 / 0.74, abs=0.08)
+        assert law.misfit < 0.02
+
+
+@pytest.mark.parametrize("policy", ["h2o", "tova"])
+@pytest.mark.parametrize("prompt", [None, (1.5, 0.5, 0.6)])
+def test_a_replay_of_the_simulators_own_attention_is_the_simulation(policy, prompt):
+    model = Attention(1.0, 0.9, 0.02, 0.3, 0.4, ((0, 2.0), (3, 0.5), (20, 0.0)), prompt)
+    slot = Slot(np.uint64(5), 3, 2, 30, 50, 20, 1, model)
+    table = twins.heights(
+        naive.stream(5, 3, 2), naive.stream(5, 0, 0), slot.n_rows, model.model, slot.n_prefill
+    )
+    given = np.zeros((1, slot.n_rows, slot.n_rows))
+    for time in range(slot.n_rows):
+        for row, share in twins.attention(table, range(time + 1), time).items():
+            given[0, time, row] = share
+    assert np.array_equal(replayed(policy, given, slot.n_prefill, slot.budget)[0], deaths(policy, slot))
