@@ -226,4 +226,4 @@ def main(models: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["llama-tiny", "qwen-tiny", "smollm2"])
+    main(sys.argv[1:] or list(SETTINGS))
