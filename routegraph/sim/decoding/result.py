@@ -47,9 +47,9 @@ DEFINITIONS = {
     "rows that came early enough to be that old",
     "attention": "weight of a row exp(spread * g - decay * age + boost), g a standard normal popularity, kept from one "
     "step to the next with probability persistence, else drawn anew, but for the shares score_correlation (the "
-    "token's) and lasting (the row's) of its variance, which stay; boost: that of the row's age in recency; prompt_rows: "
-    "spread, persistence, lasting of the prompt's rows, which then have no boost while decoding; a query's attention is "
-    "the weights over their sum",
+    "token's) and lasting (the row's) of its variance, which stay; boost: that of the row's age in recency; a query's "
+    "attention is the weights over their sum; prompt_rows: spread, persistence, lasting of the prompt's rows, which "
+    "then have no boost while decoding",
     "stderr": "standard deviation over replicates / sqrt(replicates); null at one replicate",
     "theory": "random: product over cuts of budget / rows; streaming: exact; null elsewhere",
 }

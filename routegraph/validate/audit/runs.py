@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from routegraph.text import visible
+
 #: An item: task, question or number, answers joined, and which of several such rows it is.
 Key = tuple[str, str, str, int]
 
@@ -17,8 +19,7 @@ class Finding:
     Attributes
     ----------
     kind : str
-        "idle", "answers", "flips", "names", "rise", "score", "duplicates", "items", "baseline", "settings", "
-        ""rerun" or
+        "idle", "answers", "flips", "names", "rise", "score", "duplicates", "items", "baseline", "settings", "rerun" or
         "unchecked".
     text : str
         One sentence or two; of kind "unchecked" without its end, which names the runs.
@@ -125,7 +126,7 @@ UNCOMPRESSED = ("no_press", "none", "full", "full_cache", "uncompressed", "basel
 def printable(text: str, longest: int = 120) -> str:
     """Return text from a file so that a terminal shows it and does not obey it, shortened to a length."""
     short = text if len(text) <= longest else text[: longest - 3] + "..."
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in short)
+    return visible(short)
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
