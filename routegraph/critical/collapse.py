@@ -182,7 +182,7 @@ def by_collapse(
     if correction and len(data.sizes) < 4:
         warnings.append(
             f"a correction term on {len(data.sizes)} sizes is hardly determined: over 100 repetitions on 3 sizes the "
-            "95 % intervals held the truth 87 times; add sizes"
+            "95 % interval of 1/nu held the truth 88 times; add sizes"
         )
     if best > 3:
         warnings.append(f"poor collapse: quality S = {best:.1f} (about 1 or below is good)")
