@@ -112,7 +112,8 @@ class Parameters:
                 "option alters"
             )
         # Dry runs check the values of the settings before anything is computed.
-        check_free(DRY * (self.n_layers * self.n_tokens + self.n_heads * self.reads), "its check alone")
+        layers = self._layers_that_differ()
+        check_free(DRY * (layers * self.n_tokens + self.n_heads * self.reads), "its check alone")
         agreement = self.agreement()
         edges = self.draw_edges(np.uint64(0), 1, n_tokens=1)
         if self.read_agreement and agreement.any() and len(edges.slots) != self.reads * self.n_heads:
@@ -178,6 +179,12 @@ class Parameters:
             follow_head_0(key, layer, self.n_heads, self.reads, shared, edges.slots)
         return edges
 
+    def _layers_that_differ(self) -> int:
+        """Return of how many layers the levels must be looked at: where they are drawn one by one, all are alike."""
+        from routegraph.policies import declared
+
+        return 1 if declared(self.policy).draws else self.n_layers
+
     def levels_of(self) -> Survival:
         """Return a Survival of one head that turns ratios into levels as the policy does.
 
@@ -187,7 +194,7 @@ class Parameters:
 
         from routegraph.policies import apply
 
-        scores = np.zeros((self.n_layers, 1, self.n_tokens), dtype=np.float32)
+        scores = np.zeros((self._layers_that_differ(), 1, self.n_tokens), dtype=np.float32)
         return apply(self.policy, scores, ratio=0.0, **dict(self.policy_parameters))
 
 

@@ -37,8 +37,7 @@ def predict(
     uniform = parameters.ensemble == "uniform" and parameters.prune == "columns"
     uniform &= parameters.source == "query" and parameters.directed
     if observable == "reach_fraction" and uniform and parameters.independent:
-        curve = reach.cavity(n, n_layers, n_heads, parameters.reads, gone, parameters.residual)
-        return np.asarray(curve.mean(axis=1)), None
+        return reach.cavity_mean(n, n_layers, n_heads, parameters.reads, gone, parameters.residual), None
     return None
 
 

@@ -17,6 +17,15 @@ def test_more_than_is_free_is_refused_before_anything_runs(monkeypatch):
         simulate(1 << 20, replicates=4, n_layers=2, workers=1)
 
 
+@pytest.mark.parametrize(
+    ("policy", "layers"), [("random", 1), ("bernoulli", 1), ("topk", 64), ("pyramid", 64)]
+)
+def test_levels_that_are_drawn_are_looked_at_in_one_layer(policy, layers):
+    """Of a long context all layers take gigabytes, before the first replicate runs."""
+    parameters = Parameters(n_tokens=128, n_layers=64, policy=policy)
+    assert parameters.levels_of().drop.shape == (layers, 1, 128)
+
+
 def test_fewer_workers_are_advised_where_they_help(monkeypatch):
     parameters = Parameters(n_tokens=100_000, n_layers=4, policy="topk")
     monkeypatch.setattr(free, "available", lambda: memory.needed(parameters, 2, 1) + 1)

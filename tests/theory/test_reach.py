@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routegraph import simulate
-from routegraph.theory.reach import cavity, uniform_load, window_load
+from routegraph.theory.reach import cavity, cavity_mean, uniform_load, window_load
 
 #: THEORY.md section 2: n = 4096, 12 layers, 4 heads, degree 2; standard error at most .0016.
 RATIOS = [0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9]
@@ -39,6 +39,20 @@ def test_cavity_equals_the_loop(n, n_layers, n_heads, degree, gone, residual, wi
     expected = naive_cavity(n, n_layers, n_heads, degree, gone, residual, width)
     found = cavity(n, n_layers, n_heads, degree, gone, residual, load=lambda p: window_load(p, width))
     assert found[0] == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("n", [1, 2, 300, 4096, 4097, 4100, 5000, 70_000, 400_000])
+def test_the_mean_is_that_of_all_rows(n, residual):
+    gone = [0.0, 0.5, 0.9, 0.99, 1.0]
+    expected = cavity(n, 12, 4, 2, gone, residual).mean(axis=1)
+    found = cavity_mean(n, 12, 4, 2, gone, residual)
+    assert found == pytest.approx(expected, rel=1e-6, abs=1e-14)
+
+
+def test_the_mean_over_a_thousand_million_rows_is_had_at_once():
+    few, many = (cavity_mean(n, 32, 8, 1, [0.9])[0] for n in (10**6, 10**9))
+    assert 0 < many < few
 
 
 def test_uniform_load_is_the_widest_window():
