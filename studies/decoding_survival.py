@@ -39,7 +39,9 @@ from studies.pages import DOCS, markdown, put_between
 PAGE = DOCS / "guide" / "decoding.md"
 BEGIN, END = "<!-- table: written by studies/decoding_survival.py -->", "<!-- end of table -->"
 POLICIES = ("random", "streaming", "h2o", "tova")
-COLOURS = dict(zip(POLICIES, ("blue", "green", "red", "black"), strict=True))
+COLOURS = dict(zip(POLICIES, ("blue", "blue", "red", "red"), strict=True))
+#: Panels that have room for a legend, which is that of the panel beside it, too.
+LEGENDS = ("random", "h2o")
 #: Policies that attention decides for, and whether they decide for a layer as a whole.
 DECIDED = {"h2o": False, "tova": True}
 #: Ages whose boost the page tells.
@@ -205,7 +207,8 @@ def study(name: str, axes: Sequence[Any]) -> tuple[str, list[list[str]]]:
             ax.plot(ages, theory, "k:", label="theory")
             lines.append(["", "theory", *(f"{100 * theory[k]:.1f}" for k in one.ages)])
         ax.set(title=f"{name}, {policy}", xlabel="age, steps", ylabel="slots alive", ylim=(-0.03, 1.03))
-        ax.legend(fontsize="x-small")
+        if policy in LEGENDS:
+            ax.legend(fontsize="x-small", loc="upper right")
     return told, lines
 
 
