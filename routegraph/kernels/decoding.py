@@ -13,6 +13,7 @@ import numpy as np
 
 from routegraph.kernels.heap import pop, push, reorder, sift_down
 from routegraph.kernels.popularity import (
+    APART,
     PASSED,
     arrive,
     boost_at,
@@ -69,7 +70,7 @@ def lowest_now(  # type: ignore[no-untyped-def]
     for time in range(n_rows):
         drawn[time] = height_of(numbers, tokens, time, 0, first, model)
         height[time] = drawn[time] + boost_at(time, time, first, model, ages, boosts)
-        if time == first and model[6] != 0.0 and len(ages) > 0:  # the reply begins
+        if time == first and model[APART] != 0.0 and len(ages) > 0:  # the reply begins
             for row in range(first):
                 if death[row] == never:
                     reorder(heap, place, height, size, row, drawn[row])

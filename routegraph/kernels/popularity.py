@@ -30,6 +30,8 @@ from routegraph.kernels.rng import uniform
 LARGEST = 1e5
 #: Places of the numbers that all rows of a slot share.
 TOTAL, PASSED, BASE = 0, 1, 2
+#: Places of a model's numbers; of the reply's rows and of the prompt's spread, persistence and lasting in this order.
+REPLY, PROMPT, APART, AGREEMENT, DECAY = 0, 3, 6, 7, 8
 #: The draw of the popularity that a row has for good: the last two below the bound of `rng.uniform`.
 LASTING = 2**32 - 2
 
@@ -47,8 +49,8 @@ def height_of(numbers, tokens, row, k, first, model):  # type: ignore[no-untyped
 
     `tokens` is the stream that all slots share; its part of the popularity never changes, nor does the one that lasts.
     """
-    spread, lasting = (model[3], model[5]) if row < first else (model[0], model[2])
-    agreement, decay = model[7], model[8]
+    place = PROMPT if row < first else REPLY
+    spread, lasting, agreement, decay = model[place], model[place + 2], model[AGREEMENT], model[DECAY]
     fading = 1.0 - agreement - lasting
     own = math.sqrt(fading) * normal(numbers, row, 3 * k) if fading > 0.0 else 0.0
     shared = math.sqrt(agreement) * normal(tokens, row, 0) if agreement > 0.0 else 0.0
@@ -60,7 +62,7 @@ def height_of(numbers, tokens, row, k, first, model):  # type: ignore[no-untyped
 @nb.njit(inline="always", cache=True)
 def boosted(row, time, first, model):  # type: ignore[no-untyped-def]
     """Return whether a row has a boost at a time."""
-    return model[6] == 0.0 or row >= first or time < first
+    return model[APART] == 0.0 or row >= first or time < first
 
 
 @nb.njit(inline="always", cache=True)
@@ -82,7 +84,7 @@ def kept_for(numbers, row, k, first, model, most):  # type: ignore[no-untyped-de
 
     Geometric: longer than s steps with probability persistence**s.
     """
-    persistence = model[4] if row < first else model[1]
+    persistence = model[(PROMPT if row < first else REPLY) + 1]
     if persistence >= 1.0:
         return most
     if persistence <= 0.0:
@@ -152,7 +154,7 @@ def arrive(  # type: ignore[no-untyped-def]
         Weights; the attention that a row was given so far is ``offset + weight * shared[PASSED]``; the sum of weights,
         the sum over queries of one over it, and the base of the weights.
     """
-    decay, most = model[8], len(due)
+    decay, most = model[DECAY], len(due)
     drawn[time] = height_of(numbers, tokens, time, 0, first, model)
     height[time] = drawn[time] + boost_at(time, time, first, model, ages, boosts)
     if math.exp(height[time] - shared[BASE]) * shared[PASSED] > LARGEST:
@@ -160,7 +162,7 @@ def arrive(  # type: ignore[no-untyped-def]
     weight[time] = math.exp(height[time] - shared[BASE])
     offset[time] = -weight[time] * shared[PASSED]
     shared[TOTAL] += weight[time]
-    if time == first and model[6] != 0.0 and len(ages) > 0:  # the reply begins
+    if time == first and model[APART] != 0.0 and len(ages) > 0:  # the reply begins
         for row in range(first):
             if death[row] == never:
                 change_height(time, death, never, height, weight, offset, shared, row, drawn[row], decay)
