@@ -98,3 +98,21 @@ def test_what_a_cumulant_does_not_tell_is_said():
     assert fit.inverse_nu is None
     assert fit.ci[0] < 0.5 < fit.ci[1] == 0.8
     assert [one for one in fit.warnings if "1/nu is not told" in one]
+
+
+def test_refits_of_a_collapse_leave_the_minimum_of_the_data_where_there_is_a_better_one():
+    """With zeta/nu free and few sizes the quality has minima beside each other; refits from one stay in it."""
+    shape = coverage.SHAPES["logistic, slopes vary; 1/nu 3/4, sizes 16-64, step .01"]
+    samples = shape.draw(np.random.default_rng(4))
+    data = bootstrap.resample(shape.ratios, samples, np.array(shape.sizes, dtype=float), 40, 0)
+    problem = collapse.Collapse(data, None, False, (0.02, 0.98))
+    mean, means = data.mean[0], data.mean[1:]
+    starts = problem.starts(mean, np.abs(mean @ data.smoother[1].T))
+    theta, _ = min((problem.minimise(one, mean) for one in starts), key=lambda pair: pair[1])
+    alone, together = (np.array(problem.refits(theta, means, rounds)) for rounds in (0, 2))
+    better = [
+        problem.quality(a, m) - problem.quality(b, m) for a, b, m in zip(alone, together, means, strict=True)
+    ]
+    assert min(better) >= 0
+    assert np.sum(np.array(better) > 1e-3) >= 4
+    assert together[:, 1].std() > alone[:, 1].std()
