@@ -38,7 +38,7 @@ Array = NDArray[np.float64]
 PAGE = DOCS / "coverage.md"
 BEGIN, END = "<!-- table: written by studies/coverage.py -->", "<!-- end of table -->"
 RATIOS = np.array([0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95])
-RESAMPLES, REFITS = 200, 200
+RESAMPLES = 200
 #: What `fit_critical` makes its intervals from, without the verdict.
 METHODS = {"half": by_half_point, "peak": by_peak, "binder": by_binder, "collapse": by_collapse}
 
@@ -169,9 +169,8 @@ def fitted(shape: Curves, method: str, **options: Any) -> Callable[..., Iterator
     """Return a run: alpha_c, and the exponent where the method has one."""
 
     def run(rng: np.random.Generator, seed: int) -> Iterator[Found]:
-        resamples = REFITS if method == "collapse" else RESAMPLES
         size = np.array(shape.sizes, dtype=float)
-        data = bootstrap.resample(shape.ratios, shape.draw(rng), size, resamples, seed)
+        data = bootstrap.resample(shape.ratios, shape.draw(rng), size, RESAMPLES, seed)
         found = METHODS[method](data, **options)
         warned = bool(found.warnings)
         yield Found("critical ratio", inside(found.interval, 0.5), warned)
@@ -240,7 +239,7 @@ def corrected(rng: np.random.Generator, seed: int) -> Iterator[Found]:
     """A correction to scaling on three sizes, which hardly determine it."""
     shape = SHAPES["logistic, slopes vary; 1/nu 3/4, sizes 16-64, step .01"]
     samples = shape.draw(rng) * (1 + 0.4 * 16 / np.array(shape.sizes))[:, None, None]
-    data = bootstrap.resample(shape.ratios, samples, np.array(shape.sizes, dtype=float), REFITS, seed)
+    data = bootstrap.resample(shape.ratios, samples, np.array(shape.sizes, dtype=float), RESAMPLES, seed)
     found = by_collapse(data, zeta_over_nu=0.0, correction=True)
     warned = any("hardly determined" in one for one in found.warnings)
     yield Found("critical ratio", inside(found.interval, 0.5), warned)

@@ -30,6 +30,8 @@ from routegraph.validate.prompts.tokens import Asked
 SINKS = 4
 #: Steps apart at which popularities are compared.
 LAGS = (1, 2, 4, 8, 16, 32)
+#: Persistences among which the one of least squares is looked for.
+PERSISTENCES = np.concatenate([np.linspace(0, 0.99, 100), 1 - np.geomspace(0.0099, 1e-5, 100)])
 #: Attention below it counts as this.
 LEAST = 1e-8
 #: Ages at which the boost may change.
@@ -64,15 +66,21 @@ def attention(model: Loaded, asked: Asked, steps: int) -> NDArray[np.float64]:
     return np.asarray(torch.cat(slots).double())
 
 
-def residuals(weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Return the logarithms of weights without each query's mean and the slope with age, and that slope.
+def prompt_heights(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return logarithms of the weights of the rows that all queries see, sinks aside, less each query's mean.
 
-    Over the rows that all queries see, sinks aside; float64[n_slots, n_queries, n_rows].
+    float64[n_units, n_queries, n_rows - n_queries - SINKS].
     """
     n_queries, n = weights.shape[1:]
-    rows = np.arange(SINKS, n - n_queries)
-    logs = np.log(np.maximum(weights[:, :, rows], LEAST))
-    logs = logs - logs.mean(axis=2, keepdims=True)
+    logs = np.log(np.maximum(weights[:, :, SINKS : n - n_queries], LEAST))
+    above: NDArray[np.float64] = logs - logs.mean(axis=2, keepdims=True)
+    return above
+
+
+def residuals(weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Return the heights of the prompt's rows without the slope with age, and that slope."""
+    logs = prompt_heights(weights)
+    rows = np.arange(logs.shape[2])
     age = -(rows - rows.mean())  # of rows beside each other; the mean over them falls out
     slope = float((logs * age).mean() / (age**2).mean())
     return logs - slope * age, slope
@@ -96,7 +104,7 @@ def estimated(tables: Sequence[NDArray[np.float64]]) -> dict[str, float]:
         by_lag.append([(unit[:, lag:] * unit[:, :-lag]).mean() for lag in LAGS])
     c = float(np.clip(np.mean(shared), 0, 1))
     wanted = np.mean(by_lag, axis=0)
-    grid = np.concatenate([np.linspace(0, 0.99, 100), 1 - np.geomspace(0.0099, 1e-5, 100), [1.0]])
+    grid = np.append(PERSISTENCES, 1.0)
     misfit = [((c + (1 - c) * p ** np.array(LAGS) - wanted) ** 2).sum() for p in grid]
     return {
         "spread": float(np.sqrt(variance)),
@@ -136,14 +144,10 @@ def by_age(tables: Sequence[NDArray[np.float64]]) -> list[dict[str, Any]]:
 def by_class(tables: Sequence[NDArray[np.float64]]) -> list[dict[str, Any]]:
     """Return what `by_age` does, and spread, persistence and lasting of the prompt's rows, by the same moments.
 
-    Of the attention that the reply gives them, sinks aside: the logarithm, less each query's mean over them.
+    Of the attention that the reply gives them: see `prompt_heights`.
     """
-    parts = []
-    for one in tables:
-        q, n = one.shape[1:]
-        logs = np.log(np.maximum(one[:, :, SINKS : n - q], LEAST))
-        parts.append(logs - logs.mean(axis=2, keepdims=True))
-    apart = [f"{law.spread:.4g},{law.persistence:.5g},{law.lasting:.4g}" for law in laws(parts)]
+    found = laws([prompt_heights(one) for one in tables])
+    apart = [f"{law.spread:.4g},{law.persistence:.5g},{law.lasting:.4g}" for law in found]
     return [{**unit, "prompt_rows": rows} for unit, rows in zip(by_age(tables), apart, strict=True)]
 
 
@@ -162,16 +166,20 @@ def laws(parts: Sequence[NDArray[np.float64]]) -> list[Law]:
     variance = np.nanmean([np.nanmean(one**2, axis=(1, 2)) for one in parts], axis=0)
     lags = [lag for lag in LAGS if lag < parts[0].shape[1]]
     together = [np.mean([np.nanmean(r[:, s:] * r[:, :-s], axis=(1, 2)) for r in parts], axis=0) for s in lags]
-    grid = np.concatenate([np.linspace(0, 0.99, 100), 1 - np.geomspace(0.0099, 1e-5, 100)])
     share = np.linspace(0, 1, 101)[:, None]
-    curves = share + (1 - share) * grid ** np.array(lags)[:, None, None]  # [lag, share, persistence]
+    curves = share + (1 - share) * PERSISTENCES ** np.array(lags)[:, None, None]  # [lag, share, persistence]
     found = []
     for unit, correlations in enumerate(np.array(together).T / np.maximum(variance, 1e-12)[:, None]):
         misfit = ((curves - correlations[:, None, None]) ** 2).mean(axis=0)
         lasting, persistence = np.unravel_index(int(np.argmin(misfit)), misfit.shape)
         spread = float(np.sqrt(min(variance[unit], 100)))
         found.append(
-            Law(spread, float(grid[persistence]), float(share[lasting, 0]), float(np.sqrt(misfit.min())))
+            Law(
+                spread,
+                float(PERSISTENCES[persistence]),
+                float(share[lasting, 0]),
+                float(np.sqrt(misfit.min())),
+            )
         )
     return found
 

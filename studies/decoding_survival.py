@@ -85,7 +85,7 @@ def simulated_by_unit(
     return np.mean(curves, axis=0)
 
 
-def told_by_age(policy: str, units: Sequence[dict[str, Any]]) -> str:
+def told_of_units(policy: str, units: Sequence[dict[str, Any]]) -> str:
     """Return the mean numbers of the units of a policy in words."""
     boosts = np.mean(
         [[float(p.partition(":")[2]) for p in unit["recency"].split(",")] for unit in units], axis=0
@@ -110,7 +110,7 @@ def survived(model: Loaded, asked: Sequence[Asked], one: Setting) -> NDArray[np.
     found = []
     for number, each in enumerate(asked):
         written = write(model, each.context, each.question, cuttings, one.steps, seed=number)
-        found.append([np.divide(*survival_by_age(reply)) for reply in written])
+        found.append([np.divide(*survival_by_age(reply.death, reply.n_prefill)) for reply in written])
     return np.array(found)
 
 
@@ -129,9 +129,7 @@ def replayed_survival(model: Loaded, asked: Sequence[Asked], one: Setting) -> di
         table, n_prefill = attention(model, each, one.steps), prefill_of(each)
         for policy, layer in DECIDED.items():
             death = replayed(policy, decided_in(table, model, layer), n_prefill, one.budget)
-            lives = death[:, n_prefill:] - np.arange(1, one.steps + 1)
-            alive = [(lives[:, : one.steps - age] > age).mean() for age in range(one.steps)]
-            found[policy].append(np.array(alive))
+            found[policy].append(np.divide(*survival_by_age(death, n_prefill)))
     return {policy: np.array(curves) for policy, curves in found.items()}
 
 
@@ -168,7 +166,7 @@ def study(name: str, axes: Sequence[Any]) -> tuple[str, list[list[str]]]:
         policy: [decided_in(table, model, layer) for table in tables] for policy, layer in DECIDED.items()
     }
     units = {(p, law): make(of_units[p]) for p in DECIDED for law, (make, _) in LAWS.items()}
-    told = "; ".join(told_by_age(policy, units[policy, "by class"]) for policy in DECIDED)
+    told = "; ".join(told_of_units(policy, units[policy, "by class"]) for policy in DECIDED)
     misfit = known.pop("misfit")
     numbers = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in known.items())
     told = f"four numbers: {numbers}; correlations by lag are missed by {misfit:.2f}; {told}"

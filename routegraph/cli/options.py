@@ -221,7 +221,7 @@ def _parameter(one: Declared, many: bool) -> inspect.Parameter:
     )
 
 
-#: Parameters whose empty value says something: an empty system prompt, none asked, rows that stop nowhere, ...
+#: Parameters whose empty value says something: no system prompt, a reply that nothing ends, all that is registered, ...
 EMPTY = ("system", "ask", "stop", "prompt", "together", "words")
 
 

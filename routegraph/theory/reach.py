@@ -92,24 +92,20 @@ def cavity_mean(
     read of it is half of the block, and the error is of second order in its width, below 1e-6. The cost no longer grows
     with the context.
     """
-    spread = np.geomspace(SINGLE, n_context, max(2, int(np.log(max(n_context / SINGLE, 1)) * PARTS) + 2))
-    beyond = np.rint(spread).astype(np.int64) if n_context > SINGLE else np.empty(0, np.int64)
-    edges = np.unique(np.concatenate([np.arange(min(n_context, SINGLE) + 1), beyond]))
+    few = min(n_context, SINGLE)
+    beyond = np.rint(np.geomspace(few, n_context, 2 + int(PARTS * np.log(n_context / few))))
+    edges = np.unique(np.concatenate([np.arange(few), beyond.astype(np.int64)]))
     edges = np.append(edges, n_context + 1)  # the query is a block of its own
     size = np.diff(edges)
     weight = np.diff(digamma(edges + 1.0))
-    own = (size + 1) / (2 * size)  # of a block's weight lies at or behind one of its rows, on average
-    result = []
-    for fraction in np.atleast_1d(np.asarray(gone, dtype=float)):
-        kept = np.append(np.full(len(size) - 1, 1 - fraction), 1.0)
-        reached = np.append(np.zeros(len(size) - 1), 1.0)
-        for _ in range(n_layers):
-            share = reached * weight
-            behind = np.cumsum(share[::-1])[::-1] - share * (1 - own)
-            missed = (1 - kept * -np.expm1(-degree * behind)) ** n_heads
-            reached = 1 - (1 - reached) * missed if residual else 1 - missed
-        result.append(float(reached[:-1] @ size[:-1]) / n_context)
-    return np.array(result)
+    ahead = (size - 1) / (2 * size)  # of a block's weight lies before one of its rows, on average
+
+    def load(reached: Profile) -> Profile:
+        share = reached * weight
+        return np.asarray(np.cumsum(share[::-1])[::-1] - share * ahead)
+
+    blocks = cavity(len(size) - 1, n_layers, n_heads, degree, gone, residual, load)
+    return np.asarray(blocks @ size[:-1] / n_context)
 
 
 def cavity_decode(

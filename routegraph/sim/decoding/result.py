@@ -217,15 +217,12 @@ def _question(result: DecodingResult) -> str:
     cut = "After every step" if p.interval == 1 else f"After every {p.interval:,} steps"
     shared = f", correlated {p.score_correlation:g} between slots" * bool(p.score_correlation)
     lasting = f", {p.lasting:.0%} of it for good" * bool(p.lasting)
-    prompt = class_of(p.prompt_rows)
-    apart = (
-        ""
-        if prompt is None
-        else (
+    apart = ""
+    if (prompt := class_of(p.prompt_rows)) is not None:
+        apart = (
             f"; rows of the prompt have a spread of {prompt[0]:g}, kept with probability {prompt[1]:g}, "
             f"{prompt[2]:.0%} of it for good, and no boost while decoding"
         )
-    )
     young = f", and are boosted by age ({p.recency})" * bool(p.recency)
     return (
         f"A prompt of {p.n_prefill:,} tokens, then {p.steps:,} decoded step{'s' * (p.steps != 1)}, in a model of "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,20 +92,28 @@ class Written:
         return bool((self.death <= self.n_steps).any())
 
 
-def survival_by_age(written: Written) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def survival_by_age(
+    death: NDArray[np.integer[Any]], n_prefill: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return how many slots of decoded rows there were at each age, and how many were still alive.
 
     Age 0 is the step in which a row came, after its cut. Counted are the rows from step 1 on, in all slots, as in
     `routegraph.sim.decoding.run.Curves`.
+
+    Parameters
+    ----------
+    death : int[..., n_prefill + n_steps]
+        As that of `Written`.
+    n_prefill : int
 
     Returns
     -------
     alive, there : int64[n_steps]
         By age, in steps.
     """
-    steps = written.n_steps
-    lives = written.death[:, :, written.n_prefill :] - np.arange(1, steps + 1)
+    steps = death.shape[-1] - n_prefill
+    lives = death[..., n_prefill:] - np.arange(1, steps + 1)
     counts = np.bincount(lives.ravel(), minlength=steps + 1)
     alive = counts.sum() - np.cumsum(counts)[:steps]
-    slots = written.death.shape[0] * written.death.shape[1]
+    slots = death.size // death.shape[-1]
     return alive, slots * (steps - np.arange(steps))

@@ -261,7 +261,7 @@ def test_survival_by_age_counts_slots_one_by_one():
     come = np.maximum(np.arange(n_prefill + steps) - n_prefill + 1, 1)
     death = rng.integers(come, steps + 2, (2, 3, n_prefill + steps)).astype(np.int32)
     one = Written(np.arange(steps), "", True, death, 3, n_prefill)
-    alive, there = survival_by_age(one)
+    alive, there = survival_by_age(one.death, one.n_prefill)
     for age in range(steps):
         rows = [row for row in range(n_prefill, n_prefill + steps) if come[row] + age <= steps]
         slots = [death[at, head, row] - come[row] for at in range(2) for head in range(3) for row in rows]
