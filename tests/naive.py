@@ -363,7 +363,13 @@ def bernoulli(n_layers: int, n_heads: int, n: int, ratio: float, key: int, resol
 
 
 def heaviest_keys(
-    weights: Sequence[Sequence[Sequence[float]]], start: int, n_heads: int, top: int, mass: float, n_sink: int
+    logits: Sequence[Sequence[Sequence[float]]],
+    weights: Sequence[Sequence[Sequence[float]]],
+    start: int,
+    n_heads: int,
+    top: int,
+    mass: float,
+    n_sink: int,
 ) -> tuple[list[list[tuple[int, float]]], list[list[int]], list[list[int]]]:
     """(slot, weight) of each query's edges; heaviest key of each head and query; heaviest that is no sink."""
     group, n_queries = len(weights) // n_heads, len(weights[0])
@@ -371,7 +377,7 @@ def heaviest_keys(
     tops, beyond = [[0] * n_queries for _ in weights], [[-1] * n_queries for _ in weights]
     for head, rows in enumerate(weights):
         for query, row in enumerate(rows):
-            order = sorted(range(start + query + 1), key=lambda key: (-row[key], key))
+            order = sorted(range(start + query + 1), key=lambda key: (-logits[head][query][key], key))
             order = [key for key in order if row[key] > 0]
             chosen = [key for rank, key in enumerate(order) if rank < top or row[key] >= mass]
             edges[query] += [(key * n_heads + head // group, row[key]) for key in chosen]

@@ -186,13 +186,10 @@ def shared_cache(model: Loaded, cache: Any, kept: Kept, n_own: int) -> Iterator[
     now: list[_Pass] = []
 
     def attention(
-        module: Any, query: Any, key: Any, value: Any, _mask: Any, scaling: float, **more: Any
+        module: Any, query: Any, key: Any, value: Any, _mask: Any, **settings: Any
     ) -> tuple[Any, None]:
         known = layers[module.layer_idx]
-        told = {"scaling": known.scaling, "sliding_window": known.window or None, "softcap": known.softcap}
-        for name, setting in {"scaling": scaling, **more}.items():
-            if name in (*told, "s_aux") and setting is not None and setting != told.get(name):
-                raise ValueError(f"decoding under eviction does not know attention with {name!r} here")
+        known.check(settings)
         shared = cache.layers[module.layer_idx]
         rows = own.of_layer(module.layer_idx, now[-1].n_own)
         flat = query.transpose(0, 1).flatten(1, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -42,8 +42,15 @@ class Attention:
     def capped(self, products: Any) -> Any:
         """Turn products of queries and keys into logits, in place but for a cap, whose gradient needs what it caps."""
         if self.softcap is None:
-            return products.mul_(self.scaling)
+            return products if self.scaling == 1 else products.mul_(self.scaling)
         return products.mul_(self.scaling / self.softcap).tanh_().mul(self.softcap)
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Raise ValueError where transformers asks for attention of another kind, by the settings it calls with."""
+        told = {"scaling": self.scaling, "sliding_window": self.window or None, "softcap": self.softcap}
+        for name, setting in settings.items():
+            if name in (*told, "s_aux") and setting is not None and setting != told.get(name):
+                raise ValueError(f"attention with {name} = {setting!r} is not known here")
 
     def hidden(self, queries: Any, keys: Any) -> Any:
         """Return which keys each query does not see, by their positions: bool[n_queries, n_keys]."""

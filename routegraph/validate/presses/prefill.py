@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -35,7 +35,11 @@ def cached_layer(module: Any, kwargs: Mapping[str, Any]) -> Any:
 
 
 def prefill_tables(
-    model: Any, input_ids: Any, tables: Mapping[Name, tuple[Any, int | None]], also: Any = None
+    model: Any,
+    input_ids: Any,
+    tables: Mapping[Name, tuple[Any, int | None]],
+    also: Any = None,
+    inside: AbstractContextManager[None] | None = None,
 ) -> dict[Name, Scores]:
     """Score every cache row by several presses in one prefill of a context; nothing is evicted.
 
@@ -50,6 +54,8 @@ def prefill_tables(
         the whole context at once). Make presses for each prefill: one may keep what it worked out.
     also : forward hook, optional
         Called after each layer's attention in the same prefill.
+    inside : context manager, optional
+        The prefill runs inside it.
 
     Returns
     -------
@@ -89,7 +95,7 @@ def prefill_tables(
         if also is not None:
             also(module, _args, kwargs, output)
 
-    with _hooked(model, hook), queries_once(attention_modules(model)):
+    with _hooked(model, hook), queries_once(attention_modules(model)), inside or nullcontext():
         for press in distinct:
             press.post_init_from_model(model)
         prefill(model, ids)

@@ -279,6 +279,7 @@ def trace_prompt(
         torch.from_numpy(context.token_ids)[None],
         {name: (table.press, table.chunk_length) for name, table in tables.items()},
         also=after_layer,
+        inside=recorder.attending(model.model, n) if recorder is not None else None,
     )
     recorded: dict[str, Any] = {}
     if recorder is not None:

@@ -7,6 +7,7 @@ from scipy.special import xlogy
 torch = pytest.importorskip("torch")
 
 from routegraph.trace import Trace  # noqa: E402
+from routegraph.validate.models import blocks  # noqa: E402
 from routegraph.validate.models.attention import implementation  # noqa: E402
 from routegraph.validate.models.families import readable_types  # noqa: E402
 from routegraph.validate.presses import prefill  # noqa: E402
@@ -54,15 +55,23 @@ WINDOWED = [
 
 @pytest.mark.parametrize(("family", "settings"), [*((family, {}) for family in readable_types()), *WINDOWED])
 @pytest.mark.parametrize("n", [5, 200])
-def test_recomputed_attention_is_eager_attention(family, settings, n):
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_is_read_is_eager_attention(family, settings, n, shared, monkeypatch):
     # Padding tokens, which some configurations name by default, are embedded as zeros: their rows are all ties.
     ids = torch.from_numpy(np.random.default_rng(n).integers(3, 97, (1, n)))
     with torch.no_grad():
         eager = tiny(family, "eager", **settings)(ids, output_attentions=True).attentions
     recorder = read_graph.GraphRecorder(n_sink=2)
-    press = SCORERS["expected_attention"]()
+    tables = {"scores": (SCORERS["expected_attention"](), None)}
     model = tiny(family, None, **settings)
-    prefill.prefill_scores(model, ids, press, also=recorder.hook)
+    plain = prefill.prefill_tables(model, ids, tables)["scores"]
+    monkeypatch.setattr(
+        blocks, "ROWS", 4 if shared else 200
+    )  # of a longer context the model's own attention is ours
+    inside, before = recorder.attending(model, n), model.config._attn_implementation
+    scores = prefill.prefill_tables(model, ids, tables, recorder.hook, inside)["scores"]
+    assert model.config._attn_implementation == before
+    assert np.allclose(scores, plain, rtol=1e-3, atol=1e-5) if shared else np.array_equal(scores, plain)
     recorded = recorder.recorded(2, n)
     graph = recorded["graph"]
     layer, head, query, key = graph.edges()
