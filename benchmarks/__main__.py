@@ -1,7 +1,7 @@
 """Run all benchmarks and write benchmarks/results: ``python -m benchmarks`` (`make bench`).
 
-``--quick`` leaves out what takes longest, and writes into a folder of its own. ``--lengths 200`` has the leaderboard ask
-contexts of that many tokens only: those of 2,000 take half an hour.
+``--quick`` leaves out what takes longest, and writes into a folder of its own. ``--lengths 200`` has the leaderboard
+ask contexts of that many tokens only: those of 2,000 take half an hour.
 """
 
 from __future__ import annotations

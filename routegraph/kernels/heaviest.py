@@ -149,12 +149,12 @@ def put(best, least, new):  # type: ignore[no-untyped-def]
     """Put a number in the place of `least`, the least of `best`, if it is larger; return the least."""
     if new <= least:
         return least
-    for place in range(len(best)):  # two loops without a branch: faster than keeping order
-        best[place] = new if best[place] == least else best[place]
-    least = best[0]
-    for place in range(len(best)):
-        least = min(least, best[place])
-    return least
+    left = new
+    for place in range(len(best)):  # without a branch: faster than keeping order
+        kept = new if best[place] == least else best[place]
+        best[place] = kept
+        left = min(left, kept)
+    return left
 
 
 @nb.njit(cache=True, nogil=True)

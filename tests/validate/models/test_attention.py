@@ -1,0 +1,34 @@
+"""What a layer's attention is asked to be, and what it is."""
+
+import pytest
+
+from routegraph.validate.models.attention import Attention
+
+KNOWN = Attention(0.125, softcap=50.0, window=4096)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"scaling": 0.125, "softcap": 50.0, "sliding_window": 4096, "s_aux": None, "dropout": 0.0},
+        {"scaling": None, "softcap": None, "sliding_window": None, "position_ids": [0]},
+    ],
+)
+def test_what_is_known_passes(settings):
+    KNOWN.check(settings)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"scaling": 0.1}, {"softcap": 30.0}, {"sliding_window": 12}, {"s_aux": [0.5]}]
+)
+def test_attention_of_another_kind_is_refused_by_name(settings):
+    (name,) = settings
+    with pytest.raises(ValueError, match=f"attention with {name} = .* is not known here"):
+        KNOWN.check(settings)
+
+
+def test_no_window_is_no_setting():
+    Attention(1.0).check({"sliding_window": None})
+    with pytest.raises(ValueError, match="sliding_window = 12"):
+        Attention(1.0).check({"sliding_window": 12})
