@@ -50,7 +50,9 @@ class Attention:
         told = {"scaling": self.scaling, "sliding_window": self.window or None, "softcap": self.softcap}
         for name, setting in settings.items():
             if name in (*told, "s_aux") and setting is not None and setting != told.get(name):
-                raise ValueError(f"attention with {name} = {setting!r} is not known here")
+                raise ValueError(
+                    f"routegraph does not know attention with {name!r} here, which is {setting!r}"
+                )
 
     def hidden(self, queries: Any, keys: Any) -> Any:
         """Return which keys each query does not see, by their positions: bool[n_queries, n_keys]."""
