@@ -9,7 +9,7 @@ from routegraph.kernels.softmax import CHUNK, exponentials
 
 #: Keys looked at together.
 _BLOCK = 64
-#: Below every number and its place; so many more from here on mark places of `best` that hold none.
+#: Below every number and its place.
 _NONE = -(2**63)
 #: Rounding may swap neighbours, so that a weight a little below the least of the heaviest may be above it.
 _NEARLY = np.float32(0.999)
@@ -89,7 +89,7 @@ def heaviest_of_row(row, best, blocks):  # type: ignore[no-untyped-def]
         n at least 1.
     best : int64[top]
         Overwritten by the numbers, sortable, in the upper half, and 2**32 - 1 less their places in the lower one, in
-        no order; of equal numbers the first are taken. Below `_NONE` + top where the row has no more.
+        no order; of equal numbers the first are taken. `_NONE` where the row has no more.
     blocks : int64[ceil(n / 64) or more]
         Scratch.
 
@@ -112,8 +112,7 @@ def heaviest_of_row(row, best, blocks):  # type: ignore[no-untyped-def]
         for place in range(top):
             best[place] = max(best[place], blocks[begin + place])
     enough = best.min() >> 32
-    for place in range(top):
-        best[place] = _NONE + place
+    best[:] = _NONE
     n, least, fullest = 0, np.int64(_NONE), largest_of(blocks)
     most = np.int32(fullest >> 32)
     while fullest > _NONE and fullest >> 32 >= enough:
@@ -178,7 +177,7 @@ def kept_of_row(row, scale, first, mass, n_sink, best, keys, values):  # type: i
     heaviest, other = np.int64(_NONE), np.int64(_NONE)
     count, lightest = 0, np.float32(1)
     for new in best:
-        if new >= _NONE + len(best):
+        if new > _NONE:
             key = _LOW - (new & _LOW)
             weight = row[key] * scale
             lightest = min(lightest, weight)

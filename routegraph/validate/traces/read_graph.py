@@ -135,7 +135,7 @@ class GraphRecorder:
 
     def hook(self, module: Any, _args: Any, kwargs: Mapping[str, Any], _output: Any) -> None:
         """Record one layer, if its attention was not worked out here; a forward hook with keyword arguments."""
-        if module.layer_idx == len(self._edges):
+        if module.config._attn_implementation != _ATTENTION:
             kept = kwargs["past_key_values"].layers[module.layer_idx].keys[0]
             self._record(rotated_queries(module, kwargs), kept, attention_of(module))
 
@@ -160,22 +160,19 @@ class GraphRecorder:
                 stop = min(start + ROWS, n)
                 end = stop if in_float32 else end_of_keys(stop, n)
                 found = _Found.of(n_query_heads, stop - start)
-                for first in range(
-                    0, len(kept), threads
-                ):  # a few heads at a time: their logits stay in the caches
+                # A few heads at a time, so that their logits stay in the caches.
+                for first in range(0, len(kept), threads):
                     some = slice(first, first + threads)
                     heads = slice(first * group, (first + threads) * group)
                     asked = queries[heads, start:stop]
                     weights = logits_of_all(asked, kept[some, :end], attention, scratch).cpu().numpy()
                     share = partial(layer.read, weights, heads, start, found)
                     list(run(share, parts_of(len(weights), threads)))
-                    if read is not None:  # the weights lie where the logits lay
-                        mixed = (
-                            torch.from_numpy(weights).view(-1, group * (stop - start), end)
-                            @ values[some, :end]
-                        )
+                    if read is not None:
+                        grouped = torch.from_numpy(weights).view(-1, group * (stop - start), end)
+                        mixed = (grouped @ values[some, :end]).view(asked.shape)
                         scales = torch.from_numpy(found.scales[heads, :, None])
-                        torch.mul(mixed.view(asked.shape), scales, out=read[heads, start:stop])
+                        torch.mul(mixed, scales, out=read[heads, start:stop])
                 parts.append((*edges_by_query(found.counts, layer.keys, layer.values, group), found.tops))
         edges, slots, weights = (np.concatenate([part[i] for part in parts]) for i in range(3))
         tops, beyond = np.concatenate([part[3] for part in parts], axis=2)

@@ -65,9 +65,8 @@ def test_what_is_read_is_eager_attention(family, settings, n, shared, monkeypatc
     tables = {"scores": (SCORERS["expected_attention"](), None)}
     model = tiny(family, None, **settings)
     plain = prefill.prefill_tables(model, ids, tables)["scores"]
-    monkeypatch.setattr(
-        blocks, "ROWS", 4 if shared else 200
-    )  # of a longer context the model's own attention is ours
+    # Of a longer context the model's own attention is ours.
+    monkeypatch.setattr(blocks, "ROWS", 4 if shared else 200)
     inside, before = recorder.attending(model, n), model.config._attn_implementation
     scores = prefill.prefill_tables(model, ids, tables, recorder.hook, inside)["scores"]
     assert model.config._attn_implementation == before
