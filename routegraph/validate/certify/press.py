@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from routegraph.validate.certify.seen import seen_item
-from routegraph.validate.models.load import MODELS, Loaded, check_attention, load_tokenizer, wrap
+from routegraph.validate.models.attention import check_attention
+from routegraph.validate.models.load import MODELS, Loaded, load_tokenizer, wrap
 from routegraph.validate.models.quiet import quiet
 from routegraph.validate.presses.deployed import deployed_press, masks
 from routegraph.validate.presses.kvpress_fixes import kvpress

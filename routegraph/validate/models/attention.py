@@ -187,6 +187,19 @@ def implementation(config: Any) -> str:
     return CAPPED
 
 
+def check_attention(model: Any, name: str = "") -> None:
+    """Raise ValueError unless a transformers model runs sdpa attention, or ours where sdpa leaves its soft cap out."""
+    running, wanted = model.config._attn_implementation, implementation(model.config)
+    if running != wanted:
+        why = (
+            "scorers and presses were checked with sdpa" if wanted == "sdpa" else "it leaves the soft cap out"
+        )
+        raise ValueError(
+            f"model {name or type(model).__name__!r} runs {running} attention, and {why}; call "
+            f'model.set_attn_implementation("{wanted}") first'
+        )
+
+
 def _capped_attention(
     module: Any,
     query: Any,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from routegraph.validate.models.adapter import Adapter, apply_adapter, is_adapter, read_adapter
-from routegraph.validate.models.attention import implementation
+from routegraph.validate.models.attention import check_attention, implementation
 from routegraph.validate.models.cache import DownloadError
 from routegraph.validate.models.families import check_family, known_family
 from routegraph.validate.models.folder import check_config, check_folder
@@ -400,16 +400,3 @@ def fingerprint(model: Loaded) -> str:
         values = parameter.detach().flatten()
         digest.update(values[:: max(1, len(values) // _SAMPLE)].float().cpu().numpy().tobytes())
     return digest.hexdigest()
-
-
-def check_attention(model: Any, name: str = "") -> None:
-    """Raise ValueError unless a transformers model runs sdpa attention, or ours where sdpa leaves its soft cap out."""
-    running, wanted = model.config._attn_implementation, implementation(model.config)
-    if running != wanted:
-        why = (
-            "scorers and presses were checked with sdpa" if wanted == "sdpa" else "it leaves the soft cap out"
-        )
-        raise ValueError(
-            f"model {name or type(model).__name__!r} runs {running} attention, and {why}; call "
-            f'model.set_attn_implementation("{wanted}") first'
-        )

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from routegraph.validate.models.attention import check_attention
 from routegraph.validate.models.blocks import in_blocks
-from routegraph.validate.models.load import check_attention
 from routegraph.validate.presses.kvpress_fixes import queries_once
 from routegraph.validate.presses.scorers import check_press, check_table
 

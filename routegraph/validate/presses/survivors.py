@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from routegraph.arrays import Array, opened_arrays
 from routegraph.files import atomic_open
 from routegraph.survival import Survival, check_ratios
-from routegraph.validate.models.attention import seen_rows
+from routegraph.validate.models.attention import check_attention, seen_rows
 from routegraph.validate.models.families import family_of
-from routegraph.validate.models.load import Loaded, check_attention
+from routegraph.validate.models.load import Loaded
 from routegraph.validate.presses import prefill, reference
 from routegraph.validate.presses.prefill import one_context
 from routegraph.validate.presses.reference import REFERENCE_RATIOS
