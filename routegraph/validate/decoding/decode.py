@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from routegraph.trace import Trace
+from routegraph.validate.decoding.read_kept import by_kernel
 from routegraph.validate.decoding.shared_cache import Chunks, Kept, shared_cache
 from routegraph.validate.decoding.speculate import ROWS, Reply, Speaker
 from routegraph.validate.eviction import Eviction, Method
@@ -185,7 +186,7 @@ def decode(
     def ended(reply: list[int]) -> bool:
         return reply[-1] in ends or (bool(stop) and stop in text_of(model, np.array(reply)))
 
-    size = _batch_size(model, kept, len(asked), max_new_tokens, n_logits, memory, own=read_as is not None)
+    size = _batch_size(model, kept, len(asked), max_new_tokens, n_logits, memory, read_as is not None)
     replies: list[Reply] = []
     logits: list[NDArray[np.float32]] = []
     import torch
@@ -245,12 +246,19 @@ def score(
 
 
 def bytes_per_variant(
-    model: Loaded, n_context: int, n_question: int, max_new_tokens: int, n_logits: int = 1
+    model: Loaded,
+    n_context: int,
+    n_question: int,
+    max_new_tokens: int,
+    n_logits: int = 1,
+    apart: bool = False,
 ) -> int:
     """Return about how many bytes each variant adds to a decode: an estimate from above.
 
     Counted are its masks; its own keys and values, twice, since those of the variants that go on are copied; attention
-    scores and activations of the question or of a reply with a draft, whichever is longer; and logits.
+    scores, unless a kernel reads them block by block, and activations of the question or of a reply with a draft,
+    whichever is longer; and logits. With `apart`, where each variant reads a cache of its own, the context's keys and
+    values and what they are made from, too.
     """
     config = model.model.config
     itemsize, n_tail = model.model.dtype.itemsize, n_question + max_new_tokens
@@ -258,20 +266,18 @@ def bytes_per_variant(
     n_rows = max(n_question, drafted)
     slots = model.n_layers * model.n_heads
     masks = 2 * slots * n_context
-    rows = 2 * 2 * slots * n_tail * model.head_dim * itemsize
-    scores = 4 * model.n_query_heads * n_rows * (n_context + n_tail) * 4
+    rows = 2 * 2 * slots * (n_tail + n_context * apart) * model.head_dim * itemsize
+    blocks = by_kernel(model.model) and not apart
+    scores = 0 if blocks else 4 * model.n_query_heads * n_rows * (n_context + n_tail) * 4
     widths = 6 * config.hidden_size + 4 * config.intermediate_size
     logits = 4 * (n_logits + 3 * max(drafted, 1)) * config.vocab_size
     return int(masks + rows + scores + n_rows * widths * itemsize + logits)
 
 
 def _batch_size(
-    model: Loaded, kept: Kept, n_question: int, n_new: int, n_logits: int, memory: int, own: bool = False
+    model: Loaded, kept: Kept, n_question: int, n_new: int, n_logits: int, memory: int, apart: bool = False
 ) -> int:
-    each = bytes_per_variant(model, kept.shape[3], n_question, n_new, n_logits)
-    if own:  # keys and values of the context, and what they are made from
-        each += 2 * 2 * kept[0].size * model.head_dim * model.model.dtype.itemsize
-    return max(1, int(memory) // each)
+    return max(1, int(memory) // bytes_per_variant(model, kept.shape[3], n_question, n_new, n_logits, apart))
 
 
 def text_of(model: Loaded, reply: Any) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from routegraph.validate.decoding.read_kept import by_kernel, read_kept, workers
 from routegraph.validate.models.attention import Attention, attending, attention_of
 from routegraph.validate.models.head import flat_head
 from routegraph.validate.models.load import Loaded
@@ -179,21 +180,26 @@ def shared_cache(model: Loaded, cache: Any, kept: Kept, n_own: int) -> Iterator[
     import torch
 
     network = model.model
-    dead = torch.from_numpy(~kept).to(network.device)
+    dead = torch.from_numpy(np.ascontiguousarray(~kept.swapaxes(0, 1))).to(network.device)
     layers = [attention_of(module) for module in attention_modules(network)]
     windows = [layer.window for layer in layers]
+    on_cpu = by_kernel(network) and len(cache.layers[0].keys) == 1
     own = OwnRows(len(kept), n_own)
     now: list[_Pass] = []
 
     def attention(
         module: Any, query: Any, key: Any, value: Any, _mask: Any, **settings: Any
     ) -> tuple[Any, None]:
-        known = layers[module.layer_idx]
+        layer, known = module.layer_idx, layers[module.layer_idx]
         known.check(settings)
-        shared = cache.layers[module.layer_idx]
-        rows = own.of_layer(module.layer_idx, now[-1].n_own)
-        flat = query.transpose(0, 1).flatten(1, 2)
-        read = _attend(flat, *rows, shared.keys, shared.values, dead[:, module.layer_idx], known, now[-1])
+        shared, flat = cache.layers[layer], query.transpose(0, 1).flatten(1, 2)
+        if on_cpu:
+            whose, one = (now[-1].variant, now[-1].place), (shared.keys[0], shared.values[0])
+            rows = own.of_layer(layer, n_own)
+            read = read_kept(flat * known.scaling, rows, one, dead[layer], *whose, known.window, threads)
+        else:
+            rows = own.of_layer(layer, now[-1].n_own)
+            read = _attend(flat, *rows, shared.keys, shared.values, dead[layer], known, now[-1])
         return read.unflatten(0, (len(query), -1)), None
 
     def step(chunks: Chunks, last: int = 0) -> Any:
@@ -210,7 +216,7 @@ def shared_cache(model: Loaded, cache: Any, kept: Kept, n_own: int) -> Iterator[
         ).logits
         return logits.flatten(0, 1).float()
 
-    with flat_head(network), attending(network, _ATTENTION, attention):
+    with workers() as threads, flat_head(network), attending(network, _ATTENTION, attention):
         yield step
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from routegraph import policies
 from routegraph.survival import n_kept
 from routegraph.trace import Trace
+from routegraph.validate.decoding import read_kept
 from routegraph.validate.decoding.decode import Decoded, bytes_per_variant, decode, score, variants
 from routegraph.validate.models.families import readable_types
 from routegraph.validate.models.load import Loaded
@@ -281,6 +282,42 @@ class TestBatches:
         same(one, other)  # nothing of the context is left
         moved = decode(model, context(), QUESTION[::-1].copy(), ~everything(), 5, n_logits=5)
         assert np.abs(one.logits[0, 0] - moved.logits[0, 0]).max() > 0.1
+
+
+class TestByKernel:
+    """Attention on a CPU in blocks, by a kernel, against torch's operations on all logits at once."""
+
+    @pytest.mark.parametrize(("family", "settings"), [*((family, {}) for family in FAMILIES), *VARIANTS])
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_equal_to_all_at_once(
+        self, family: str, settings: dict[str, Any], threads: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import torch
+
+        model, before = small(family, **settings), torch.get_num_threads()
+        shape = model.n_layers, model.n_heads, N_RANDOM
+        kept = np.random.default_rng(0).random((5, *shape)) < 0.4
+        kept[1], kept[2] = True, False
+        blocks: list[int] = []
+        read = read_kept.weigh_kept
+
+        def counting(logits: Any, *rest: Any) -> None:
+            blocks.append(len(logits))
+            read(logits, *rest)
+
+        monkeypatch.setattr(read_kept, "weigh_kept", counting)
+        monkeypatch.setattr(read_kept, "LOGITS", 0)
+        monkeypatch.setattr(read_kept, "FEWEST", 7)
+        monkeypatch.setattr(read_kept, "WORTH_A_THREAD", 0)
+        torch.set_num_threads(threads)
+        try:
+            found = decode(model, context(), QUESTION, kept, 6, n_logits=6)
+        finally:
+            torch.set_num_threads(before)
+        assert bool(blocks) is read_kept.by_kernel(model.model) is (family != "gemma2")
+        assert max(blocks, default=7) == 7
+        monkeypatch.setattr("routegraph.validate.decoding.shared_cache.by_kernel", lambda network: False)
+        same(found, decode(model, context(), QUESTION, kept, 6, n_logits=6))
 
 
 class TestScore:
