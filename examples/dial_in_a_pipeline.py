@@ -59,7 +59,9 @@ write_json(file, certificate.to_dict())
 
 # %%
 dial = load_dial(file)
-pipeline = kvpress().KVPressTextGenerationPipeline(model=model.model, tokenizer=model.tokenizer)
+pipeline = kvpress().KVPressTextGenerationPipeline(
+    model=model.model, tokenizer=model.tokenizer, device=model.model.device
+)
 
 print(f"{'question':<14} {'right':<10} {'full cache':<10} {'dialled':<10} ratio")
 for prompt in load_task("words_forward", n=8, seed=1):

@@ -46,7 +46,9 @@ def kvpress_reply(
     import torch
     from kvpress import KVPressTextGenerationPipeline
 
-    pipeline = KVPressTextGenerationPipeline(model=model.model, tokenizer=model.tokenizer)
+    pipeline = KVPressTextGenerationPipeline(
+        model=model.model, tokenizer=model.tokenizer, device=model.model.device
+    )
     tokens = {
         "context_ids": torch.from_numpy(ids)[None],
         "questions_ids": [torch.from_numpy(question)[None]],

@@ -233,7 +233,9 @@ def pressed(
         model.model.register_forward_pre_hook(before, with_kwargs=True),
         model.model.register_forward_hook(after),
     ]
-    pipeline = KVPressTextGenerationPipeline(model=model.model, tokenizer=model.tokenizer)
+    pipeline = KVPressTextGenerationPipeline(
+        model=model.model, tokenizer=model.tokenizer, device=model.model.device
+    )
     given = {
         "context_ids": torch.from_numpy(context)[None],
         "questions_ids": [torch.from_numpy(question)[None]],

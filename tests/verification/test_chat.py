@@ -66,7 +66,9 @@ def test_chat_against_kvpress(record, qwen):
         qwen, prompts, policy_names=list(PRESSES), ratios=RATIOS, max_new_tokens=STEPS, chat="on"
     )
     kv = kvpress()
-    pipeline = kv.KVPressTextGenerationPipeline(model=qwen.model, tokenizer=qwen.tokenizer)
+    pipeline = kv.KVPressTextGenerationPipeline(
+        model=qwen.model, tokenizer=qwen.tokenizer, device=qwen.model.device
+    )
     same = []
     for i, prompt in enumerate(prompts):
         told = iter(measured.replies[i])

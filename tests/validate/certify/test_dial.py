@@ -104,7 +104,9 @@ def survivors_of(model: Loaded, cache: Any, masked: list[Any], ids: Any) -> np.n
 def test_the_press_keeps_the_rows_and_the_model_gives_the_replies_that_were_measured(trained, made, policy):
     dial, measured = load_dial(made["path"], policy), made["measured"]
     wanted = made["predicted"].dial(policy, dial.threshold)
-    pipeline = kvpress().KVPressTextGenerationPipeline(model=trained.model, tokenizer=trained.tokenizer)
+    pipeline = kvpress().KVPressTextGenerationPipeline(
+        model=trained.model, tokenizer=trained.tokenizer, device=trained.model.device
+    )
     for i, prompt in enumerate(made["prompts"][:12]):
         press = dial.press(prompt.question, prompt.answer_prefix)
         assert press.chosen is None

@@ -204,7 +204,9 @@ class TestReplies:
             ratios=[0.5, 0.8],
             max_new_tokens=6,
         )
-        pipeline = kvpress().KVPressTextGenerationPipeline(model=model.model, tokenizer=model.tokenizer)
+        pipeline = kvpress().KVPressTextGenerationPipeline(
+            model=model.model, tokenizer=model.tokenizer, device=model.model.device
+        )
         presses = {"topk": kvpress().ExpectedAttentionPress, "topk@tova": kvpress().TOVAPress}
         for i, prompt in enumerate(load_task("bundled", 3)):
             told = iter(found.replies[i])
