@@ -223,7 +223,8 @@ class TestBatches:
         decode(model, context(), QUESTION, some(7), 1, memory=3 * each)
         assert sizes == [3, 3, 1]
 
-    def test_estimate_of_memory_is_from_above(self) -> None:
+    @pytest.mark.parametrize("by_kernel", [True, False])
+    def test_estimate_of_memory_is_from_above(self, by_kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         """Against the most bytes of tensors that are alive at a time."""
         import weakref
 
@@ -258,6 +259,8 @@ class TestBatches:
                 self.seen.discard(key)
                 self.now -= size
 
+        for where in ("decode", "shared_cache"):
+            monkeypatch.setattr(f"routegraph.validate.decoding.{where}.by_kernel", lambda network: by_kernel)
         model, peaks = small(), []
         cache = prefill.prefill(model.model, random_ids())
         for n_variants in (4, 20):
