@@ -14,7 +14,7 @@ _SIMD = {"reassoc", "contract", "nsz", "nnan"}
 
 @nb.njit(cache=True, nogil=True)
 def weigh_kept(  # type: ignore[no-untyped-def]
-    logits, queries, keys, values, head, variant, place, gone, window, read, scales, share
+    logits, queries, keys, values, head, variant, place, gone, window, read, scales
 ):
     """Turn the logits of some queries of a KV head into weights, and read each variant's own rows by them.
 
@@ -39,11 +39,9 @@ def weigh_kept(  # type: ignore[no-untyped-def]
         Overwritten by what is read of the own rows, but for the factor.
     scales : float32[n_queries]
         Overwritten: the factor.
-    share : (int, int)
-        The first query, and the one after the last: threads may share them out.
     """
     n_context = gone.shape[2]
-    for query in range(share[0], share[1]):
+    for query in range(len(queries)):
         who, stop, row = variant[query], n_context + place[query] + 1, logits[query]
         hide(row[:n_context], gone[who, head])
         multiply(row[n_context:stop], queries[query], keys[who, head])

@@ -47,15 +47,14 @@ class Pass:
             window,
         )
 
-    def weighed(self, shares):
+    def weighed(self):
         """Return the weights of the context, and what is read of the own rows, as the kernel finds them."""
         n_queries, n_context = len(self.queries), len(self.shared)
         logits = np.full((n_queries, n_context + self.keys.shape[2]), np.nan, np.float32)
         logits[:, :n_context] = self.queries @ self.shared.T
         read, scales = np.full((n_queries, WIDTH), np.nan, np.float32), np.full(n_queries, np.nan, np.float32)
         own = self.keys, self.values, self.head, self.variant, self.place, self.gone
-        for share in shares:
-            weigh_kept(logits, self.queries, *own, self.window, read, scales, share)
+        weigh_kept(logits, self.queries, *own, self.window, read, scales)
         return logits[:, :n_context] * scales[:, None], read * scales[:, None]
 
     def twin(self):
@@ -87,13 +86,10 @@ passes = st.builds(
 @example(Pass.of(1, 1, 1, 1.0, 0.0, 0, 0))
 @example(Pass.of(4, 257, 5, 0.5, 10.0, 3, 1))  # a window that begins within the own rows
 def test_weights_and_what_is_read_are_the_twins(one):
-    n = len(one.queries)
-    found, twin = one.weighed([(0, n)]), one.twin()
+    found, twin = one.weighed(), one.twin()
     for ours, theirs in zip(found, twin, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-6)
     assert (found[0][one.gone[one.variant, one.head]] == 0).all()
-    for ours, shared_out in zip(found, one.weighed([(k, k + 1) for k in range(n)]), strict=True):
-        np.testing.assert_array_equal(ours, shared_out)
 
 
 @pytest.mark.parametrize("row", [[-1.5], [-np.inf, -3.0], [0.0, -0.0, 2.5, -7.0], [-np.inf]])

@@ -1,29 +1,20 @@
 """Attention of variants to one shared cache on a CPU: a block of queries at a time, whose logits stay in the caches.
 
 Between the product with the keys and that with the values a kernel of ours does all the rest, and reads each variant's
-own rows: `routegraph.kernels.kept`.
+own rows: `routegraph.kernels.kept`. Threads share the products, as torch does, and not the kernel, a tenth of the time:
+to wake them for every block cost what it saved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from routegraph.kernels.kept import weigh_kept
-from routegraph.kernels.threads import parts_of
 from routegraph.validate.models.attention import attention_of
 from routegraph.validate.presses.prefill import attention_modules
 
 #: Logits of a block, half a megabyte, unless its queries would be fewer than these: products of few rows are slow.
 LOGITS, FEWEST = 2**17, 32
-#: Logits that are worth waking another thread.
-WORTH_A_THREAD = 2**15
-
-#: How many threads there are, and what calls a function for every part of some work on them.
-Workers = tuple[int, Callable[..., Any]]
 
 
 def by_kernel(network: Any) -> bool:
@@ -34,16 +25,6 @@ def by_kernel(network: Any) -> bool:
     return network.device.type == "cpu" and network.dtype == torch.float32 and not capped
 
 
-@contextmanager
-def workers() -> Iterator[Workers]:
-    """Yield as many threads for kernels as torch may use."""
-    import torch
-
-    n = torch.get_num_threads()
-    with ThreadPoolExecutor(n) as pool:
-        yield n, pool.map if n > 1 else map
-
-
 def read_kept(
     query: Any,
     own: tuple[Any, Any],
@@ -52,7 +33,6 @@ def read_kept(
     variant: Any,
     place: Any,
     window: int,
-    workers: Workers,
 ) -> Any:
     """Attend from queries to the shared rows that their variants keep, and causally to the variants' own.
 
@@ -69,8 +49,6 @@ def read_kept(
         Whose each row is, and its place among the variant's own.
     window : int
         A row sees so many, its own among them; 0: all.
-    workers : (int, callable)
-        Of `workers`.
 
     Returns
     -------
@@ -88,7 +66,6 @@ def read_kept(
     n, hidden = n_context + keys.shape[2], gone.numpy()
     scratch = query.new_empty(min(max(LOGITS // n, FEWEST), len(variant)), n)
     scales, read = query.new_empty(len(scratch), 1), torch.empty_like(query)
-    n_threads, run = workers
     for head, (shared_keys, shared_values) in enumerate(zip(*shared, strict=True)):
         for start in range(0, len(variant), len(scratch)):
             some = slice(start, start + len(scratch))
@@ -97,7 +74,6 @@ def read_kept(
             weights = logits[:, :n_context]
             torch.mm(asked, shared_keys.T, out=weights)
             arrays = logits.numpy(), asked.numpy(), keys, values, head, variant[some], place[some], hidden
-            weigh = partial(weigh_kept, *arrays, window, mixed.numpy(), scale[:, 0].numpy())
-            list(run(weigh, parts_of(len(asked), n_threads if logits.numel() > WORTH_A_THREAD else 1)))
+            weigh_kept(*arrays, window, mixed.numpy(), scale[:, 0].numpy())
             torch.addmm(mixed, weights, shared_values, out=mixed).mul_(scale)
     return read.unflatten(1, (n_rows, group)).transpose(0, 1).reshape(n_rows, n_query_heads, width)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph.validate.decoding.read_kept import by_kernel, read_kept, workers
+from routegraph.validate.decoding.read_kept import by_kernel, read_kept
 from routegraph.validate.models.attention import Attention, attending, attention_of
 from routegraph.validate.models.head import flat_head
 from routegraph.validate.models.load import Loaded
@@ -196,7 +196,7 @@ def shared_cache(model: Loaded, cache: Any, kept: Kept, n_own: int) -> Iterator[
         if on_cpu:
             whose, one = (now[-1].variant, now[-1].place), (shared.keys[0], shared.values[0])
             rows = own.of_layer(layer, n_own)
-            read = read_kept(flat * known.scaling, rows, one, dead[layer], *whose, known.window, threads)
+            read = read_kept(flat * known.scaling, rows, one, dead[layer], *whose, known.window)
         else:
             rows = own.of_layer(layer, now[-1].n_own)
             read = _attend(flat, *rows, shared.keys, shared.values, dead[layer], known, now[-1])
@@ -216,7 +216,7 @@ def shared_cache(model: Loaded, cache: Any, kept: Kept, n_own: int) -> Iterator[
         ).logits
         return logits.flatten(0, 1).float()
 
-    with workers() as threads, flat_head(network), attending(network, _ATTENTION, attention):
+    with flat_head(network), attending(network, _ATTENTION, attention):
         yield step
 
 

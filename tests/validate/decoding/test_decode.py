@@ -311,7 +311,6 @@ class TestByKernel:
         monkeypatch.setattr(read_kept, "weigh_kept", counting)
         monkeypatch.setattr(read_kept, "LOGITS", 0)
         monkeypatch.setattr(read_kept, "FEWEST", 7)
-        monkeypatch.setattr(read_kept, "WORTH_A_THREAD", 0)
         torch.set_num_threads(threads)
         try:
             found = decode(model, context(), QUESTION, kept, 6, n_logits=6)
