@@ -48,9 +48,7 @@ def theirs(model: Loaded, item: Item, method: str, ratio: float) -> str:
     """Return the reply of kvpress's pipeline under one press at one ratio."""
     import torch
 
-    pipeline = kvpress().KVPressTextGenerationPipeline(
-        model=model.model, tokenizer=model.tokenizer, device=model.model.device
-    )
+    pipeline = reference.pipeline_of(model)
     tokens = {
         "context_ids": torch.from_numpy(item.asked.context)[None],
         "questions_ids": [torch.from_numpy(item.asked.question)[None]],

@@ -80,6 +80,15 @@ def sortable(bits):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
+def largest_bits(bits):  # type: ignore[no-untyped-def]
+    """Return the largest of some floats, told by their bits, sortable; of integers, unlike floats, SIMD finds it."""
+    most = np.int32(-(2**31))
+    for k in range(len(bits)):
+        most = max(most, sortable(bits[k]))
+    return np.int32(most)
+
+
+@nb.njit(cache=True, nogil=True)
 def heaviest_of_row(row, best, blocks):  # type: ignore[no-untyped-def]
     """Find the largest numbers of a row, block by block, the one with the largest number first.
 
@@ -101,9 +110,7 @@ def heaviest_of_row(row, best, blocks):  # type: ignore[no-untyped-def]
     # A number and its place go in one integer, so that all differ and of equal numbers the first is the larger one.
     bits, top, n_blocks = row.view(np.int32), len(best), -(-len(row) // _BLOCK)
     for place in range(n_blocks):
-        block, most = bits[place * _BLOCK : (place + 1) * _BLOCK], np.int32(-(2**31))
-        for k in range(len(block)):
-            most = max(most, sortable(block[k]))
+        most = largest_bits(bits[place * _BLOCK : (place + 1) * _BLOCK])
         blocks[place] = (np.int64(most) << 32) | (_LOW - place)
     blocks = blocks[:n_blocks]
     # Of `top` sets of blocks each has its largest number: the least of these is the least of the heaviest at most.

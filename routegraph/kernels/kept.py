@@ -5,11 +5,8 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from routegraph.kernels.heaviest import sortable
-from routegraph.kernels.softmax import exponentials
-
-#: Sums in any order, so that they are SIMD: the same on every thread, not on every processor.
-_SIMD = {"reassoc", "contract", "nsz", "nnan"}
+from routegraph.kernels.heaviest import largest_bits, sortable
+from routegraph.kernels.softmax import ANY_ORDER, exponentials
 
 
 @nb.njit(cache=True, nogil=True)
@@ -62,13 +59,10 @@ def hide(row, gone):  # type: ignore[no-untyped-def]
 @nb.njit(cache=True, nogil=True)
 def largest(row):  # type: ignore[no-untyped-def]
     """Return the largest of a row that is not empty."""
-    bits, most = row.view(np.int32), np.int32(-(2**31))
-    for k in range(len(bits)):  # of integers, unlike floats, the largest is found by SIMD
-        most = max(most, sortable(bits[k]))
-    return np.int32(sortable(np.int32(most))).view(np.float32)
+    return np.int32(sortable(largest_bits(row.view(np.int32)))).view(np.float32)
 
 
-@nb.njit(cache=True, nogil=True, fastmath=_SIMD)
+@nb.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
 def multiply(products, query, keys):  # type: ignore[no-untyped-def]
     """Overwrite products by those of a query with as many keys, the first ones."""
     for own in range(len(products)):
@@ -78,7 +72,7 @@ def multiply(products, query, keys):  # type: ignore[no-untyped-def]
         products[own] = total
 
 
-@nb.njit(cache=True, nogil=True, fastmath=_SIMD)
+@nb.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
 def mix(read, weights, values):  # type: ignore[no-untyped-def]
     """Overwrite what is read by the sum of as many values as there are weights, each times its weight."""
     read[:] = 0

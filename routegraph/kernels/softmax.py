@@ -16,6 +16,8 @@ _LOG2_E = np.float32(1.4426950408889634)
 #: A power of 2 below every float of full precision: what is lower counts as 0.
 _NOTHING = np.float32(-127.0)
 _HALF = np.float32(0.5)
+#: Sums in any order, so that they are SIMD: the same on every thread, not on every processor.
+ANY_ORDER = {"reassoc", "contract", "nsz", "nnan"}
 #: Numbers of a row that are worked on, and summed in float32, together.
 CHUNK = 256
 #: Of the polynomial.
@@ -27,8 +29,7 @@ _C1, _C2, _C3 = (
 _C4, _C5 = np.float32(0.009671511128544807), np.float32(0.001326465280726552)
 
 
-# Sums in any order, so that they are SIMD: the same on every thread, not on every processor.
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "nnan"})
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
 def exponentials(row, most):  # type: ignore[no-untyped-def]
     """Turn a row of logits into exp(logit - most), the softmax but for one division a row.
 

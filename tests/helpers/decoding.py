@@ -44,11 +44,8 @@ def kvpress_reply(
 ) -> tuple[str, np.ndarray]:
     """Text and logits of every step from kvpress's own pipeline, which prefills, evicts and generates."""
     import torch
-    from kvpress import KVPressTextGenerationPipeline
 
-    pipeline = KVPressTextGenerationPipeline(
-        model=model.model, tokenizer=model.tokenizer, device=model.model.device
-    )
+    pipeline = reference.pipeline_of(model)
     tokens = {
         "context_ids": torch.from_numpy(ids)[None],
         "questions_ids": [torch.from_numpy(question)[None]],

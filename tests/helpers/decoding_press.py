@@ -14,6 +14,7 @@ from routegraph.validate.decoding.written import Cutting
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.presses.kvpress_fixes import kvpress
 from routegraph.validate.presses.prefill import attention_modules, rotary
+from routegraph.validate.presses.reference import pipeline_of
 
 #: Scores that differ by so much of themselves are the same: a word's key has one norm, whatever its rotation.
 ROUNDING = 2e-6
@@ -174,7 +175,6 @@ def pressed(
     last: never.
     """
     import torch
-    from kvpress import KVPressTextGenerationPipeline
 
     settings = {"compression_interval": interval, "target_size": budget, "hidden_states_buffer_size": held}
     press = kvpress().DecodingPress(base_press=base, **settings)
@@ -233,9 +233,7 @@ def pressed(
         model.model.register_forward_pre_hook(before, with_kwargs=True),
         model.model.register_forward_hook(after),
     ]
-    pipeline = KVPressTextGenerationPipeline(
-        model=model.model, tokenizer=model.tokenizer, device=model.model.device
-    )
+    pipeline = pipeline_of(model)
     given = {
         "context_ids": torch.from_numpy(context)[None],
         "questions_ids": [torch.from_numpy(question)[None]],

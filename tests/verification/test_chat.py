@@ -7,7 +7,7 @@ from routegraph.validate.decoding.decode import decode
 from routegraph.validate.measure.run import measure
 from routegraph.validate.models.load import load
 from routegraph.validate.presses.kvpress_fixes import kvpress
-from routegraph.validate.presses.reference import patched_attention
+from routegraph.validate.presses.reference import patched_attention, pipeline_of
 from routegraph.validate.prompts.asking import INSTRUCTION, Asks
 from routegraph.validate.prompts.prompt import bundled_prompts
 from routegraph.validate.prompts.tokens import tokenise
@@ -66,9 +66,7 @@ def test_chat_against_kvpress(record, qwen):
         qwen, prompts, policy_names=list(PRESSES), ratios=RATIOS, max_new_tokens=STEPS, chat="on"
     )
     kv = kvpress()
-    pipeline = kv.KVPressTextGenerationPipeline(
-        model=qwen.model, tokenizer=qwen.tokenizer, device=qwen.model.device
-    )
+    pipeline = pipeline_of(qwen)
     same = []
     for i, prompt in enumerate(prompts):
         told = iter(measured.replies[i])

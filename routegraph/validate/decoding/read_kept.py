@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from routegraph.kernels.kept import weigh_kept
-from routegraph.validate.models.attention import attention_of
+from routegraph.validate.models.attention import attention_of, suits_kernels
 from routegraph.validate.presses.prefill import attention_modules
 
 #: Logits of a block, half a megabyte, unless its queries would be fewer than these: products of few rows are slow.
@@ -19,10 +19,8 @@ LOGITS, FEWEST = 2**17, 32
 
 def by_kernel(network: Any) -> bool:
     """Return whether a model's variants attend by this module: on a CPU, in float32, without a soft cap."""
-    import torch
-
     capped = any(attention_of(module).softcap is not None for module in attention_modules(network))
-    return network.device.type == "cpu" and network.dtype == torch.float32 and not capped
+    return suits_kernels(network) and not capped
 
 
 def read_kept(

@@ -203,7 +203,8 @@ def shared_cache(model: Loaded, cache: Any, kept: Kept, n_own: int) -> Iterator[
         return read.unflatten(0, (len(query), -1)), None
 
     def step(chunks: Chunks, last: int = 0) -> Any:
-        now[:] = [_Pass.of(chunks, len(kept), kept.shape[3], windows, network.device)]
+        # The kernel sees for itself what each row does not see.
+        now[:] = [_Pass.of(chunks, len(kept), kept.shape[3], () if on_cpu else windows, network.device)]
         own.begin(now[-1].variant, now[-1].place)
         # Chunks of one length are a batch, as whoever watches the model expects it; others lie in one row.
         shape = (-1, now[-1].width) if now[-1].full else (1, -1)

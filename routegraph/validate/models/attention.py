@@ -150,6 +150,13 @@ def attention_logits(queries: Any, keys: Any, attention: Attention, start: int) 
     return logits
 
 
+def suits_kernels(network: Any) -> bool:
+    """Return whether our kernels can read what a model works out: on a CPU, in float32."""
+    import torch
+
+    return bool(network.device.type == "cpu" and network.dtype == torch.float32)
+
+
 @contextmanager
 def attending(network: Any, name: str, function: Any, masks: Any = None) -> Iterator[None]:
     """Let a model attend by a function of one's own, registered under a name; afterwards all is as it was.

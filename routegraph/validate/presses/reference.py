@@ -57,6 +57,12 @@ def patched_attention() -> Iterator[None]:
             ALL_ATTENTION_FUNCTIONS[name] = function
 
 
+def pipeline_of(model: Any) -> Any:
+    """Return kvpress's pipeline over a `Loaded` model, which stays where it is; a pipeline left alone takes a GPU."""
+    make = kvpress().KVPressTextGenerationPipeline
+    return make(model=model.model, tokenizer=model.tokenizer, device=model.model.device)
+
+
 def reference_press(policy: str, ratio: float, chunk_length: int = 64, scores: Any = None) -> Any:
     """Return the kvpress press that does what a policy of ours does.
 

@@ -29,6 +29,7 @@ from routegraph.validate.models.attention import (
     attention_of,
     end_of_keys,
     logits_of_all,
+    suits_kernels,
 )
 from routegraph.validate.models.families import rotated_queries
 
@@ -116,9 +117,7 @@ class GraphRecorder:
 
         It does beyond `blocks.ROWS` tokens, on a CPU, in float32; what is not attended to here, `hook` reads.
         """
-        import torch
-
-        if n <= blocks.ROWS or network.device.type != "cpu" or network.dtype != torch.float32:
+        if n <= blocks.ROWS or not suits_kernels(network):
             yield
             return
         with attending(network, _ATTENTION, self._attend):

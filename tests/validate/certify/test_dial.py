@@ -22,6 +22,7 @@ from routegraph.validate.predict.forecast import dialled
 from routegraph.validate.predict.run import predict, without_answer
 from routegraph.validate.presses.kvpress_fixes import kvpress
 from routegraph.validate.presses.prefill import attention_modules, prefill
+from routegraph.validate.presses.reference import pipeline_of
 from routegraph.validate.prompts.prompt import Prompt, bundled_prompts
 from routegraph.validate.prompts.tokens import tokenise
 from routegraph.validate.tasks import load_task
@@ -104,9 +105,7 @@ def survivors_of(model: Loaded, cache: Any, masked: list[Any], ids: Any) -> np.n
 def test_the_press_keeps_the_rows_and_the_model_gives_the_replies_that_were_measured(trained, made, policy):
     dial, measured = load_dial(made["path"], policy), made["measured"]
     wanted = made["predicted"].dial(policy, dial.threshold)
-    pipeline = kvpress().KVPressTextGenerationPipeline(
-        model=trained.model, tokenizer=trained.tokenizer, device=trained.model.device
-    )
+    pipeline = pipeline_of(trained)
     for i, prompt in enumerate(made["prompts"][:12]):
         press = dial.press(prompt.question, prompt.answer_prefix)
         assert press.chosen is None

@@ -15,6 +15,7 @@ from routegraph.validate.measure.run import measure
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.plan import Plan
 from routegraph.validate.presses.kvpress_fixes import kvpress
+from routegraph.validate.presses.reference import pipeline_of
 from routegraph.validate.prompts.asking import INSTRUCTED, INSTRUCTION, Asks, frame
 from routegraph.validate.prompts.prompt import Prompt
 from routegraph.validate.prompts.tokens import UnfitPromptError, read_context, tokenise
@@ -204,9 +205,7 @@ class TestReplies:
             ratios=[0.5, 0.8],
             max_new_tokens=6,
         )
-        pipeline = kvpress().KVPressTextGenerationPipeline(
-            model=model.model, tokenizer=model.tokenizer, device=model.model.device
-        )
+        pipeline = pipeline_of(model)
         presses = {"topk": kvpress().ExpectedAttentionPress, "topk@tova": kvpress().TOVAPress}
         for i, prompt in enumerate(load_task("bundled", 3)):
             told = iter(found.replies[i])
