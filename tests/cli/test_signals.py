@@ -26,6 +26,8 @@ def stopped(tmp_path, arguments, number, until, group=False):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell has what it runs in the background ignore Ctrl-C, and these tests may be run there.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     limit = time.monotonic() + 120
     while not until() and work.poll() is None and time.monotonic() < limit:
