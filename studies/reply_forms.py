@@ -122,7 +122,7 @@ def read_item(model: Loaded, prompt: Prompt, plan: Plan, with_leads: bool) -> di
     reads, sources = candidates(model, item, cache, reply, text)
     leads = read_leads(model, cache, item.asked.question, reply) if with_leads else None
     dependence = read_dependence(model, cache, item.asked.question, reply)
-    support = support_of(reads["energy"], dependence, sources, model.n_heads)
+    support = support_of(reads["energy"], dependence, sources)
     rng = np.random.default_rng(int(digest(prompt.id), 16))
     bare = np.zeros_like(whole)
     bare[..., :SINKS] = True

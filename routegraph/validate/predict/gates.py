@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from routegraph.validate.models.attention import attending, attention_logits, attention_of
+from routegraph.validate.models.attention import Attention, attending, attention_logits, attention_of
 from routegraph.validate.models.head import flat_head
 from routegraph.validate.predict.reads import run_after
 from routegraph.validate.presses import prefill
@@ -58,21 +58,28 @@ def gated_logits(network: Any, cache: Any, question: Ids, reply: Ids, gates: Any
 def _gated(network: Any, gates: Any) -> Iterator[None]:
     """Let the rows after a context attend with `gates` added to the logits of its slots."""
     import torch
+    from torch.utils.checkpoint import checkpoint
 
     known = [attention_of(module) for module in prefill.attention_modules(network)]
     n = gates.shape[2]
 
+    def attend(query: Any, key: Any, value: Any, gate: Any, attention: Attention) -> Any:
+        n_heads, n_keys, width = key.shape
+        n_rows = query.shape[1]
+        logits = attention_logits(query, key, attention, n_keys - n_rows)
+        gate = torch.nn.functional.pad(gate, (0, n_keys - n))
+        logits = logits.unflatten(0, (n_heads, -1)) + gate[:, None, None]
+        weights = logits.softmax(-1).to(value.dtype)
+        read = weights.flatten(1, 2) @ value
+        return read.reshape(1, -1, n_rows, width).transpose(1, 2).contiguous()
+
     def attention(
         module: Any, query: Any, key: Any, value: Any, _mask: Any, scaling: float, **_more: Any
     ) -> tuple[Any, None]:
-        n_heads, n_keys, width = key.shape[1:]
-        n_rows = query.shape[2]
-        logits = attention_logits(query[0], key[0], known[module.layer_idx], n_keys - n_rows)
-        gate = torch.nn.functional.pad(gates[module.layer_idx], (0, n_keys - n))
-        logits = logits.unflatten(0, (n_heads, -1)) + gate[:, None, None]
-        weights = logits.softmax(-1).to(value.dtype)
-        read = weights.flatten(1, 2) @ value[0]
-        return read.reshape(1, -1, n_rows, width).transpose(1, 2).contiguous(), None
+        layer = module.layer_idx
+        of_one = query[0], key[0], value[0], gates[layer], known[layer]
+        # The weights of a long context are gigabytes over all layers: the way back works a layer's out again.
+        return checkpoint(attend, *of_one, use_reentrant=False, preserve_rng_state=False), None
 
     with attending(network, _ATTENTION, attention):
         yield

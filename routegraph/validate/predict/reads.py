@@ -24,13 +24,30 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class ReplyReads:
-    """What the rows of a reply read with the full cache.
+class Flow:
+    """What the context gives to the rows of a reply with the full cache.
 
     Attributes
     ----------
     flow : float32[n_rows, n_layers, n_heads, n_context]
         Share of each reply row's mass that every slot of the context gives; its sum over slots is at most 1.
+    read : float32[n_layers, n_heads, n_context]
+        Attention to every slot, summed over the reply's rows and the query heads of its group.
+    kept : float32[n_layers, n_after]
+        Share rho of its mass that each row after the context keeps in a layer, as it was measured or given.
+    """
+
+    flow: Floats
+    read: Floats
+    kept: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class ReplyReads(Flow):
+    """What the rows of a reply read with the full cache, row by row and query head by query head.
+
+    Attributes
+    ----------
     attention : float32[n_rows, n_layers, n_query_heads, n_context]
         Attention of each reply row.
     added : float32[n_rows, n_layers, n_query_heads, n_context]
@@ -40,43 +57,30 @@ class ReplyReads:
         The attention on the rows after the context, and what they add.
     margins : float64[n_rows]
         Largest minus second largest logit of each row.
-    kept : float32[n_layers, n_after]
-        Share rho of its mass that each row after the context keeps in a layer, as it was measured or given.
     """
 
-    flow: Floats
     attention: Floats
     added: Floats
     rest: Floats
     rest_added: Floats
     margins: NDArray[np.float64]
-    kept: Floats
 
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
     """One layer, of the rows after the context: T of them, H query heads, n + T keys."""
 
-    weights: Any  # [H, T, n + T]
-    held: Any  # [KV heads, n + T, d], as the cache has them
+    slots: Any  # [KV heads, T, n + T]: share of each row's given mass that comes from every slot
+    kept: Any  # [T]: share of its mass that each row keeps
+    attention: Any  # [H, reply rows, n + T]
+    held: Any  # [KV heads, n + T, d]: values, as the cache has them
     module: Any
-    state: Any  # [T]: lengths of the rows' states before attention
-    mixed: Any  # [T]: lengths of what attention adds
-
-    def values(self) -> Any:
-        """Return the values that each query head reads, float32[H, n + T, d]: made for one layer at a time."""
-        return self.held.float().repeat_interleave(len(self.weights) // len(self.held), dim=0)
 
 
-def read_reply(
-    model: Loaded,
-    cache: Any,
-    question: Ids,
-    reply: Ids,
-    kept: float | None = None,
-    energy: bool = False,
-) -> ReplyReads:
-    """Run question and reply over a context's full cache, and return what the reply's rows read.
+def read_flow(
+    model: Loaded, cache: Any, question: Ids, reply: Ids, kept: float | None = None, energy: bool = False
+) -> Flow:
+    """Run question and reply over a context's full cache, and return what the context gives to the reply's rows.
 
     Parameters
     ----------
@@ -97,25 +101,32 @@ def read_reply(
     ValueError
         If question or reply has no tokens.
     """
+    record, n = _run(model, cache, question, reply, kept, energy)
+    return Flow(**_rolled(record.layers, n))
+
+
+def read_reply(
+    model: Loaded, cache: Any, question: Ids, reply: Ids, kept: float | None = None, energy: bool = False
+) -> ReplyReads:
+    """Run question and reply over a context's full cache, and return all that the reply's rows read.
+
+    Parameters, and ValueError, are those of `read_flow`. Of a long context it is large: of every row and query head
+    as much as of all slots.
+    """
     import torch
 
-    n = int(cache.layers[0].keys.shape[2])
-    network = model.model
-    rows = slice(len(question) - 1, len(question) + len(reply) - 1)
-    with torch.no_grad(), _recorded(network, n) as record:
-        run_after(network.base_model, cache, question, reply)
-        margins, towards = _pair(network, *(states[rows] for states in record.ends))
-        flow, shares = _flow(record.layers, rows, n, model.n_heads, kept, energy)
-        parts = [_attributed(layer, rows, towards) for layer in record.layers]
+    record, n = _run(model, cache, question, reply, kept, energy)
+    with torch.no_grad():
+        margins, towards = _pair(model.model, *(states[-len(reply) :] for states in record.ends))
+        parts = [_attributed(layer, towards) for layer in record.layers]
     attention, added = (np.stack([part[k] for part in parts], axis=1) for k in (0, 1))
     return ReplyReads(
-        flow=flow,
+        **_rolled(record.layers, n),
         attention=attention[..., :n],
         added=added[..., :n],
         rest=attention[..., n:].sum(-1),
         rest_added=added[..., n:].sum(-1),
         margins=margins,
-        kept=shares,
     )
 
 
@@ -157,9 +168,28 @@ class _Record:
         self.ends: tuple[Any, Any] = (None, None)
 
 
+def _run(
+    model: Loaded, cache: Any, question: Ids, reply: Ids, kept: float | None, energy: bool
+) -> tuple[_Record, int]:
+    """Run question and reply over a cache; return what hooks kept of it, and how many rows the context has."""
+    import torch
+
+    n = int(cache.layers[0].keys.shape[2])
+    with torch.no_grad(), _recorded(model.model, n, len(reply), kept, energy) as record:
+        run_after(model.model.base_model, cache, question, reply)
+    return record, n
+
+
 @contextmanager
-def _recorded(network: Any, n_context: int) -> Iterator[_Record]:
-    """Keep what the rows after the context read in every layer of a pass."""
+def _recorded(
+    network: Any, n_context: int, n_rows: int, kept: float | None, energy: bool
+) -> Iterator[_Record]:
+    """Keep what the rows after the context read in every layer of a pass, of the last `n_rows` row by row.
+
+    What all rows read, query head by query head, is many times what is kept: it is there for one layer at a time.
+    """
+    import torch
+
     record = _Record()
     states: list[Any] = []
 
@@ -168,10 +198,18 @@ def _recorded(network: Any, n_context: int) -> Iterator[_Record]:
         states.append(hidden[0].float().norm(dim=-1))
 
     def attended(module: Any, _args: Any, kwargs: Any, output: Any) -> None:
-        layer = prefill.cached_layer(module, kwargs)
+        held = prefill.cached_layer(module, kwargs).values[0]
         weights = weights_after(module, kwargs, n_context)
-        mixed = output[0][0].float().norm(dim=-1)
-        record.layers.append(_Layer(weights, layer.values[0], module, states[-1], mixed))
+        size = squared_lengths(_values(held, len(weights)), gram_of(module, len(weights)))[:, None]
+        given = weights.square() * size if energy else weights * size.sqrt()
+        given /= given.sum((0, 2), keepdim=True).clamp_min(1e-30)
+        # The query heads of a group lie side by side and read the same slots.
+        slots = given.unflatten(0, (len(held), -1)).sum(1)
+        state, mixed = states.pop(), output[0][0].float().norm(dim=-1)
+        stays = state / (state + mixed).clamp_min(1e-30)
+        if kept is not None:
+            stays = torch.full_like(stays, kept)
+        record.layers.append(_Layer(slots, stays, weights[:, -n_rows:].clone(), held, module))
 
     def normed(_module: Any, args: Any, output: Any) -> None:
         record.ends = args[0][0].float(), output[0].float()
@@ -182,6 +220,11 @@ def _recorded(network: Any, n_context: int) -> Iterator[_Record]:
             stack.enter_context(layer.register_forward_pre_hook(before, with_kwargs=True))
             stack.enter_context(layer.self_attn.register_forward_hook(attended, with_kwargs=True))
         yield record
+
+
+def _values(held: Any, n_query_heads: int) -> Any:
+    """Return the values that each query head reads, float32[n_query_heads, n + T, d]: made for a layer at a time."""
+    return held.float().repeat_interleave(n_query_heads // len(held), dim=0)
 
 
 def _pair(network: Any, state: Any, normed: Any) -> tuple[NDArray[np.float64], Any]:
@@ -199,38 +242,29 @@ def _pair(network: Any, state: Any, normed: Any) -> tuple[NDArray[np.float64], A
     return margins, apart * gain
 
 
-def _flow(
-    layers: list[_Layer], rows: slice, n: int, n_heads: int, kept: float | None, energy: bool
-) -> tuple[Floats, Floats]:
-    """Roll the mass of every reply row down from the top layer; see `ReplyReads.flow` and `ReplyReads.kept`."""
+def _rolled(layers: list[_Layer], n: int) -> dict[str, Floats]:
+    """Roll the mass of every reply row down from the top layer; return the fields of `Flow`."""
     import torch
 
-    n_after = layers[0].weights.shape[1]
-    mass = torch.eye(n_after)[rows].to(layers[0].weights.device)
-    flow, shares = [], []
+    n_heads, n_after = layers[0].slots.shape[:2]
+    mass = torch.eye(n_after)[-layers[0].attention.shape[1] :].to(layers[0].slots.device)
+    flow, read = [], []
     for layer in reversed(layers):
-        size = squared_lengths(layer.values(), gram_of(layer.module, len(layer.weights)))[:, None]
-        given = layer.weights.square() * size if energy else layer.weights * size.sqrt()
-        given = given / given.sum((0, 2), keepdim=True).clamp_min(1e-30)
-        stays = layer.state / (layer.state + layer.mixed).clamp_min(1e-30)
-        if kept is not None:
-            stays = torch.full_like(stays, kept)
-        passed = mass * (1 - stays)
-        # The query heads of a group lie side by side and read the same slots.
-        slots = given.unflatten(0, (n_heads, -1)).sum(1)  # [heads, T, n + T]
-        flow.append(torch.einsum("rt,htj->rhj", passed, slots[..., :n]).cpu().numpy())
-        shares.append(stays.cpu().numpy())
-        mass = mass * stays + passed @ slots[..., n:].sum(0)
-    return np.stack(flow[::-1], axis=1), np.stack(shares[::-1])
+        passed = mass * (1 - layer.kept)
+        flow.append(torch.einsum("rt,htj->rhj", passed, layer.slots[..., :n]).cpu().numpy())
+        attention = layer.attention[..., :n].sum(1).unflatten(0, (n_heads, -1))
+        read.append(attention.sum(1).cpu().numpy())
+        mass = mass * layer.kept + passed @ layer.slots[..., n:].sum(0)
+    kept = [layer.kept.cpu().numpy() for layer in layers]
+    return {"flow": np.stack(flow[::-1], axis=1), "read": np.stack(read[::-1]), "kept": np.stack(kept)}
 
 
-def _attributed(layer: _Layer, rows: slice, towards: Any) -> tuple[Floats, Floats]:
+def _attributed(layer: _Layer, towards: Any) -> tuple[Floats, Floats]:
     """Return the attention of the reply rows, and what it adds along a direction a row, [n_rows, H, n + T] each."""
     import torch
 
-    weights = layer.weights[:, rows]
     projection = layer.module.o_proj.weight.float()
-    along = (towards @ projection).unflatten(-1, (len(weights), -1))  # [rows, H, d]
-    values = torch.einsum("rhd,hjd->rhj", along, layer.values())
-    attention = weights.transpose(0, 1)
+    along = (towards @ projection).unflatten(-1, (len(layer.attention), -1))  # [rows, H, d]
+    values = torch.einsum("rhd,hjd->rhj", along, _values(layer.held, len(layer.attention)))
+    attention = layer.attention.transpose(0, 1)
     return attention.cpu().numpy(), (attention * values).cpu().numpy()

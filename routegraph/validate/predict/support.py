@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.predict.dependence import Dependence, read_dependence
-from routegraph.validate.predict.reads import ReplyReads, read_reply
+from routegraph.validate.predict.reads import Flow, read_flow
 
 Ids = NDArray[np.int64]
 Alive = NDArray[np.bool_]
@@ -76,25 +76,21 @@ class Support:
         return np.asarray(self.shares(alive).mean(axis=0))
 
 
-def support_of(reads: ReplyReads, dependence: Dependence | None, sources: Ids, n_heads: int) -> Support:
+def support_of(reads: Flow, dependence: Dependence | None, sources: Ids) -> Support:
     """Return what a reply rests on.
 
     Parameters
     ----------
-    reads : ReplyReads
+    reads : Flow
         By squared lengths (``energy=True``).
     dependence : Dependence or None
     sources : int64[n]
         Tokens of the context where the reply's words stand; empty: the ten that give the reply most.
-    n_heads : int
-        KV heads a layer.
     """
     if not len(sources):
         sources = flow_sources(reads)
-    n_context = reads.attention.shape[-1]
-    by_head = reads.attention.sum(axis=0).reshape(-1, n_heads, reads.attention.shape[2] // n_heads, n_context)
-    read = np.zeros((len(by_head), n_heads, n_context), dtype=np.float32)
-    read[..., sources] = by_head.sum(axis=2)[..., sources]
+    read = np.zeros_like(reads.read)
+    read[..., sources] = reads.read[..., sources]
     return Support(reads.flow, read, None if dependence is None else np.maximum(dependence.parts, 0.0))
 
 
@@ -120,12 +116,12 @@ def read_support(
     ValueError
         If question or reply has no tokens.
     """
-    reads = read_reply(model, cache, question, reply, energy=True)
+    reads = read_flow(model, cache, question, reply, energy=True)
     dependence = read_dependence(model, cache, question, reply) if with_dependence else None
-    return support_of(reads, dependence, sources, model.n_heads)
+    return support_of(reads, dependence, sources)
 
 
-def flow_sources(reads: ReplyReads, n: int = _SOURCES) -> Ids:
+def flow_sources(reads: Flow, n: int = _SOURCES) -> Ids:
     """Return the `n` tokens of the context that give the reply most, sorted."""
     given = reads.flow.sum(axis=(0, 1, 2))
     return np.sort(np.argsort(-given, kind="stable")[:n]).astype(np.int64)

@@ -102,6 +102,8 @@ def test_is_what_the_slow_twin_finds(family, settings, kept, energy):
     close = {"rtol": 2e-3, "atol": 1e-5}
     np.testing.assert_allclose(found.flow, expected["flow"], **close)
     np.testing.assert_allclose(found.attention, expected["attention"][..., :N_CONTEXT], **close)
+    by_group = expected["attention"][..., :N_CONTEXT].sum(0).reshape(*found.read.shape[:2], -1, N_CONTEXT)
+    np.testing.assert_allclose(found.read, by_group.sum(2), **close)
     np.testing.assert_allclose(found.rest, expected["attention"][..., N_CONTEXT:].sum(-1), **close)
     np.testing.assert_allclose(found.added, expected["added"][..., :N_CONTEXT], **close)
     np.testing.assert_allclose(found.rest_added, expected["added"][..., N_CONTEXT:].sum(-1), **close)

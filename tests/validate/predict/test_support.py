@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from routegraph.validate.predict.dependence import Dependence
-from routegraph.validate.predict.reads import ReplyReads
+from routegraph.validate.predict.reads import Flow
 from routegraph.validate.predict.support import Support, flow_sources, read_support, support_of
 from routegraph.validate.presses.prefill import prefill
 from tests.helpers.replies import CONTEXT, N_CONTEXT, QUESTION, REPLY, network
@@ -53,25 +53,20 @@ def test_laws(support, alive, other):
     assert (less >= more - 1e-9).all()
 
 
-def reads(flow: np.ndarray, attention: np.ndarray) -> ReplyReads:
-    nothing = np.zeros(attention.shape[:3], np.float32)
-    return ReplyReads(flow, attention, attention, nothing, nothing, np.ones(len(flow)), nothing[0])
-
-
-def test_sources_are_read_by_the_query_heads_of_a_group_and_without_sources_the_largest_flow_counts():
+def test_sources_are_what_is_read_of_them_and_without_sources_the_largest_flow_counts():
     rng = np.random.default_rng(0)
     flow = rng.random((2, 2, 2, 15)).astype(np.float32)
-    attention = rng.random((2, 2, 4, 15)).astype(np.float32)
+    read = rng.random((2, 2, 15)).astype(np.float32)
+    reads = Flow(flow, read, np.ones((2, 3), np.float32))
     parts = rng.normal(size=(2, 2, 15)).astype(np.float32)
-    support = support_of(reads(flow, attention), Dependence(1.0, 1.0, parts), np.array([3, 7]), 2)
-    by_head = attention.sum(axis=0)
-    np.testing.assert_allclose(support.sources[1, 1, 7], by_head[1, 2, 7] + by_head[1, 3, 7], rtol=1e-6)
+    support = support_of(reads, Dependence(1.0, 1.0, parts), np.array([3, 7]))
+    assert (support.sources[..., [3, 7]] == read[..., [3, 7]]).all()
     assert np.flatnonzero(support.sources.any(axis=(0, 1))).tolist() == [3, 7]
     assert (support.dependence == np.maximum(parts, 0)).all()
-    none = support_of(reads(flow, attention), Dependence(1.0, 1.0, parts), np.array([], int), 2)
+    none = support_of(reads, Dependence(1.0, 1.0, parts), np.array([], int))
     largest = np.sort(np.argsort(-flow.sum(axis=(0, 1, 2)))[:10])
     assert np.flatnonzero(none.sources.any(axis=(0, 1))).tolist() == largest.tolist()
-    assert flow_sources(reads(flow, attention)).tolist() == largest.tolist()
+    assert flow_sources(reads).tolist() == largest.tolist()
 
 
 def test_a_real_reply():
