@@ -94,3 +94,24 @@ def test_question_and_reply_need_a_token():
     cache = prefill(model.model, torch.from_numpy(CONTEXT)[None])
     with pytest.raises(ValueError, match="question and reply need a token each"):
         read_dependence(model, cache, QUESTION, REPLY[:0])
+
+
+def test_the_way_back_keeps_no_layers_attention():
+    import torch
+
+    model = network("llama")
+    cache = prefill(model.model, torch.from_numpy(CONTEXT)[None])
+    shapes: list[tuple[int, ...]] = []
+
+    def note(tensor: Any) -> Any:
+        shapes.append(tuple(tensor.shape))
+        return tensor
+
+    gates = gates_of(model.model, cache)
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        logits = gated_logits(model.model, cache, QUESTION, REPLY, gates)
+    n_keys = len(IDS) - 1
+    assert shapes
+    assert not [shape for shape in shapes if shape[-1] == n_keys]
+    (parts,) = torch.autograd.grad(logits.sum(), gates)
+    assert parts.any()

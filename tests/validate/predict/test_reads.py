@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from routegraph.validate.models.families import readable_types
 from routegraph.validate.models.load import Loaded
 from routegraph.validate.predict import forms
-from routegraph.validate.predict.reads import ReplyReads, read_reply
+from routegraph.validate.predict.reads import ReplyReads, _run, read_reply
 from routegraph.validate.predict.support import flow_sources
 from routegraph.validate.presses.prefill import prefill
 from tests.helpers.models import tiny_network
@@ -208,3 +208,16 @@ def test_question_and_reply_need_tokens():
     cache = prefill(model.model, torch.from_numpy(CONTEXT)[None])
     with pytest.raises(ValueError, match="question and reply need a token each"):
         read_reply(model, cache, QUESTION, REPLY[:0])
+
+
+def test_no_more_is_kept_of_a_layer_than_slots_and_the_rows_of_the_reply():
+    import torch
+
+    model = network("llama")
+    cache = prefill(model.model, torch.from_numpy(CONTEXT)[None])
+    record, n = _run(model, cache, QUESTION, REPLY, None, True)
+    n_keys = len(IDS) - 1
+    n_after = n_keys - n
+    for layer in record.layers:
+        held = sum(part.untyped_storage().nbytes() for part in (layer.slots, layer.attention))
+        assert held == 4 * n_keys * (model.n_heads * n_after + model.n_query_heads * len(REPLY))
