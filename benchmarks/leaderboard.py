@@ -17,6 +17,7 @@ import numpy as np
 
 from routegraph.tables import Grid
 from routegraph.validate.decoding.decode import decode
+from routegraph.validate.decoding.shared_cache import Kept
 from routegraph.validate.measure.item import Item, distinct_variants, evicted
 from routegraph.validate.models.load import Loaded, load, use_threads
 from routegraph.validate.plan import Plan
@@ -63,8 +64,8 @@ def theirs(model: Loaded, item: Item, method: str, ratio: float) -> str:
     return str(text)
 
 
-def ours(model: Loaded, item: Item, speculate: bool, told: dict[str, float]) -> tuple[list[str], int]:
-    """Return the replies under all presses and ratios, and how many kept sets differ; the steps' seconds are told."""
+def ours(model: Loaded, item: Item, speculate: bool, told: dict[str, float]) -> tuple[list[str], Kept]:
+    """Return the replies under all presses and ratios, and the kept sets that differ; the steps' seconds are told."""
     started = time.perf_counter()
     cache, evictions = evicted(model, item, 0)
     told["prefill and scores"] = time.perf_counter() - started
@@ -73,7 +74,7 @@ def ours(model: Loaded, item: Item, speculate: bool, told: dict[str, float]) -> 
         model, cache, item.asked.question, distinct, MAX_NEW_TOKENS, n_logits=0, speculate=speculate
     )
     told["all"] = time.perf_counter() - started
-    return [decoded.texts[one] for one in which], len(distinct)
+    return [decoded.texts[one] for one in which], distinct
 
 
 def one(model: Loaded, n_tokens: int) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def one(model: Loaded, n_tokens: int) -> dict[str, Any]:
         if number % (len(labels) // ROUNDS) == 0:
             for name, speculate in (("guessed", True), ("one token a pass", False)):
                 told: dict[str, float] = {}
-                found, n_distinct = ours(model, item, speculate, told)
+                found, distinct = ours(model, item, speculate, told)
                 seconds[name].append(told["all"])
                 if speculate:
                     replies = found
@@ -117,7 +118,8 @@ def one(model: Loaded, n_tokens: int) -> dict[str, Any]:
         "tokens": len(item.asked.context),
         "question": len(item.asked.question),
         "variants": len(labels),
-        "distinct": n_distinct,
+        "distinct": len(distinct),
+        "distinct_in_first_layer": len({one[0].tobytes() for one in distinct}),
         "theirs": sum(walls),
         "times": sorted((thirds / np.array(seconds["guessed"])).tolist()),
         "ratio": sum(walls) / float(np.median(seconds["guessed"])),
@@ -163,7 +165,7 @@ def grid(results: dict[str, Any]) -> Grid:
         rows.append(
             [
                 f"{row['model']}, {row['tokens']:,} + {row['question']} tokens",
-                f"{row['variants']} ({row['distinct']} differ)",
+                f"{row['variants']} ({row['distinct']} differ, {row['distinct_in_first_layer']} in the first layer)",
                 f"{row['theirs']:.1f}",
                 f"{mid['guessed']:.2f} ({min(row['seconds']['guessed']):.2f}-{max(row['seconds']['guessed']):.2f})",
                 f"{row['ratio']:.1f} ({row['times'][0]:.1f}-{row['times'][-1]:.1f})",

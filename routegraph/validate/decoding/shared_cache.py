@@ -187,11 +187,8 @@ def shared_cache(model: Loaded, cache: Any, kept: Kept, n_own: int) -> Iterator[
     own = OwnRows(len(kept), n_own)
     now: list[_Pass] = []
 
-    def attention(
-        module: Any, query: Any, key: Any, value: Any, _mask: Any, **settings: Any
-    ) -> tuple[Any, None]:
+    def attention(module: Any, query: Any, key: Any, value: Any, _mask: Any, **_: Any) -> tuple[Any, None]:
         layer, known = module.layer_idx, layers[module.layer_idx]
-        known.check(settings)
         shared, flat = cache.layers[layer], query.transpose(0, 1).flatten(1, 2)
         if on_cpu:
             whose, one = (now[-1].variant, now[-1].place), (shared.keys[0], shared.values[0])

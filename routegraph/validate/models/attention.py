@@ -161,13 +161,18 @@ def suits_kernels(network: Any) -> bool:
 def attending(network: Any, name: str, function: Any, masks: Any = None) -> Iterator[None]:
     """Let a model attend by a function of one's own, registered under a name; afterwards all is as it was.
 
-    `masks` makes the masks it is called with; by default there are none.
+    `masks` makes the masks it is called with; by default there are none. Attention of a kind that we do not know is
+    refused, see `Attention.check`.
     """
     from transformers import AttentionMaskInterface
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+    def known(module: Any, *states: Any, **settings: Any) -> Any:
+        attention_of(module).check(settings)
+        return function(module, *states, **settings)
+
     before = network.config._attn_implementation
-    ALL_ATTENTION_FUNCTIONS[name] = function
+    ALL_ATTENTION_FUNCTIONS[name] = known
     if masks is not None:
         AttentionMaskInterface.register(name, masks)
     network.config._attn_implementation = name

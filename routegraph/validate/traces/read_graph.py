@@ -124,12 +124,10 @@ class GraphRecorder:
             yield
 
     def _attend(
-        self, module: Any, query: Any, key: Any, value: Any, _mask: Any, **settings: Any
+        self, module: Any, query: Any, key: Any, value: Any, _mask: Any, **_: Any
     ) -> tuple[Any, None]:
         """Attend from one context's queries [1, n_query_heads, n, head_dim] to all that each sees, and record it."""
-        attention = attention_of(module)
-        attention.check(settings)
-        read = self._record(query[0], key[0].contiguous(), attention, value[0].contiguous())
+        read = self._record(query[0], key[0].contiguous(), attention_of(module), value[0].contiguous())
         return read.transpose(0, 1)[None], None
 
     def hook(self, module: Any, _args: Any, kwargs: Mapping[str, Any], _output: Any) -> None:

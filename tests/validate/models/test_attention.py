@@ -2,7 +2,8 @@
 
 import pytest
 
-from routegraph.validate.models.attention import Attention
+from routegraph.validate.models.attention import Attention, attending
+from tests.helpers.models import tiny_network
 
 KNOWN = Attention(0.125, softcap=50.0, window=4096)
 
@@ -32,3 +33,19 @@ def test_no_window_is_no_setting():
     Attention(1.0).check({"sliding_window": None})
     with pytest.raises(ValueError, match="'sliding_window' here, which is 12"):
         Attention(1.0).check({"sliding_window": 12})
+
+
+@pytest.mark.parametrize("settings", [{}, {"s_aux": [0.5]}, {"sliding_window": 12}])
+def test_whatever_attends_in_a_models_place_is_asked_for_what_we_know_only(settings):
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    network = tiny_network("llama")
+    module = network.model.layers[0].self_attn
+    with attending(network, "routegraph_tested", lambda *states, **_: states[1:]):
+        attend = ALL_ATTENTION_FUNCTIONS["routegraph_tested"]
+        if settings:
+            with pytest.raises(ValueError, match="does not know attention with"):
+                attend(module, "q", "k", "v", None, scaling=module.scaling, **settings)
+        else:
+            assert attend(module, "q", "k", "v", None, scaling=module.scaling) == ("q", "k", "v", None)
+    assert "routegraph_tested" not in ALL_ATTENTION_FUNCTIONS
