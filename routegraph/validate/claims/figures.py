@@ -14,7 +14,7 @@ from routegraph.validate.claims.case import Array
 from routegraph.validate.claims.items import BASELINE, PAPER_POLICIES, label, standing
 from routegraph.validate.claims.traces import RATE_RATIOS, eviction_rates
 from routegraph.validate.measure.result import Measured
-from routegraph.validate.traces.inspect import by_layer
+from routegraph.validate.traces.structure import by_layer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

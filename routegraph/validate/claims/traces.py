@@ -41,7 +41,7 @@ from routegraph.validate.claims.items import (
 )
 from routegraph.validate.eviction import Eviction, Method
 from routegraph.validate.measure.result import Measured
-from routegraph.validate.traces.inspect import by_layer, slope
+from routegraph.validate.traces.structure import by_layer, slope
 
 #: Fewer layers have no early and late part worth the name.
 LEAST_LAYERS = 12

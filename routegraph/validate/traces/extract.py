@@ -106,7 +106,7 @@ def extract(
         prompt, context = fitting[k]
         told, label = None, prompt.id
         if work.here:
-            told = _layers_told(progress, prompt.id, done, len(missing), model.n_layers)
+            told = _telling_layers(progress, prompt.id, done, len(missing), model.n_layers)
             label = f"{prompt.id}, layer 0/{model.n_layers}"
         items.append((label, (prompt, context, scorers, chunk_length, graphs, told)))
 
@@ -239,7 +239,7 @@ def _encode(model: Loaded, prompt: Prompt, tables: Mapping[str, ScoreTable], ask
     return context
 
 
-def _layers_told(
+def _telling_layers(
     progress: Progress | None, name: str, done: int, total: int, n_layers: int
 ) -> Callable[[int], None]:
     """Return what tells the progress of one prompt, layer by layer."""

@@ -12,7 +12,8 @@ from rich.console import Console
 from routegraph.schema import anything, maybe, read_document, record, result_rows, table_of, text, whole
 from routegraph.survival import n_kept
 from routegraph.tables import Grid, all_of, compact, many, show, spanned
-from routegraph.validate.traces.inspect import SLOTS_AT, Inspection, Means
+from routegraph.validate.traces.inspect import SLOTS_AT, Inspection
+from routegraph.validate.traces.structure import Means
 
 #: Shades of the survivors map, from no head alive to all of them.
 _SHADES = " .:+#@"

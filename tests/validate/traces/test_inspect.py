@@ -6,12 +6,12 @@ import pytest
 
 from routegraph import TokenGraph
 from routegraph.trace import Trace
-from routegraph.validate.traces.inspect import (
+from routegraph.validate.traces.inspect import inspect_traces
+from routegraph.validate.traces.structure import (
     by_distance,
     correlation_by_distance,
     effective_slots,
     gini,
-    inspect_traces,
     lorenz,
     sink_share,
     slope,
