@@ -7,7 +7,6 @@ faster: `use_threads` sets their number; nothing else here changes that setting.
 from __future__ import annotations
 
 import hashlib
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from routegraph.validate.models.limits import max_context
 from routegraph.validate.models.machine import check_device, use_threads
 from routegraph.validate.models.origin import Origin, is_gguf
 from routegraph.validate.models.quiet import quiet
+from routegraph.validate.models.resolve import one_line, resolve
 from routegraph.validate.models.size import cache_bytes, check_fits, folder_parameters
 from routegraph.validate.models.sources import (
     MODELS,
@@ -54,10 +54,6 @@ __all__ = [
 
 
 DTYPES = ("float32", "bfloat16", "float16")
-
-
-#: Seconds to wait for a hub's answer to the question whether it knows a model.
-_HUB_TIMEOUT = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,11 +142,11 @@ def load(
     if is_gguf(model):
         loaded = _from_gguf(Path(model), dtype, device, progress)
     else:
-        name, source, offline, parameters = _resolve(str(model), progress)
+        name, source, offline, parameters = resolve(str(model), progress)
         adapter = None
         if offline and is_adapter(Path(source)):
             adapter = read_adapter(Path(source))
-            _, source, offline, parameters = _resolve(adapter.base, progress)
+            _, source, offline, parameters = resolve(adapter.base, progress)
         loaded = _from_files(name, source, offline, parameters, dtype, device, adapter)
     return replace(loaded, origin=Origin.of(model, dtype, device))
 
@@ -276,9 +272,9 @@ def cache_row(model: str | Path, dtype: str = "float32") -> int:
     check_installed()
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; choose from: {', '.join(DTYPES)}")
-    name, source, offline, parameters = _resolve(str(model), None)
+    name, source, offline, parameters = resolve(str(model), None)
     if offline and is_adapter(Path(source)):
-        _, source, offline, parameters = _resolve(read_adapter(Path(source)).base, None)
+        _, source, offline, parameters = resolve(read_adapter(Path(source)).base, None)
     with quiet():
         config = _read_config(name, source, offline, parameters)
     n_layers, n_heads, _, head_dim = shape_of(config)
@@ -301,7 +297,7 @@ def load_tokenizer(model: str | Path, progress: Progress | None = None) -> Any:
     check_installed()
     if is_gguf(model):
         return load(model, progress=progress).tokenizer
-    name, source, offline, parameters = _resolve(str(model), progress)
+    name, source, offline, parameters = resolve(str(model), progress)
     if Path(source).is_dir() and not is_adapter(Path(source)):
         check_folder(Path(source), name, parameters)
     return _read_tokenizer(name, source, offline)
@@ -329,60 +325,6 @@ def wrap(network: Any, tokenizer: Any, name: str) -> Loaded:
         head_dim=head_dim,
         max_context=max_context(network.config),
     )
-
-
-def _resolve(model: str, progress: Progress | None) -> tuple[str, str, bool, int | None]:
-    """Return a model's name, where transformers finds it (folder or hub id), whether to stay offline, its size.
-
-    The size is its number of parameters, None where that cannot be told before it is fetched.
-    """
-    choices = f"{', '.join(sorted(MODELS))}, a local folder, a GGUF file, or the id of a hub model"
-    if model in MODELS:
-        known = get_model(model, progress)
-        return model, str(known), True, folder_parameters(known)
-    folder = Path(model)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file() and not is_adapter(folder):
-            raise ValueError(f"folder {model!r} holds no model (no config.json); choose from: {choices}")
-        return folder.resolve().name, model, True, folder_parameters(folder)
-    if folder.is_file():
-        raise ValueError(f"{model!r} is a file that does not end in .gguf; choose from: {choices}")
-    if folder.suffix.lower() == ".gguf":
-        raise ValueError(f"no GGUF file {model!r}; choose from: {choices}")
-    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model):
-        raise ValueError(f"unknown model {model!r}; choose from: {choices}")
-    trouble, offline, parameters = _ask_hub(model)
-    if trouble:
-        raise ValueError(f"unknown model {model!r} ({trouble}); choose from: {choices}")
-    return model, model, offline, parameters
-
-
-def _ask_hub(model: str) -> tuple[str, bool, int | None]:
-    """Return why a hub model cannot be had (or nothing), whether only the local cache has it, its parameters.
-
-    One short question: left to itself, transformers repeats every request for minutes where there is no
-    network.
-    """
-    from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    try:
-        info = HfApi().model_info(model, timeout=_HUB_TIMEOUT)
-    except GatedRepoError:
-        return "the hub asks for access rights", False, None
-    except RepositoryNotFoundError:
-        return "the hub does not know it", False, None
-    except Exception as error:  # whichever HTTP library is underneath has its own errors
-        cached = try_to_load_from_cache(model, "config.json")
-        if isinstance(cached, str):
-            return "", True, folder_parameters(Path(cached).parent)
-        return f"no such folder, and the hub cannot be asked: {one_line(error)}", False, None
-    return "", False, getattr(getattr(info, "safetensors", None), "total", None)
-
-
-def one_line(error: BaseException) -> str:
-    """Return the first line of what an error says."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 #: Values of each parameter that are sampled from for `fingerprint`.
