@@ -79,3 +79,8 @@ def drawn(text: str) -> str:
     if len(shown) > _SHOWN:
         shown = f"{shown[: _SHOWN // 2]}…{shown[1 - _SHOWN // 2 :]}"
     return shown.replace("$", r"\$")
+
+
+def one_line(error: BaseException, longest: int = 200) -> str:
+    """Return the first line of what an error says, cut off where it is longer; its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:longest]

@@ -5,7 +5,7 @@ import unicodedata
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from routegraph.text import drawn, hypertext, visible, written
+from routegraph.text import drawn, hypertext, one_line, visible, written
 
 #: All characters there are, those that steer more often; halves of pairs as well.
 UGLY = st.text(
@@ -47,3 +47,10 @@ def test_a_figure_takes_nothing_for_a_formula(text):
 
 def test_a_long_name_lacks_its_middle():
     assert drawn("a" * 5000 + "z") == "a" * 30 + "…" + "a" * 28 + "z"
+
+
+def test_an_error_in_one_line():
+    assert one_line(ValueError("first\nsecond")) == "first"
+    assert one_line(ValueError()) == "ValueError"
+    assert one_line(ValueError("x" * 300)) == "x" * 200
+    assert one_line(ValueError("x" * 300), 120) == "x" * 120

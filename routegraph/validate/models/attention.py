@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -167,8 +168,10 @@ def attending(network: Any, name: str, function: Any, masks: Any = None) -> Iter
     from transformers import AttentionMaskInterface
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+    known_of = cache(attention_of)  # asked in every layer of every pass
+
     def known(module: Any, *states: Any, **settings: Any) -> Any:
-        attention_of(module).check(settings)
+        known_of(module).check(settings)
         return function(module, *states, **settings)
 
     before = network.config._attn_implementation

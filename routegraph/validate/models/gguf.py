@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from routegraph.text import one_line
 from routegraph.validate.models.attention import implementation
 from routegraph.validate.models.families import UnsupportedModelError, check_family
 from routegraph.validate.models.gguf_config import complete
@@ -54,7 +55,7 @@ def _header(path: Path, size: int, modified: int) -> Header:
         fields = {key: field.contents() for key, field in reader.fields.items()}
         sizes = {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
     except Exception as error:  # the reader trusts its file: whatever a damaged one makes it raise
-        raise ValueError(f"{str(path)!r} is no readable GGUF file: {_words(error)}") from None
+        raise ValueError(f"{str(path)!r} is no readable GGUF file: {one_line(error)}") from None
     if (count := int(fields.get("split.count", 1))) > 1:
         raise ValueError(
             f"{str(path)!r} is part {int(fields.get('split.no', 0)) + 1} of {count} of a model, and not the whole; "
@@ -99,7 +100,7 @@ def read_gguf(
     except Exception as error:
         kind = fields.get("general.architecture")
         raise ValueError(
-            f"transformers cannot read architecture {kind!r} from GGUF: {_words(error)}"
+            f"transformers cannot read architecture {kind!r} from GGUF: {one_line(error)}"
         ) from None
     check_family(config, name)
     if why := complete(config, fields, found.sizes, path):
@@ -117,7 +118,7 @@ def read_gguf(
                 output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise ValueError(f"cannot load model {str(path)!r}: {_words(error)}") from None
+        raise ValueError(f"cannot load model {str(path)!r}: {one_line(error)}") from None
     check_weights(info, name)
     if (read := sum(parameter.numel() for parameter in network.parameters())) != parameters:
         raise ValueError(
@@ -135,7 +136,7 @@ def _tokenizer(fields: Mapping[str, Any], path: Path, max_length: int, keep: Pat
         try:
             save_tokenizer(fields, Path(folder), max_length)
         except Exception as error:  # tokenizers raises plain ones
-            raise ValueError(f"the tokenizer of {str(path)!r} cannot be built: {_words(error)}") from None
+            raise ValueError(f"the tokenizer of {str(path)!r} cannot be built: {one_line(error)}") from None
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     tokenizer.name_or_path = path.stem
     return tokenizer
@@ -152,7 +153,3 @@ def _without_bar() -> Iterator[None]:
         yield
     finally:
         reading.tqdm = before
-
-
-def _words(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from routegraph.text import one_line
 from routegraph.validate.models.adapter import Adapter, apply_adapter, is_adapter, read_adapter
 from routegraph.validate.models.attention import check_attention, implementation
 from routegraph.validate.models.cache import DownloadError
@@ -23,7 +24,7 @@ from routegraph.validate.models.limits import max_context
 from routegraph.validate.models.machine import check_device, use_threads
 from routegraph.validate.models.origin import Origin, is_gguf
 from routegraph.validate.models.quiet import quiet
-from routegraph.validate.models.resolve import one_line, resolve
+from routegraph.validate.models.resolve import resolve
 from routegraph.validate.models.size import cache_bytes, check_fits, folder_parameters
 from routegraph.validate.models.sources import (
     MODELS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from routegraph.text import one_line
 from routegraph.validate.models.adapter import is_adapter
 from routegraph.validate.models.size import folder_parameters
 from routegraph.validate.models.sources import MODELS, Progress, get_model
@@ -60,8 +61,3 @@ def _ask_hub(model: str) -> tuple[str, bool, int | None]:
             return "", True, folder_parameters(Path(cached).parent)
         return f"no such folder, and the hub cannot be asked: {one_line(error)}", False, None
     return "", False, getattr(getattr(info, "safetensors", None), "total", None)
-
-
-def one_line(error: BaseException) -> str:
-    """Return the first line of what an error says."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

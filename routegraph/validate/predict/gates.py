@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from routegraph.validate.models.attention import Attention, attending, attention_logits, attention_of
 from routegraph.validate.models.head import flat_head
 from routegraph.validate.predict.reads import run_after
-from routegraph.validate.presses import prefill
 
 Ids = NDArray[np.int64]
 
@@ -60,7 +59,6 @@ def _gated(network: Any, gates: Any) -> Iterator[None]:
     import torch
     from torch.utils.checkpoint import checkpoint
 
-    known = [attention_of(module) for module in prefill.attention_modules(network)]
     n = gates.shape[2]
 
     def attend(query: Any, key: Any, value: Any, gate: Any, attention: Attention) -> Any:
@@ -73,11 +71,8 @@ def _gated(network: Any, gates: Any) -> Iterator[None]:
         read = weights.flatten(1, 2) @ value
         return read.reshape(1, -1, n_rows, width).transpose(1, 2).contiguous()
 
-    def attention(
-        module: Any, query: Any, key: Any, value: Any, _mask: Any, scaling: float, **_more: Any
-    ) -> tuple[Any, None]:
-        layer = module.layer_idx
-        of_one = query[0], key[0], value[0], gates[layer], known[layer]
+    def attention(module: Any, query: Any, key: Any, value: Any, _mask: Any, **_: Any) -> tuple[Any, None]:
+        of_one = query[0], key[0], value[0], gates[module.layer_idx], attention_of(module)
         # The weights of a long context are gigabytes over all layers: the way back works a layer's out again.
         return checkpoint(attend, *of_one, use_reentrant=False, preserve_rng_state=False), None
 

@@ -206,9 +206,8 @@ def _recorded(
         # The query heads of a group lie side by side and read the same slots.
         slots = given.unflatten(0, (len(held), -1)).sum(1)
         state, mixed = states.pop(), output[0][0].float().norm(dim=-1)
-        stays = state / (state + mixed).clamp_min(1e-30)
-        if kept is not None:
-            stays = torch.full_like(stays, kept)
+        measured = state / (state + mixed).clamp_min(1e-30)
+        stays = measured if kept is None else torch.full_like(measured, kept)
         record.layers.append(_Layer(slots, stays, weights[:, -n_rows:].clone(), held, module))
 
     def normed(_module: Any, args: Any, output: Any) -> None:

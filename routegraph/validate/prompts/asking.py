@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from routegraph.options import check, option
+from routegraph.text import one_line
 
 if TYPE_CHECKING:
     from routegraph.validate.models.load import Loaded
@@ -173,7 +174,7 @@ def frame(model: Loaded, system: str = "") -> Frame:
                     date_string="26 Jul 2024",
                 )
             except Exception as error:  # templates raise whatever they like
-                why = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+                why = one_line(error, 120)
                 raise ValueError(
                     f"the chat template of model {model.name!r} cannot be used"
                     f"{' with a system message' if system else ''}: {why}"
